@@ -1,0 +1,76 @@
+# Each target sets up .venv by itself: `make demo` and `make test` work on a fresh clone.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install -q --disable-pip-version-check -c constraints.txt
+TORCH  := torch==2.13.0
+BUILD  := $(shell sed -n 's/^\(nanobind\|scikit_build_core\|cmake\|ninja\|setuptools\)==.*/&/p' constraints.txt)
+# onnxruntime and onnxruntime-gpu overwrite each other: exactly one, by what the machine has.
+ORT    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+DEMO   := runs/demo
+export MPSL := $(BIN)/mpsl
+
+.PHONY: help setup peers demo test test-main test-runtime check bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+
+# torch first and alone: asked for by another package, a newer build with CUDA would come instead.
+$(VENV)/.installed: pyproject.toml constraints.txt runtime/pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	$(PIP) $(BUILD)
+	$(PIP) --no-build-isolation -e 'runtime[test,plot]' -e '.[$(ORT),dev]'
+	touch $@
+
+$(VENV)/.native: $(VENV)/.installed runtime/CMakeLists.txt $(wildcard runtime/src/*)
+	$(PIP) --no-build-isolation --no-deps -e runtime
+	touch $@
+
+setup: $(VENV)/.native ## everything that the commands need, in .venv
+
+$(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r constraints-peers.txt
+	touch $@
+
+peers: $(VENV)/.peers ## other frameworks, to read our files back (tests only)
+
+demo: setup ## data, training, export, proof and run, in one go
+	$(MPSL) data make dvs-digits --data runs/data/dvs-digits
+	$(MPSL) train dvs-digits --data runs/data/dvs-digits --out $(DEMO)
+	$(MPSL) export $(DEMO) --format nir
+	$(MPSL) export $(DEMO) --format onnx
+	$(MPSL) verify $(DEMO) --data runs/data/dvs-digits
+	$(MPSL) run $(DEMO)/model.nir runs/data/dvs-digits/Test --json | tail -n 1
+	$(MPSL) run $(DEMO)/model.nir "$$(ls runs/data/dvs-digits/Test/3/*.bin | head -n 1)" --plot $(DEMO)/run.png
+	@echo
+	@echo "Pictures: $(DEMO)/report.png (training), $(DEMO)/run.png (one recording)"
+
+test: check test-main test-runtime ## everything CI runs
+
+test-main: setup peers
+	$(BIN)/python -m pytest tests
+
+# The runtime must pass with nothing else installed: this is what an edge box has.
+test-runtime: .venv-runtime/.installed
+	.venv-runtime/bin/python -m pytest tests/runtime -q
+
+.venv-runtime/.installed: constraints.txt runtime/pyproject.toml runtime/CMakeLists.txt \
+		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py)
+	$(PYTHON) -m venv .venv-runtime
+	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt $(BUILD)
+	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt \
+		--no-build-isolation 'runtime[test]' 'runtime/'
+	touch $@
+
+check: setup ## ruff, mypy strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup ## speed, as ratios measured in one process
+	$(BIN)/python tests/benchmarks/engine_speed.py
+
+clean: ## everything that was built, but no run
+	rm -rf $(VENV) .venv-runtime runtime/build build *.egg-info
