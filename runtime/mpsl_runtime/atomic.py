@@ -26,7 +26,9 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.is_dir():
         raise OutputError("output is a folder", expected="a file name", where=path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
+        )
         os.close(handle)
     except OSError as error:
         raise OutputError("cannot write output", got=error.strerror, where=path) from error

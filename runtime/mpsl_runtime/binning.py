@@ -132,13 +132,16 @@ def sparse_steps(events: Events, binning: Binning) -> SparseSteps:
     t = events.t[inside]
     origin = int(events.t[0]) if binning.origin == "first" and len(events) else 0
     if t.size and int(t[0]) < origin:
-        raise DataError("event before the start of the sample", got=f"{int(t[0])} µs",
-                        expected=f"≥ {origin} µs")
+        raise DataError(
+            "event before the start of the sample", got=f"{int(t[0])} µs", expected=f"≥ {origin} µs"
+        )
     step = (t - origin) // binning.step_us
     kept = step < binning.steps
     size = int(np.prod(binning.shape))
     cell, count = np.unique(step[kept] * size + address[kept], return_counts=True)
-    value = count.astype(np.float32) if binning.coding == "count" else np.ones(len(cell), np.float32)
+    value = (
+        count.astype(np.float32) if binning.coding == "count" else np.ones(len(cell), np.float32)
+    )
     offsets = np.searchsorted(cell, np.arange(binning.steps + 1, dtype=np.int64) * size)
     return SparseSteps(
         offsets=offsets.astype(np.int64),

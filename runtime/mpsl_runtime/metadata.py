@@ -45,20 +45,25 @@ def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
     for field in fields(cls):
         if field.name not in data:
             raise ModelError(
-                f"metadata lacks {field.name!r}", expected="all keys of the mpsl encoding",
+                f"metadata lacks {field.name!r}",
+                expected="all keys of the mpsl encoding",
                 where=where,
             )
         value = _plain(data[field.name])
-        kind = {"int": int, "float": (int, float)}.get(str(field.type), str)
+        kind: tuple[type, ...] = {"int": (int,), "float": (int, float)}.get(str(field.type), (str,))
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ModelError(
-                f"metadata {field.name!r} has the wrong type", got=repr(value),
-                expected=str(field.type), where=where,
+                f"metadata {field.name!r} has the wrong type",
+                got=repr(value),
+                expected=str(field.type),
+                where=where,
             )
         if field.name in _CHOICES and value not in _CHOICES[field.name]:
             raise ModelError(
-                f"metadata {field.name!r} is not known", got=repr(value),
-                expected=" or ".join(_CHOICES[field.name]), where=where,
+                f"metadata {field.name!r} is not known",
+                got=repr(value),
+                expected=" or ".join(_CHOICES[field.name]),
+                where=where,
             )
         values[field.name] = float(value) if str(field.type) == "float" else value
     return cls(**values)
@@ -70,7 +75,8 @@ class NeuronMetadata:
 
     Attributes:
         reset: `subtract` (U − S·V_th) or `zero`.
-        order: `reset-decay-add-fire`, the only one: U_t = ρ·reset(U_{t−1}) + I_t, S_t = [U_t ≥ V_th].
+        order: `reset-decay-add-fire`, the only one: U_t = ρ·reset(U_{t−1}) + I_t, then
+            S_t = [U_t ≥ V_th].
         decay: ρ_m.
         threshold: V_th, in the units of U.
         dt: the discretisation step in seconds that `tau` of the node was made with.
@@ -141,8 +147,10 @@ class ModelMetadata:
         result: ModelMetadata = _read(cls, data, where)
         if result.mpsl > ENCODING_VERSION:
             raise ModelError(
-                "model was written by a newer mpsl", got=f"encoding {result.mpsl}",
-                expected=f"≤ {ENCODING_VERSION}", where=where,
+                "model was written by a newer mpsl",
+                got=f"encoding {result.mpsl}",
+                expected=f"≤ {ENCODING_VERSION}",
+                where=where,
             )
         return result
 
@@ -159,7 +167,9 @@ class ModelMetadata:
     def binning(self) -> Binning:
         """The binning rule; only for `input_kind == "events"`."""
         if self.input_kind != "events":
-            raise ModelError("model takes frames, not events", got=self.input_kind, expected="events")
+            raise ModelError(
+                "model takes frames, not events", got=self.input_kind, expected="events"
+            )
         crop: tuple[int, int, int, int] | None = None
         if self.crop:
             left, top, width, height = (int(part) for part in self.crop.split(","))

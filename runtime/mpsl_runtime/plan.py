@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.metadata import ModelMetadata
 
-__all__ = ["Convolution", "Dense", "Flatten", "Node", "Neuron", "Plan", "Pooling", "Scaling", "Shape"]
+__all__ = [
+    "Convolution",
+    "Dense",
+    "Flatten",
+    "Neuron",
+    "Node",
+    "Plan",
+    "Pooling",
+    "Scaling",
+    "Shape",
+]
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float32]
@@ -92,9 +102,10 @@ class Neuron:
     One step, in float32 and in this order (`I` is the layer's current, bias included):
 
         if synaptic_decay is not None (CubaLIF):  I = J = synaptic_decay·J + synaptic_gain·I
-        if has_input_map:                         I = gain·I + leak     (never for mpsl's own models)
+        if has_input_map:                         I = gain·I + leak   (never in mpsl's own)
         U = decay·V + I
-        `spiking`:    S = [U ≥ threshold];  V = U − S·threshold | reset_value where S, else U;  out S
+        `spiking`:    S = [U ≥ threshold];  out S
+                      V = U − S·threshold (subtract), or reset_value where S, else U (value)
         `integrating` (LI, I):  V = U;  out U
         `threshold`   (Threshold, no state):  out [I ≥ threshold]
 

@@ -33,7 +33,8 @@ def scores(
         if membrane is None:
             raise TypeError("readout 'membrane' needs the membrane potential")
         return np.asarray(membrane, dtype=np.float32)
-    return np.asarray(spikes, dtype=np.float32).sum(axis=0, dtype=np.float32)
+    count: NDArray[np.float32] = np.asarray(spikes, dtype=np.float32).sum(axis=0, dtype=np.float32)
+    return count
 
 
 def label(class_scores: NDArray[np.float32]) -> NDArray[np.int64]:
