@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
                 expected="all keys of the mpsl encoding",
                 where=where,
             )
-        value = _plain(data[field.name])
+        value: Any = _plain(data[field.name])
         kind: tuple[type, ...] = {"int": (int,), "float": (int, float)}.get(str(field.type), (str,))
         if not isinstance(value, kind) or isinstance(value, bool):
             raise ModelError(
@@ -65,7 +65,7 @@ def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
                 expected=" or ".join(_CHOICES[field.name]),
                 where=where,
             )
-        values[field.name] = float(value) if str(field.type) == "float" else value
+        values[field.name] = float(cast(float, value)) if float in kind else value
     return cls(**values)
 
 
