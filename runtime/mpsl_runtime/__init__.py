@@ -1,0 +1,62 @@
+"""mpsl_runtime: run a merged spiking network event by event; numpy, nir and faery, nothing heavier.
+
+    import mpsl_runtime
+    model = mpsl_runtime.load("model.nir")
+    for step in model.stream("recording.bin"):
+        print(step.t_us, step.label, step.confidence)
+
+The public names below are loaded on first use, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mpsl_runtime.errors import MpslError
+    from mpsl_runtime.events import Events
+    from mpsl_runtime.model import Model, Result, load
+    from mpsl_runtime.readers import read_events
+    from mpsl_runtime.stream import Prediction, Step, Stream, Summary
+
+__all__ = [
+    "Events",
+    "Model",
+    "MpslError",
+    "Prediction",
+    "Result",
+    "Step",
+    "Stream",
+    "Summary",
+    "__version__",
+    "load",
+    "read_events",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Events": "events",
+    "Model": "model",
+    "MpslError": "errors",
+    "Prediction": "stream",
+    "Result": "model",
+    "Step": "stream",
+    "Stream": "stream",
+    "Summary": "stream",
+    "load": "model",
+    "read_events": "readers",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
