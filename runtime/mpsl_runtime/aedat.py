@@ -23,8 +23,18 @@ from mpsl_runtime.events import Events
 
 __all__ = ["decode_aedat"]
 
-_PACKET = np.dtype([("type", "<i2"), ("source", "<i2"), ("size", "<i4"), ("offset", "<i4"),
-                    ("overflow", "<i4"), ("capacity", "<i4"), ("number", "<i4"), ("valid", "<i4")])
+_PACKET = np.dtype(
+    [
+        ("type", "<i2"),
+        ("source", "<i2"),
+        ("size", "<i4"),
+        ("offset", "<i4"),
+        ("overflow", "<i4"),
+        ("capacity", "<i4"),
+        ("number", "<i4"),
+        ("valid", "<i4"),
+    ]
+)
 
 
 def decode_aedat(data: bytes, where: str | Path) -> Events:
@@ -39,8 +49,12 @@ def decode_aedat(data: bytes, where: str | Path) -> Events:
         return _decode_2(data, where)
     if first.startswith(b"#!AER-DAT3.1"):
         return _decode_3(data, where)
-    raise DataError("not an AEDAT 2.0 or 3.1 file", got=repr(first.decode("latin-1")[:20]),
-                    expected="#!AER-DAT2.0 or #!AER-DAT3.1", where=where)
+    raise DataError(
+        "not an AEDAT 2.0 or 3.1 file",
+        got=repr(first.decode("latin-1")[:20]),
+        expected="#!AER-DAT2.0 or #!AER-DAT3.1",
+        where=where,
+    )
 
 
 def _unwrapped(t: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -61,48 +75,74 @@ def _decode_2(data: bytes, where: str | Path) -> Events:
             chip = line.split(b":", 1)[1].strip()
         start = end + 1
     if chip and b"DVS128" not in chip:
-        raise DataError("AEDAT 2.0 of another camera", got=chip.decode("latin-1"),
-                        expected="DVS128", where=where)
+        raise DataError(
+            "AEDAT 2.0 of another camera",
+            got=chip.decode("latin-1"),
+            expected="DVS128",
+            where=where,
+        )
     body = data[start:]
     if len(body) % 8:
-        raise DataError("truncated recording", got=f"{len(body)} bytes of events",
-                        expected="8 bytes an event", where=where)
+        raise DataError(
+            "truncated recording",
+            got=f"{len(body)} bytes of events",
+            expected="8 bytes an event",
+            where=where,
+        )
     words = np.frombuffer(body, ">u4").reshape(-1, 2)
     address = words[:, 0]
     t = _unwrapped(words[:, 1].astype(np.int64))
     pixel = address & 0x8000 == 0
     address = address[pixel]
     if address.size and int(address.max()) > 0x7FFF:
-        raise DataError("address outside the DVS128", got=hex(int(address.max())),
-                        expected="15 bits", where=where)
+        raise DataError(
+            "address outside the DVS128",
+            got=hex(int(address.max())),
+            expected="15 bits",
+            where=where,
+        )
     return Events.from_columns(
-        t[pixel], 127 - (address >> 1 & 0x7F), 127 - (address >> 8 & 0x7F), 1 - (address & 1),
-        sensor_size=(128, 128), where=where,
+        t[pixel],
+        127 - (address >> 1 & 0x7F),
+        127 - (address >> 8 & 0x7F),
+        1 - (address & 1),
+        sensor_size=(128, 128),
+        where=where,
     )
 
 
 def _decode_3(data: bytes, where: str | Path) -> Events:
     mark = data.find(b"#!END-HEADER\r\n")
     if mark < 0:
-        raise DataError("header of the AEDAT file does not end", expected="#!END-HEADER",
-                        where=where)
+        raise DataError(
+            "header of the AEDAT file does not end", expected="#!END-HEADER", where=where
+        )
     position = mark + len(b"#!END-HEADER\r\n")
     times: list[NDArray[np.int64]] = []
     words: list[NDArray[np.uint32]] = []
     while position < len(data):
         if position + _PACKET.itemsize > len(data):
-            raise DataError("truncated recording", got=f"{len(data) - position} bytes",
-                            expected="a packet header of 28", where=where)
+            raise DataError(
+                "truncated recording",
+                got=f"{len(data) - position} bytes",
+                expected="a packet header of 28",
+                where=where,
+            )
         header = np.frombuffer(data, _PACKET, count=1, offset=position)[0]
         position += _PACKET.itemsize
         size, number = int(header["size"]), int(header["number"])
         if size < 1 or number < 0 or position + size * number > len(data):
-            raise DataError("truncated recording", got=f"{len(data) - position} bytes",
-                            expected=f"a packet of {number} events of {size} bytes", where=where)
+            raise DataError(
+                "truncated recording",
+                got=f"{len(data) - position} bytes",
+                expected=f"a packet of {number} events of {size} bytes",
+                where=where,
+            )
         if header["type"] == 1:
             if size != 8:
-                raise DataError("polarity events have another size", got=size, expected=8,
-                                where=where)
+                raise DataError(
+                    "polarity events have another size", got=size, expected=8, where=where
+                )
             pairs = np.frombuffer(data, "<u4", count=2 * number, offset=position).reshape(-1, 2)
             # Writers exist that count every event as valid and leave the bits at 0.
             valid = (pairs[:, 0] & 1 == 1) | (int(header["valid"]) == number)
@@ -113,5 +153,9 @@ def _decode_3(data: bytes, where: str | Path) -> Events:
         return Events.empty()
     word = np.concatenate(words)
     return Events.from_columns(
-        np.concatenate(times), word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1, where=where,
+        np.concatenate(times),
+        word >> 17 & 0x7FFF,
+        word >> 2 & 0x7FFF,
+        word >> 1 & 1,
+        where=where,
     )

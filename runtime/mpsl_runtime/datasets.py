@@ -65,8 +65,18 @@ class DatasetFacts:
 
 
 _DIGITS = tuple("0123456789")
-_GARMENTS = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
-             "Bag", "Ankle boot")
+_GARMENTS = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _IDX_OUTER = ("raw", "MNIST", "MNIST/raw", "FashionMNIST", "FashionMNIST/raw")
 _NMNIST_FILES = "put train.zip and test.zip (or Train/ and Test/) there"
 _IDX_FILES = "put the four official *-ubyte.gz there, or let `mpsl train` fetch them"
@@ -74,15 +84,24 @@ _IDX_FILES = "put the four official *-ubyte.gz there, or let `mpsl train` fetch 
 DATASETS: dict[str, DatasetFacts] = {
     facts.name: facts
     for facts in (
-        DatasetFacts("mnist", "image", _DIGITS, image_shape=(1, 28, 28), outer=_IDX_OUTER,
-                     missing=_IDX_FILES),
-        DatasetFacts("fashion-mnist", "image", _GARMENTS, image_shape=(1, 28, 28),
-                     outer=_IDX_OUTER, missing=_IDX_FILES),
-        DatasetFacts("nmnist", "events", _DIGITS, (34, 34), outer=("NMNIST",),
-                     missing=_NMNIST_FILES),
+        DatasetFacts(
+            "mnist", "image", _DIGITS, image_shape=(1, 28, 28), outer=_IDX_OUTER, missing=_IDX_FILES
+        ),
+        DatasetFacts(
+            "fashion-mnist",
+            "image",
+            _GARMENTS,
+            image_shape=(1, 28, 28),
+            outer=_IDX_OUTER,
+            missing=_IDX_FILES,
+        ),
+        DatasetFacts(
+            "nmnist", "events", _DIGITS, (34, 34), outer=("NMNIST",), missing=_NMNIST_FILES
+        ),
         DatasetFacts("nmnist8", "events", _DIGITS[:8], (34, 34), missing=_NMNIST_FILES),
-        DatasetFacts("dvs-digits", "events", _DIGITS, (34, 34),
-                     missing="run `mpsl data make dvs-digits`"),
+        DatasetFacts(
+            "dvs-digits", "events", _DIGITS, (34, 34), missing="run `mpsl data make dvs-digits`"
+        ),
     )
 }
 NAMES = tuple(DATASETS)
@@ -126,8 +145,10 @@ def find(name: str, data: Path | None = None) -> Path:
         for root in (base, *(base / outer for outer in facts.outer)):
             if _is_there(facts, root):
                 return root
-    raise DataError(f"data set {name} is not there; {facts.missing}",
-                    where=" or ".join(str(base) for base in bases))
+    raise DataError(
+        f"data set {name} is not there; {facts.missing}",
+        where=" or ".join(str(base) for base in bases),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +203,8 @@ class Split:
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """The image, uint8 [C, H, W]."""
-        return self.images()[index]
+        image: NDArray[np.uint8] = self.images()[index]
+        return image
 
     def images(self) -> NDArray[np.uint8]:
         """All images, uint8 [N, C, H, W]."""
@@ -199,8 +221,11 @@ class Split:
             DataError: the recording is damaged, or the model wants the other kind of input.
         """
         if metadata.input_kind != self.kind:
-            raise DataError("model and data set do not fit", got=f"{self.name}: {self.kind}",
-                            expected=metadata.input_kind)
+            raise DataError(
+                "model and data set do not fit",
+                got=f"{self.name}: {self.kind}",
+                expected=metadata.input_kind,
+            )
         if self.kind == "events":
             return binning.frames(self.events(index), metadata.binning)
         current = image_current(self.image(index), metadata)
@@ -226,10 +251,13 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
             raise DataError(f"data set {name} has no {split} files; {facts.missing}", where=root)
         images, labels = idx.read_pair(*pair, classes=len(facts.class_names))
         if images.shape[1:] != facts.image_shape:
-            raise DataError("images have another shape", got=images.shape[1:],
-                            expected=facts.image_shape, where=pair[0])
-        return Split(facts, split, [f"{i:05d}" for i in range(len(images))], labels,
-                     _images=images)
+            raise DataError(
+                "images have another shape",
+                got=images.shape[1:],
+                expected=facts.image_shape,
+                where=pair[0],
+            )
+        return Split(facts, split, [f"{i:05d}" for i in range(len(images))], labels, _images=images)
     place = find_split(root, split)
     if place is None:
         raise DataError(f"data set {name} has no {split} files; {facts.missing}", where=root)
@@ -238,8 +266,11 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
     if absent:
         # nmnist8 opened as nmnist would otherwise give a score for the wrong data set.
         names = ", ".join(facts.class_names[label] for label in sorted(absent))
-        raise DataError(f"data set {name} lacks recordings of class {names}",
-                        expected=f"{len(facts.class_names)} classes", where=place)
+        raise DataError(
+            f"data set {name} lacks recordings of class {names}",
+            expected=f"{len(facts.class_names)} classes",
+            where=place,
+        )
     return Split(facts, split, recordings.ids, recordings.labels, _recordings=recordings)
 
 
@@ -277,8 +308,9 @@ def _per_channel(text: str, channels: int) -> NDArray[np.float64]:
     except ValueError:
         values = np.zeros(0)
     if len(values) not in (1, channels) or not np.all(np.isfinite(values)):
-        raise DataError("image mean or std does not fit", got=repr(text),
-                        expected=f"1 or {channels} numbers")
+        raise DataError(
+            "image mean or std does not fit", got=repr(text), expected=f"1 or {channels} numbers"
+        )
     return np.broadcast_to(values, (channels,))
 
 

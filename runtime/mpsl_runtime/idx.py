@@ -45,8 +45,12 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
         with gzip.open(path) if compressed else path.open("rb") as stream:
             head = stream.read(4 + 4 * dimensions)
             if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, 8, dimensions)):
-                raise DataError("not an IDX file of bytes", got=head[:4].hex() or "nothing",
-                                expected=f"magic 000008{dimensions:02x}", where=path)
+                raise DataError(
+                    "not an IDX file of bytes",
+                    got=head[:4].hex() or "nothing",
+                    expected=f"magic 000008{dimensions:02x}",
+                    where=path,
+                )
             shape = tuple(int(size) for size in np.frombuffer(head[4:], ">u4"))
             size = int(np.prod([int(n) for n in shape], dtype=object))
             if size > _LARGEST:
@@ -57,9 +61,12 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
             raise DataError("no such file", where=path) from None
         raise DataError("damaged or truncated file", got=error, where=path) from None
     if len(body) != size:
-        raise DataError("IDX file and its header differ in size",
-                        got=f"{len(body)}{'+' if len(body) > size else ''} bytes",
-                        expected=f"{size} for {shape}", where=path)
+        raise DataError(
+            "IDX file and its header differ in size",
+            got=f"{len(body)}{'+' if len(body) > size else ''} bytes",
+            expected=f"{size} for {shape}",
+            where=path,
+        )
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
@@ -74,11 +81,16 @@ def read_pair(
     pixels = read_idx(images, 3)
     target = read_idx(labels, 1).astype(np.int64)
     if len(pixels) != len(target):
-        raise DataError("images and labels differ in number", got=len(target),
-                        expected=len(pixels), where=labels)
+        raise DataError(
+            "images and labels differ in number",
+            got=len(target),
+            expected=len(pixels),
+            where=labels,
+        )
     if not len(target):
         raise DataError("data set is empty", where=images)
     if int(target.max()) >= classes:
-        raise DataError("label is not a class", got=int(target.max()),
-                        expected=f"0…{classes - 1}", where=labels)
+        raise DataError(
+            "label is not a class", got=int(target.max()), expected=f"0…{classes - 1}", where=labels
+        )
     return pixels[:, None], target

@@ -93,11 +93,19 @@ class RecordingSet:
                 parts = parts[-2:]
             where = f"{place}/{member}"
             if len(parts) != 2 or PurePosixPath(member).suffix.lower() not in suffixes:
-                raise DataError("file is not a labelled recording", got="/".join(parts),
-                                expected=f"<label>/<name>{'|'.join(suffixes)}", where=where)
+                raise DataError(
+                    "file is not a labelled recording",
+                    got="/".join(parts),
+                    expected=f"<label>/<name>{'|'.join(suffixes)}",
+                    where=where,
+                )
             if parts[0] not in known:
-                raise DataError("label is not a class", got=repr(parts[0]),
-                                expected=", ".join(class_names), where=where)
+                raise DataError(
+                    "label is not a class",
+                    got=repr(parts[0]),
+                    expected=", ".join(class_names),
+                    where=where,
+                )
             rows.append((known[parts[0]], "/".join(parts), member))
         if not rows:
             raise DataError("no recordings", expected="<label>/<file>", where=place)
@@ -127,14 +135,25 @@ class RecordingSet:
         archive = self._archives[process]
         try:
             if archive.getinfo(member).file_size > _LARGEST_MEMBER:
-                raise DataError("recording in the zip is too large",
-                                got=f"{archive.getinfo(member).file_size} bytes",
-                                expected=f"≤ {_LARGEST_MEMBER}", where=self.where(index))
+                raise DataError(
+                    "recording in the zip is too large",
+                    got=f"{archive.getinfo(member).file_size} bytes",
+                    expected=f"≤ {_LARGEST_MEMBER}",
+                    where=self.where(index),
+                )
             return archive.read(member)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError,
-                NotImplementedError) as error:
-            raise DataError("recording in the zip cannot be read", got=error,
-                            where=self.where(index)) from None
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            RuntimeError,
+            KeyError,
+            NotImplementedError,
+        ) as error:
+            raise DataError(
+                "recording in the zip cannot be read", got=error, where=self.where(index)
+            ) from None
 
     def __getstate__(self) -> dict[str, object]:
         """Open archives do not travel to a spawned worker."""
@@ -159,8 +178,10 @@ def _folder_members(place: Path) -> list[str]:
     try:
         return [
             f"{label.name}/{file.name}"
-            for label in place.iterdir() if label.is_dir()
-            for file in label.iterdir() if file.is_file()
+            for label in place.iterdir()
+            if label.is_dir()
+            for file in label.iterdir()
+            if file.is_file()
         ]
     except OSError as error:
         raise DataError("folder cannot be read", got=error.strerror, where=place) from error

@@ -121,7 +121,9 @@ def decode_nmnist_bin(data: bytes, where: object) -> Events:
     """
     if len(data) % 5:
         raise DataError(
-            "truncated recording", got=f"{len(data)} bytes", expected="5 bytes an event",
+            "truncated recording",
+            got=f"{len(data)} bytes",
+            expected="5 bytes an event",
             where=where,
         )
     raw = np.frombuffer(data, np.uint8).reshape(-1, 5)
@@ -141,7 +143,8 @@ def encode_nmnist_bin(events: Events, *, where: object | None = None) -> bytes:
         if len(column) and not 0 <= int(column.min()) <= int(column.max()) <= largest:
             raise DataError(
                 f"event column {name} does not fit the N-MNIST format",
-                got=f"{int(column.min())}…{int(column.max())}", expected=f"0…{largest}",
+                got=f"{int(column.min())}…{int(column.max())}",
+                expected=f"0…{largest}",
                 where=where,
             )
     raw = np.empty((len(events), 5), np.uint8)
@@ -164,8 +167,10 @@ def write_nmnist_bin(path: str | Path, events: Events) -> None:
 
 def _unknown_format(name: str | Path) -> DataError:
     return DataError(
-        "unknown format of recording", got=f"suffix {Path(name).suffix!r}",
-        expected=" ".join(SUFFIXES), where=name,
+        "unknown format of recording",
+        got=f"suffix {Path(name).suffix!r}",
+        expected=" ".join(SUFFIXES),
+        where=name,
     )
 
 
@@ -190,11 +195,16 @@ def _decode_csv(data: bytes, where: object) -> Events:
     try:
         table = np.loadtxt(lines, dtype=np.int64, delimiter=",", ndmin=2)
     except ValueError as error:
-        raise DataError("CSV cannot be read", got=str(error)[:120], expected="integers t,x,y,p",
-                        where=where) from None
+        raise DataError(
+            "CSV cannot be read", got=str(error)[:120], expected="integers t,x,y,p", where=where
+        ) from None
     if table.shape[1] != len(order):
-        raise DataError("CSV has another number of columns", got=table.shape[1],
-                        expected=len(order), where=where)
+        raise DataError(
+            "CSV has another number of columns",
+            got=table.shape[1],
+            expected=len(order),
+            where=where,
+        )
     return Events.from_columns(*(table[:, order.index(name)] for name in "txyp"), where=where)
 
 
@@ -220,14 +230,19 @@ def _decode_dat(data: bytes, where: object) -> Events | None:
         return None
     body = data[start + 2 :]
     if data[start + 1] != 8 or len(body) % 8:
-        raise DataError("truncated DAT file", got=f"{len(body)} bytes", expected="8 an event",
-                        where=where)
+        raise DataError(
+            "truncated DAT file", got=f"{len(body)} bytes", expected="8 an event", where=where
+        )
     words32: NDArray[np.uint32] = np.frombuffer(body, "<u4").reshape(-1, 2)
     packed = words32[:, 1]
     known = (size["Width"], size["Height"]) if len(size) == 2 else None
     return Events.from_columns(
-        words32[:, 0], packed & 0x3FFF, packed >> 14 & 0x3FFF, (packed >> 28 & 0xF) > 0,
-        sensor_size=known, where=where,
+        words32[:, 0],
+        packed & 0x3FFF,
+        packed >> 14 & 0x3FFF,
+        (packed >> 28 & 0xF) > 0,
+        sensor_size=known,
+        where=where,
     )
 
 
@@ -246,12 +261,17 @@ def _check_evt_header(path: Path, where: object) -> None:
             break
         position = end + 1
     if not width:
-        raise DataError("not an EVT2 or EVT3 recording", expected="a header '% evt 2.0' or '3.0'",
-                        where=where)
+        raise DataError(
+            "not an EVT2 or EVT3 recording", expected="a header '% evt 2.0' or '3.0'", where=where
+        )
     size = path.stat().st_size - position
     if size % width:
-        raise DataError("truncated recording", got=f"{size} bytes of events",
-                        expected=f"a multiple of {width}", where=where)
+        raise DataError(
+            "truncated recording",
+            got=f"{size} bytes of events",
+            expected=f"a multiple of {width}",
+            where=where,
+        )
 
 
 def _faery_events(path: Path, where: object) -> Events:
@@ -270,9 +290,14 @@ def _faery_events(path: Path, where: object) -> Events:
         raise
     except BaseException as error:  # a panic in Rust arrives as a BaseException
         lines = str(error).strip().splitlines()
-        raise DataError("recording cannot be read", got=lines[0] if lines else type(error).__name__,
-                        where=where) from None
+        raise DataError(
+            "recording cannot be read", got=lines[0] if lines else type(error).__name__, where=where
+        ) from None
     return Events.from_columns(
-        array["t"], array["x"], array["y"], array["p"],
-        sensor_size=None if size == _UNKNOWN_SIZE else (int(size[0]), int(size[1])), where=where,
+        array["t"],
+        array["x"],
+        array["y"],
+        array["p"],
+        sensor_size=None if size == _UNKNOWN_SIZE else (int(size[0]), int(size[1])),
+        where=where,
     )
