@@ -1,0 +1,150 @@
+"""The verbs `export` and `verify` of the command `mpsl`."""
+
+# Only typer and the standard library up here: `mpsl --help` imports this file.
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["register"]
+
+
+class Format(StrEnum):
+    """What to write."""
+
+    nir = "nir"
+    onnx = "onnx"
+    c = "c"
+
+
+class Weights(StrEnum):
+    """How weights are stored."""
+
+    float32 = "float32"
+    int8 = "int8"
+
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `mpsl train`.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to the command."""
+    app.command("export")(export)
+    app.command("verify")(verify)
+
+
+def export(
+    run: Run,
+    format: Annotated[Format, typer.Option("--format", help="nir, onnx, or c.")],
+    weights: Annotated[
+        Weights, typer.Option("--weights", help="float32, or int8.")
+    ] = Weights.float32,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: RUN/model.<format>.")
+    ] = None,
+) -> None:
+    """Merge a run's banks and write the network as a file.
+
+    Example: mpsl export runs/demo --format nir
+    """
+    from mpsl_export.checkpoint import read_checkpoint
+    from mpsl_export.merge import parameter_counts
+    from mpsl_export.to_nir import graph_of, rounded_layers, write_nir
+    from mpsl_runtime.errors import UsageError
+    from mpsl_runtime.graph import plan_of
+
+    if format is Format.c:
+        raise UsageError("--format c is not supported yet", expected="nir or onnx")
+    if weights is Weights.int8:
+        raise UsageError("--weights int8 is not supported yet", expected="float32")
+    checkpoint = read_checkpoint(run)
+    target = out or run / f"model.{format.value}"
+    if target.suffix != f".{format.value}":
+        raise UsageError(
+            "output has the wrong suffix",
+            got=target.name,
+            expected=f"a name that ends in .{format.value}",
+            where="--out",
+        )
+    graph = graph_of(checkpoint)
+    # What the loader would refuse is never written.
+    plan = plan_of(graph, source=str(checkpoint.path))
+    if format is Format.nir:
+        write_nir(graph, target)
+        written = [target]
+    else:
+        from mpsl_export.to_onnx import write_onnx
+
+        written = list(write_onnx(plan, target))
+    counts = parameter_counts(checkpoint)
+    for path in written:
+        typer.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+    typer.echo(f"parameters: {counts.banks:,} with banks, {counts.merged:,} merged")
+    rounded = rounded_layers(checkpoint)
+    if rounded:
+        typer.echo(f"folding rounded the weights once in: {', '.join(rounded)}")
+
+
+def verify(
+    run: Run,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("--model", metavar="FILE", help="Default: every RUN/model*."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Only the first N samples.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--backend", metavar="NAME", help="torch, onnx, reference, engine, norse; repeatable."
+        ),
+    ] = None,
+    dump: Annotated[
+        Path | None,
+        typer.Option("--dump", metavar="FILE.npz", help="Write inputs and recorded spikes."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Prove that exported models do what the trained network did.
+
+    Exit code 0: within tolerance; 1: verification failed; 2: bad input.
+
+    Example: mpsl verify runs/demo --backend engine --backend onnx
+    """
+    import json
+
+    from mpsl_export.verify import verify as verify_run
+
+    report = verify_run(
+        run, models=model or (), data=data, limit=limit, backends=backend or (), dump=dump
+    )
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        typer.echo(_table(report), err=True)
+    if not report["passed"]:
+        raise typer.Exit(1)
+
+
+def _table(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"{report['samples']} samples against the record of training"]
+    for model in report["models"]:
+        lines.append("")
+        lines.append(f"{model['file']}: {'passed' if model['passed'] else 'FAILED'}")
+        lines.append(f"  {'':<10} {'accuracy':>9} {'same label':>11} {'spikes differ':>14}")
+        for name, accuracy in model["accuracy"].items():
+            row = f"  {name:<10} {accuracy:>8.2%}"
+            if name in model["spike_mismatch"]:
+                row += f" {model['argmax_agreement'][name]:>11.2%}"
+                row += f" {model['spike_mismatch'][name]:>14.2e}   {model['devices'][name]}"
+            lines.append(row)
+        if model["explained_ties"]:
+            lines.append(f"  differing samples explained as ties: {model['explained_ties']}")
+        lines += [f"  {reason}" for reason in model["reasons"]]
+    return "\n".join(lines)

@@ -1,0 +1,325 @@
+"""Run folders as `mpsl train` leaves them, made without it: banks from a seed, a small data set
+written on the fly, and a record computed by a slow evaluation of its own (float64, one convolution
+for each bank, batch normalisation unfolded)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import save_file
+
+from mpsl_runtime import datasets, readout
+from mpsl_runtime.metadata import ModelMetadata
+
+BANKS = ("stbp", "hebbian", "sbp")
+
+
+@dataclass(frozen=True)
+class FakeRun:
+    """A run folder, where its data lies, and what went into it."""
+
+    path: Path
+    data: Path
+    tensors: dict[str, np.ndarray]
+    description: dict[str, Any]
+
+    def write(self, path: Path) -> FakeRun:
+        """The banks once more in another folder, for tests that change them."""
+        path.mkdir(parents=True, exist_ok=True)
+        save_file(self.tensors, path / "banks.safetensors", {"mpsl": json.dumps(self.description)})
+        record = self.path / "evaluation.npz"
+        if record.is_file() and path != self.path:
+            (path / "evaluation.npz").write_bytes(record.read_bytes())
+        return replace(self, path=path)
+
+
+def layer(
+    name: str, kind: str, shape: list[int], neurons: list[int], **more: Any
+) -> dict[str, Any]:
+    """One entry of the description of banks."""
+    same = kind == "conv" and shape[-1] == 3
+    return {
+        "name": name,
+        "kind": kind,
+        "shape": shape,
+        "stride": [1, 1],
+        "padding": [1, 1] if same else [0, 0],
+        "pool_before": 1,
+        "flatten_before": False,
+        "batchnorm_eps": None,
+        "mechanisms": list(BANKS),
+        "threshold": 0.3,
+        "decay": 0.75,
+        "reset": "subtract",
+        "neurons": neurons,
+        **more,
+    }
+
+
+def draw_tensors(
+    layers: list[dict[str, Any]], seed: int, gain: float = 2.0
+) -> dict[str, np.ndarray]:
+    """Banks that keep a network firing."""
+    random = np.random.default_rng(seed)
+    tensors: dict[str, np.ndarray] = {}
+    for entry in layers:
+        name, shape, m = entry["name"], entry["shape"], len(entry["mechanisms"])
+        out, scale = shape[0], gain / np.sqrt(np.prod(shape[1:]))
+        for k in range(m):
+            tensors[f"{name}.W{k + 1}"] = random.normal(0, scale / (k + 1), shape)
+        per_channel = entry.pop("per_channel", False)
+        tensors[f"{name}.lambda"] = random.uniform(0.6, 1.2, (m, out) if per_channel else m)
+        tensors[f"{name}.bias"] = random.normal(0, 0.05, out)
+        if entry["batchnorm_eps"] is not None:
+            tensors[f"{name}.bn.weight"] = random.uniform(0.5, 1.5, out)
+            tensors[f"{name}.bn.bias"] = random.normal(0.1, 0.1, out)
+            tensors[f"{name}.bn.mean"] = random.normal(0, 0.1, out)
+            tensors[f"{name}.bn.var"] = random.uniform(0.5, 1.5, out)
+    return {key: value.astype(np.float32) for key, value in tensors.items()}
+
+
+def slow_evaluation(
+    description: dict[str, Any], tensors: dict[str, np.ndarray], frames: np.ndarray
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Spikes [T, B, …] of every layer and U of the last, in float64 and bank by bank."""
+    x = torch.from_numpy(np.array(frames)).double()
+    steps, batch = x.shape[:2]
+    spikes: list[np.ndarray] = []
+    membrane = x
+    for entry in description["layers"]:
+        part = {
+            key.split(".", 1)[1]: torch.from_numpy(value).double()
+            for key, value in tensors.items()
+            if key.startswith(entry["name"] + ".")
+        }
+        flat = x.flatten(0, 1)
+        if entry["pool_before"] > 1:
+            flat = F.avg_pool2d(flat, entry["pool_before"])
+        if entry["flatten_before"]:
+            flat = flat.flatten(1)
+        tail = (1,) * (len(entry["shape"]) - 2)
+        current = part["bias"].reshape(1, -1, *tail)
+        for k in range(len(entry["mechanisms"])):
+            bank, coefficient = part[f"W{k + 1}"], part["lambda"][k].reshape(-1, *tail)
+            passed = (
+                F.conv2d(flat, bank, None, entry["stride"], entry["padding"])
+                if entry["kind"] == "conv"
+                else F.linear(flat, bank)
+            )
+            current = current + coefficient * passed
+        if entry["batchnorm_eps"] is not None:
+            current = F.batch_norm(
+                current,
+                part["bn.mean"],
+                part["bn.var"],
+                part["bn.weight"],
+                part["bn.bias"],
+                eps=entry["batchnorm_eps"],
+            )
+        current = current.unflatten(0, (steps, batch))
+        # The neuron's constants are float32 in every program.
+        threshold = float(np.float32(entry["threshold"]))
+        state = torch.zeros_like(current[0])
+        fired = []
+        for step in range(steps):
+            membrane = entry["decay"] * state + current[step]
+            spike = (membrane >= threshold).double()
+            state = (
+                membrane - spike * threshold
+                if entry["reset"] == "subtract"
+                else membrane * (1 - spike)
+            )
+            fired.append(spike)
+        x = torch.stack(fired)
+        spikes.append(x.numpy())
+    return spikes, membrane.numpy()
+
+
+def write_record(run: FakeRun) -> None:
+    """evaluation.npz of the slow evaluation."""
+    metadata = ModelMetadata.from_mapping(run.description["model"], "test")
+    root = datasets.find(metadata.dataset, run.data)
+    split = datasets.open_split(metadata.dataset, root, "test")
+    frames = np.stack([split.input(i, metadata) for i in range(len(split))], axis=1)
+    layers, membrane = slow_evaluation(run.description, run.tensors, frames)
+    scores = readout.scores(metadata.readout, layers[-1], membrane.astype(np.float32))
+    predictions = readout.label(scores)
+    probes = range(0, len(split), max(1, len(split) // 8))[:8]
+    packed = {
+        f"probe_L{k:02d}": np.packbits(
+            spikes.swapaxes(0, 1)[probes].astype(bool).reshape(len(probes), len(spikes), -1),
+            axis=-1,
+        )
+        for k, spikes in enumerate(layers)
+    }
+    record = {
+        "device": "cpu",
+        "torch": torch.__version__,
+        "flags": {},
+        "dataset": metadata.dataset,
+        "split": "test",
+        "test_hash": datasets.content_hash(split),
+        "accuracy": float((predictions == split.labels).mean()),
+        "recipe_hash": metadata.recipe_hash,
+    }
+    np.savez(
+        run.path / "evaluation.npz",
+        ids=np.array(split.ids),
+        labels=split.labels,
+        spikes=layers[-1].swapaxes(0, 1).astype(np.uint8),
+        scores=scores.astype(np.float32),
+        predictions=predictions,
+        probe_ids=np.array([split.ids[i] for i in probes]),
+        record=json.dumps(record),
+        **packed,
+    )
+
+
+def model_metadata(**changes: Any) -> dict[str, Any]:
+    """ModelMetadata of an event model as a mapping, with changes."""
+    return ModelMetadata(
+        **{
+            "mpsl": 1,
+            "dataset": "nmnist8",
+            "network": "8C3-AP2-12C3-AP2-20FC-8",
+            "input_kind": "events",
+            "steps": 5,
+            "step_us": 60_000,
+            "coding": "count",
+            "origin": "zero",
+            "downsample": 2,
+            "sensor_width": 34,
+            "sensor_height": 34,
+            "crop": "",
+            "image_mean": "",
+            "image_std": "",
+            "input_grid": 1.0,
+            "classes": "0,1,2,3,4,5,6,7",
+            "readout": "count",
+            "dt": 1e-4,
+            "recipe_hash": "ab" * 32,
+            **changes,
+        }
+    ).to_mapping()
+
+
+def write_recordings(root: Path, seed: int, count: int = 3) -> None:
+    """`count` recordings of each of eight classes as N-MNIST .bin files, in Train and Test."""
+    random = np.random.default_rng(seed)
+    for split in ("Train", "Test"):
+        for label in range(8):
+            folder = root / split / str(label)
+            folder.mkdir(parents=True)
+            for index in range(count):
+                n = 400
+                centre = 6 + 3 * label
+                x = np.clip(random.normal(centre, 5, n), 0, 33).astype(np.uint32)
+                y = np.clip(random.normal(34 - centre, 5, n), 0, 33).astype(np.uint32)
+                p = random.integers(0, 2, n).astype(np.uint32)
+                t = np.sort(random.integers(0, 310_000, n)).astype(np.uint32)
+                rows = np.stack(
+                    [x, y, (p << 7) | (t >> 16), (t >> 8) & 255, t & 255], axis=1
+                ).astype(np.uint8)
+                (folder / f"{index:05d}.bin").write_bytes(rows.tobytes())
+
+
+def write_images(root: Path, seed: int, count: int = 24) -> None:
+    """Small MNIST files under their official names."""
+    random = np.random.default_rng(seed)
+    root.mkdir(parents=True)
+    for stem in ("train", "t10k"):
+        labels = np.arange(count, dtype=np.uint8) % 10
+        images = random.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[random.random(image.shape) < 0.9] = 0
+            image[2 * label : 2 * label + 8, 20 - 2 * label : 28 - 2 * label] = 200
+        for what, values in (("images-idx3", images), ("labels-idx1", labels)):
+            head = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">u4").tobytes()
+            with gzip.open(root / f"{stem}-{what}-ubyte.gz", "wb") as file:
+                file.write(head + values.tobytes())
+
+
+@pytest.fixture(scope="session")
+def event_run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    """Recordings, two convolutions, pooling, batch normalisation, λ for channels, fewer banks."""
+    base = tmp_path_factory.mktemp("events")
+    write_recordings(base / "data", seed=5)
+    layers = [
+        layer("L00", "conv", [8, 2, 3, 3], [8, 17, 17]),
+        layer("L01", "conv", [12, 8, 3, 3], [12, 8, 8], pool_before=2, batchnorm_eps=1e-5),
+        layer("L02", "fc", [20, 192], [20], pool_before=2, flatten_before=True, per_channel=True),
+        layer("L03", "fc", [8, 20], [8], mechanisms=["stbp", "hebbian"]),
+    ]
+    tensors = draw_tensors(layers, seed=1)
+    description = {
+        "format": 1,
+        "network": "8C3-AP2-12C3-AP2-20FC-8",
+        "input_shape": [2, 17, 17],
+        "model": model_metadata(),
+        "layers": layers,
+    }
+    run = FakeRun(base / "run", base / "data", tensors, description).write(base / "run")
+    write_record(run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def image_run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    """Images, stride, a pool of 3 x 3, reset to zero, read out by membrane potential."""
+    base = tmp_path_factory.mktemp("images")
+    write_images(base / "data", seed=7)
+    zero = {"reset": "zero", "mechanisms": ["stbp"], "threshold": 0.5}
+    layers = [
+        layer("L00", "conv", [6, 1, 3, 3], [6, 14, 14], stride=[2, 2], **zero),
+        layer("L01", "fc", [10, 96], [10], pool_before=3, flatten_before=True, **zero),
+    ]
+    tensors = draw_tensors(layers, seed=2, gain=3.0)
+    model = model_metadata(
+        dataset="mnist",
+        network="6C3S2-AP3-10",
+        input_kind="image",
+        steps=4,
+        step_us=1,
+        downsample=1,
+        sensor_width=0,
+        sensor_height=0,
+        image_mean="0.1307",
+        image_std="0.3081",
+        input_grid=1 / 64,
+        classes="0,1,2,3,4,5,6,7,8,9",
+        readout="membrane",
+    )
+    description = {
+        "format": 1,
+        "network": "6C3S2-AP3-10",
+        "input_shape": [1, 28, 28],
+        "model": model,
+        "layers": layers,
+    }
+    run = FakeRun(base / "run", base / "data", tensors, description).write(base / "run")
+    write_record(run)
+    return run
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[FakeRun], FakeRun]:
+    """A copy of a run that the test may change; tensors and description are copies too."""
+
+    def copy(run: FakeRun) -> FakeRun:
+        own = replace(
+            run,
+            tensors={key: value.copy() for key, value in run.tensors.items()},
+            description=json.loads(json.dumps(run.description)),
+        )
+        return own.write(tmp_path / "run")
+
+    return copy
