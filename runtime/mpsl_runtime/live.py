@@ -23,6 +23,8 @@ from mpsl_runtime.steps import Chunk, Recording
 __all__ = ["UdpSource", "parse_address"]
 
 LONGEST_GAP_US = 60_000_000
+# A sender that has been silent for so long may be replaced in the middle of a recording.
+_SENDER_SILENT_S = 2.0
 _RECEIVE_BUFFER_BYTES = 8 << 20
 
 
@@ -88,6 +90,7 @@ class UdpSource:
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._sender: tuple[object, ...] | None = None
+        self._heard_s = 0.0
         self._current: Datagram | None = None
         self._finished: int | None = None
         self._reached_us = 0
@@ -181,7 +184,9 @@ class UdpSource:
         """Holds a datagram against those before; returns the events that were lost in between,
         or None for a repeated END."""
         current = self._current
-        if current is not None and sender != self._sender:
+        now_s = time.monotonic()
+        heard = now_s - self._heard_s < _SENDER_SILENT_S
+        if current is not None and sender != self._sender and heard:
             raise DataError("another sender during a recording")
         if datagram.recording == self._finished:
             if datagram.flags & END:
@@ -220,7 +225,7 @@ class UdpSource:
             self.lost += datagram.sequence - current.sequence - 1
             missing = datagram.first_event - current.first_event - len(current.events)
         self._reached_us = last_us
-        self._sender = sender
+        self._sender, self._heard_s = sender, now_s
         self._current = datagram
         if datagram.flags & END:
             self._finished, self._current = datagram.recording, None

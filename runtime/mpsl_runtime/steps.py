@@ -108,7 +108,8 @@ class _Cutter:
         first = int(events.t[0])
         if self.origin_us is None:
             self.origin_us = first
-        before = self.origin_us if self.last_us is None else self.last_us
+        before = self.origin_us + self.next_step * self.binning.step_us
+        before = max(before, self.last_us if self.last_us is not None else before)
         if first < before:
             raise DataError(
                 "event before those already given",

@@ -1,0 +1,170 @@
+"""`mpsl inspect`: what a file holds, as one plain mapping that is printed as a table or as JSON.
+
+Keys of every description: `kind` (`nir`, `onnx`, `run`), `file`, `bytes`, `parameters`,
+`input_shape`, `output_shape`, `layers` (a list of mappings, at least `name` and `type`) and
+`metadata` (a mapping, empty when there is none). A describer may add keys of its own.
+
+This distribution knows NIR. Others join through the entry-point group `mpsl.inspectors`: a function
+of a path that returns such a mapping, or None when the path is not its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from mpsl_runtime.errors import DataError, MissingExtraError, ModelError
+
+__all__ = ["describe", "describe_nir", "lines"]
+
+# Only shapes and weights are shown of a file that does not say its step.
+_ANY_DT_S = 1e-4
+
+
+def describe(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
+    """What a NIR file, an ONNX file or a run folder holds.
+
+    Args:
+        dt_s: seconds a step stands for, for a NIR file without mpsl metadata.
+
+    Raises:
+        DataError: no such file, or no kind that anyone knows. ModelError: a damaged file.
+        MissingExtraError: the distribution that knows this kind is not installed.
+    """
+    if not path.exists():
+        raise DataError("no such file or folder", where=path)
+    if path.is_file() and path.suffix.lower() != ".onnx":
+        return describe_nir(path, dt_s=dt_s)
+    found = list(entry_points(group="mpsl.inspectors"))
+    if not found:
+        kind = "a run folder" if path.is_dir() else "an ONNX file"
+        raise MissingExtraError(f"what inspects {kind}", "mpsl")
+    for entry in found:
+        try:
+            description = entry.load()(path)
+        except ImportError as error:
+            raise MissingExtraError(f"{error.name or entry.value}", "mpsl") from None
+        if description is not None:
+            result: dict[str, Any] = description
+            return result
+    raise DataError(
+        "nothing here that can be inspected", expected="a .nir, .onnx or run folder", where=path
+    )
+
+
+def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
+    """The layers of a NIR file in their order of execution.
+
+    Raises:
+        ModelError: see `mpsl_runtime.graph`.
+    """
+    from mpsl_runtime.graph import load_graph, plan_of
+    from mpsl_runtime.plan import Neuron
+
+    graph = load_graph(path)
+    plan, dt_known = _plan(graph, path, dt_s, plan_of)
+    layers = []
+    total = 0
+    for node in plan.nodes:
+        row: dict[str, Any] = {
+            "name": node.name,
+            "type": type(graph.nodes[node.name]).__name__,
+            "output_shape": list(node.output_shape),
+            "parameters": 0,
+        }
+        for part in ("weight", "bias"):
+            row["parameters"] += getattr(getattr(node, part, None), "size", 0)
+        total += row["parameters"]
+        if hasattr(node, "weight"):
+            row["weight_shape"] = list(node.weight.shape)
+            row["weight_type"] = str(node.weight.dtype)
+        if isinstance(node, Neuron):
+            row["reset"] = node.reset if node.kind == "spiking" else None
+            if dt_known:
+                row["decay"] = _value(node.decay)
+            row["threshold"] = _value(node.threshold) if node.kind != "integrating" else None
+        layers.append(row)
+    metadata = plan.metadata.to_mapping() if plan.metadata is not None else {}
+    return {
+        "kind": "nir",
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "parameters": total,
+        "input_shape": list(plan.input_shape),
+        "output_shape": list(plan.output_shape),
+        "neurons": sum(_size(node.output_shape) for node in plan.nodes if isinstance(node, Neuron)),
+        "steps": metadata.get("steps"),
+        "step_us": metadata.get("step_us"),
+        "layers": layers,
+        "metadata": metadata,
+    }
+
+
+def _plan(graph: Any, path: Path, dt_s: float | None, plan_of: Any) -> tuple[Any, bool]:
+    try:
+        return plan_of(graph, source=str(path), dt_s=dt_s), True
+    except ModelError:
+        if dt_s is not None:
+            raise
+    # A foreign file does not say its step: shapes do not depend on it, decay does.
+    return plan_of(graph, source=str(path), dt_s=_ANY_DT_S), False
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def _value(array: Any) -> float | list[float]:
+    """One number where all neurons share it, else the range."""
+    low, high = float(array.min()), float(array.max())
+    return low if low == high else [low, high]
+
+
+def lines(description: Mapping[str, Any]) -> list[str]:
+    """A description as a table for people."""
+    text = [f"{description.get('file', '')}  ({description.get('kind', '')})"]
+    for key, value in description.items():
+        if key not in ("file", "kind", "layers", "metadata") and value is not None:
+            text.append(f"  {key.replace('_', ' '):<14} {_show(value)}")
+    rows = description.get("layers") or []
+    columns = [
+        key
+        for key in dict.fromkeys(key for row in rows for key in row)
+        if any(row.get(key) is not None for row in rows)
+    ]
+    if rows:
+        cells = [[key.replace("_", " ") for key in columns]]
+        cells += [[_show(row.get(key)) for key in columns] for row in rows]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+        text.append("")
+        for row in cells:
+            padded = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            text.append("  " + "  ".join(padded).rstrip())
+    metadata = description.get("metadata") or {}
+    if metadata:
+        text.append("")
+        text.extend(f"  {key:<14} {_show(value)}" for key, value in metadata.items())
+    return text
+
+
+def _show(value: Any) -> str:
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_show(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, int) for item in value):
+            return "x".join(str(item) for item in value)
+        return ", ".join(_show(item) for item in value)
+    return str(value)

@@ -1,0 +1,232 @@
+"""The verbs of this distribution: `run`, `replay`, `inspect`. numpy comes when one is called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mpsl_runtime.binning import Binning
+    from mpsl_runtime.model import Model
+    from mpsl_runtime.steps import Recording
+    from mpsl_runtime.stream import Prediction, Step, Summary
+
+__all__ = ["inspect", "register", "replay", "run"]
+
+_Json = Annotated[
+    bool, typer.Option("--json", help="Print JSON on stdout and nothing else.", is_flag=True)
+]
+
+
+def run(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.nir", help="The merged network.")],
+    source: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Recordings (.bin .aedat .aedat4 .raw .es .dat .csv), a folder or zip of "
+            "[Train|Test]/<label>/<file>, or udp://host:port.",
+        ),
+    ],
+    policy: Annotated[
+        str,
+        typer.Option(help="tumbling: reset every T steps. continuous: the state runs on."),
+    ] = "tumbling",
+    steps: Annotated[
+        int | None, typer.Option(metavar="T", min=1, help="Steps of a window. [the model's]")
+    ] = None,
+    step_us: Annotated[
+        int | None,
+        typer.Option("--step-us", metavar="N", min=1, help="Microseconds a step. [the model's]"),
+    ] = None,
+    dt_s: Annotated[
+        float | None,
+        typer.Option("--dt-s", metavar="S", help="Seconds a step of a foreign .nir stands for."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Picture of the first recording (.png .svg .pdf)."),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="native or reference (numpy).")] = "native",
+    timeout_s: Annotated[
+        float | None,
+        typer.Option("--timeout-s", metavar="S", help="Live: end after so long without a word."),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Run a network on recordings or a live stream, event by event.
+
+    Prints a line a step, a prediction a window and a summary; for labelled recordings, one line
+    each and the accuracy. A live source ends with its sender, or with Ctrl-C.
+
+    Example: mpsl run model.nir recording.bin --plot out.png
+    """
+    from mpsl_runtime.model import load
+    from mpsl_runtime.plotting import Watcher, check_plot, save_plot
+    from mpsl_runtime.sources import check_source_words, is_live
+
+    check_source_words(source)
+    if plot is not None:
+        check_plot(plot)
+    loaded = load(model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us)  # type: ignore[arg-type]
+    binning = loaded.binning
+    watcher = Watcher(binning.sensor_size) if plot is not None else None
+    found = _recordings(source, binning, loaded.class_names, timeout_s)
+    labelled: set[str] = set()
+    found = _noting_labelled(found, labelled)
+    stream = loaded.stream(watcher.watch(found) if watcher is not None else found, policy)
+    live = any(is_live(word) for word in source)
+    try:
+        for item in stream:
+            if watcher is not None:
+                watcher.see(item)
+            if as_json:
+                print(json.dumps(item.to_mapping()), flush=True)
+            else:
+                _print_item(item, loaded, steps=item.file not in labelled)
+    except KeyboardInterrupt:
+        if not live:
+            raise
+        stream.close()
+    _print_summary(stream.summary, as_json=as_json)
+    if watcher is not None and plot is not None:
+        save_plot(plot, watcher, loaded.class_names, binning.step_us)
+        print(f"picture: {plot}", file=sys.stderr)
+
+
+def _recordings(
+    words: Sequence[str], binning: Binning, class_names: Sequence[str], timeout_s: float | None
+) -> Iterator[Recording]:
+    """The recordings of all sources; every path is looked at before the first is run."""
+    from itertools import chain
+
+    from mpsl_runtime.live import UdpSource
+    from mpsl_runtime.sources import is_live, recordings
+
+    if any(is_live(word) for word in words):
+        source = UdpSource(
+            words[0],
+            sensor_size=binning.sensor_size,
+            timeout_s=timeout_s,
+            on_ignored=lambda why: print(f"mpsl: datagrams ignored: {why}", file=sys.stderr),
+        )
+        return _live(source)
+    return chain.from_iterable([recordings(word, binning, class_names) for word in words])
+
+
+def _live(source: Any) -> Iterator[Recording]:
+    with source:
+        print(f"mpsl: listening at {source.address}", file=sys.stderr, flush=True)
+        yield from source.recordings()
+    ignored = sum(source.ignored.values())
+    if source.lost or ignored:
+        print(f"mpsl: datagrams lost {source.lost}, ignored {ignored}", file=sys.stderr)
+
+
+def _noting_labelled(found: Iterator[Recording], labelled: set[str]) -> Iterator[Recording]:
+    """The same recordings; the names of those with a known class are added to `labelled`."""
+    for recording in found:
+        if recording.target is not None:
+            labelled.add(recording.file)
+        yield recording
+
+
+def _print_item(item: Step | Prediction, model: Model, *, steps: bool) -> None:
+    """A line for people; of labelled recordings, usually many, only the predictions."""
+    from mpsl_runtime.stream import Step
+
+    name = model.class_names[item.label]
+    if isinstance(item, Step):
+        if not steps:
+            return
+        print(
+            f"{item.t_us / 1000:>12.3f} ms  step {item.step:<5} {item.events:>6} events  "
+            f"{name:>8}  {item.confidence:>6.1%}  {item.compute_us:>8.0f} µs",
+            flush=True,
+        )
+        return
+    verdict = ""
+    if item.target is not None:
+        right = item.target == item.label
+        verdict = "  right" if right else f"  wrong, it is {model.class_names[item.target]}"
+    print(f"{item.file}: {name}{verdict}", flush=True)
+
+
+def _print_summary(summary: Summary, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(summary.to_mapping()), flush=True)
+        return
+    latency = summary.latency_us
+    print(
+        f"\n{summary.samples} predictions, {summary.steps} steps, {summary.events:,} events "
+        f"({summary.truncated:,} after the last step, {summary.dropped:,} lost)\n"
+        f"latency of a step: p50 {latency['p50']:.0f} µs, p95 {latency['p95']:.0f}, "
+        f"p99 {latency['p99']:.0f}, max {latency['max']:.0f}\n"
+        f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real time, "
+        f"{summary.synops:,} synaptic operations"
+    )
+    if summary.accuracy is not None:
+        print(f"accuracy {summary.accuracy:.2%}")
+
+
+def replay(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE... ADDRESS", help="Recordings, then udp://….")
+    ],
+    speed: Annotated[float, typer.Option(help="1 is as fast as the camera was.")] = 1.0,
+    as_json: _Json = False,
+) -> None:
+    """Send recordings to a live address, as the camera would.
+
+    Example: mpsl replay recording.bin udp://localhost:3333 --speed 1
+    """
+    from mpsl_runtime.errors import UsageError
+    from mpsl_runtime.replay import replay as send
+
+    if len(files) < 2:
+        raise UsageError(
+            "too few arguments", got=len(files), expected="a recording, then udp://host:port"
+        )
+    sent = send(files[:-1], files[-1], speed=speed)
+    if as_json:
+        print(json.dumps(sent.__dict__))
+        return
+    print(
+        f"sent {sent.events:,} events of {sent.recordings} recordings, {sent.datagrams} datagrams"
+    )
+
+
+def inspect(
+    path: Annotated[
+        Path, typer.Argument(metavar="MODEL.nir|MODEL.onnx|RUN", help="A model or a run folder.")
+    ],
+    dt_s: Annotated[
+        float | None,
+        typer.Option("--dt-s", metavar="S", help="Seconds a step of a foreign .nir stands for."),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show what a model or a run folder holds.
+
+    Example: mpsl inspect model.nir
+    """
+    from mpsl_runtime.inspection import describe, lines
+
+    description = describe(path, dt_s=dt_s)
+    if as_json:
+        print(json.dumps(description, ensure_ascii=False, default=str))
+        return
+    print("\n".join(lines(description)))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to `mpsl`."""
+    app.command("run")(run)
+    app.command("replay")(replay)
+    app.command("inspect")(inspect)
