@@ -1,0 +1,212 @@
+"""The event-driven engine: work grows with the spikes (ENGINE.md).
+
+The same interface and the same numbers as `reference.Reference`, computed in C++. Sums of weights
+that are multiples of a power of two are equal bit for bit; other weights are added in another
+order, so that a membrane potential may differ in its last bits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime import _native
+from mpsl_runtime.errors import UsageError
+from mpsl_runtime.plan import Convolution, Dense, Flatten, Neuron, Node, Plan, Pooling, Scaling
+from mpsl_runtime.reference import checked, checked_addresses
+
+__all__ = ["Engine"]
+
+Array = NDArray[np.float32]
+
+
+class Engine:
+    """Runs a plan, one step at a time.
+
+    The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`) chooses the instruction set; by
+    default it is the best that the processor has.
+
+    Attributes:
+        plan: what it runs.
+    """
+
+    def __init__(self, plan: Plan, *, threads: int = 1) -> None:
+        """Packs the weights.
+
+        Raises:
+            UsageError: `threads` is not 1 (more are not supported yet), or `MPSL_ISA` names an
+                instruction set that is not known or not there.
+        """
+        if threads != 1:
+            raise UsageError("number of threads is not supported yet", got=threads, expected=1)
+        self.plan = plan
+        shape = plan.input_shape if len(plan.input_shape) == 3 else (*plan.input_shape, 1, 1)
+        try:
+            self._network = _native.Network(*shape)
+            for node in plan.nodes:
+                _add(self._network, node)
+            self._network.finish()
+        except ValueError as error:
+            raise UsageError(str(error), where=plan.source) from error
+        neurons = [node for node in plan.nodes if isinstance(node, Neuron)]
+        # Index among all populations, and shape, of those in `plan.spiking`.
+        self._spiking = [
+            (i, node.output_shape) for i, node in enumerate(neurons) if node.kind != "integrating"
+        ]
+        self._outputs = math.prod(plan.output_shape)
+        self._inputs = math.prod(plan.input_shape)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that is used: `baseline`, `v3` or `v4`."""
+        return self._network.isa
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held for weights, state and lists."""
+        return self._network.bytes
+
+    @property
+    def synops(self) -> int:
+        """Synaptic operations since the last reset: for each spike (or input that is not zero)
+        the weights that it reaches, counted through pooling."""
+        return self._network.synops
+
+    def reset(self) -> None:
+        """Sets every V to 0 and the counter to 0."""
+        self._network.reset()
+
+    def step(self, frame: Array) -> Array:
+        """Advances one step.
+
+        Args:
+            frame: float32 [*input_shape], finite.
+
+        Returns:
+            float32 [K]: spikes of the last population, or its U where it does not fire.
+
+        Raises:
+            UsageError: the frame has another shape or is not finite; the state is as before.
+        """
+        array = np.asarray(frame)
+        if array.dtype != np.float32 or array.shape != self.plan.input_shape:
+            array = checked(array, self.plan.input_shape)
+        output = np.empty(self._outputs, np.float32)
+        try:
+            self._network.step(np.ascontiguousarray(array), output)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return output
+
+    def step_sparse(self, address: NDArray[np.int32], value: Array) -> Array:
+        """Advances one step on the inputs that are not zero.
+
+        Args:
+            address: int32 [n], flat index into the input; value: float32 [n], finite. Values of
+                one address add up.
+
+        Raises:
+            UsageError: an address outside the input, or a value that is not finite; the state is
+                as before.
+        """
+        address, value = checked_addresses(address, value, self._inputs)
+        output = np.empty(self._outputs, np.float32)
+        self._network.step_sparse(
+            np.ascontiguousarray(address), np.ascontiguousarray(value), output
+        )
+        return output
+
+    def run(self, frames: Array) -> Array:
+        """Resets, then advances through frames [T, *input_shape] -> float32 [T, K].
+
+        Frames that are one frame, broadcast over T, are recognised: their current is computed
+        once.
+        """
+        array = self._sequence(frames)
+        steps = len(array)
+        constant = steps > 1 and array.strides[0] == 0
+        output = np.empty((steps, self._outputs), np.float32)
+        frames = np.ascontiguousarray(array[0] if constant else array)
+        self._network.run(frames, steps, constant, output)
+        return output
+
+    def record(self, frames: Array) -> list[NDArray[np.bool_]]:
+        """Runs frames [T, *input_shape]; the spikes of each of `plan.spiking`: bool [T, *shape]."""
+        array = self._sequence(frames)
+        spikes = [np.zeros((len(array), *shape), np.uint8) for _, shape in self._spiking]
+        self.reset()
+        for t, frame in enumerate(array):
+            self.step(frame)
+            for (index, _), recorded in zip(self._spiking, spikes, strict=True):
+                self._network.spikes(index, recorded[t])
+        return [recorded.view(np.bool_) for recorded in spikes]
+
+    def record_membrane(self, frames: Array) -> list[Array]:
+        """Runs frames [T, *input_shape]; U of each of `plan.spiking`, before its reset.
+
+        Returns:
+            float32 [T, *shape] for each; a Threshold, which has no U, gives zeros.
+        """
+        array = self._sequence(frames)
+        membranes = [np.zeros((len(array), *shape), np.float32) for _, shape in self._spiking]
+        for index, _ in self._spiking:
+            self._network.keep_membrane(index)
+        self.reset()
+        for t, frame in enumerate(array):
+            self.step(frame)
+            for (index, _), recorded in zip(self._spiking, membranes, strict=True):
+                self._network.membrane(index, recorded[t])
+        return membranes
+
+    @property
+    def membrane(self) -> Array:
+        """U of the last population at the last step, before its reset: float32 [K]."""
+        output = np.empty(self._outputs, np.float32)
+        self._network.membrane(self._network.populations - 1, output)
+        return output
+
+    def _sequence(self, frames: Array) -> Array:
+        """frames [T, *input_shape], checked."""
+        return checked(frames, (*np.shape(frames)[:1], *self.plan.input_shape))
+
+
+def _add(network: _native.Network, node: Node) -> None:
+    if isinstance(node, Convolution):
+        (top, bottom), (left, right) = node.padding
+        network.add_convolution(
+            np.ascontiguousarray(node.weight),
+            np.ascontiguousarray(node.bias),
+            node.stride,
+            (top, bottom, left, right),
+            node.dilation,
+            node.groups,
+        )
+    elif isinstance(node, Dense):
+        network.add_dense(np.ascontiguousarray(node.weight), np.ascontiguousarray(node.bias))
+    elif isinstance(node, Pooling):
+        network.add_pooling(node.kernel, node.stride, node.padding, node.scale)
+    elif isinstance(node, Scaling):
+        network.add_scaling(np.ascontiguousarray(node.scale))
+    elif isinstance(node, Neuron):
+        _add_neurons(network, node)
+    elif not isinstance(node, Flatten):  # the order in memory is that of the flat vector
+        raise TypeError(f"{type(node).__name__} is not a node of a plan")
+
+
+def _add_neurons(network: _native.Network, node: Neuron) -> None:
+    def contiguous(values: Array | None) -> Array | None:
+        return None if values is None else np.ascontiguousarray(values)
+
+    network.add_neurons(
+        kind=node.kind,
+        subtract=node.reset == "subtract",
+        decay=np.ascontiguousarray(node.decay),
+        threshold=np.ascontiguousarray(node.threshold),
+        reset_value=np.ascontiguousarray(node.reset_value),
+        gain=contiguous(node.gain) if node.has_input_map else None,
+        leak=contiguous(node.leak) if node.has_input_map else None,
+        synaptic_decay=contiguous(node.synaptic_decay),
+        synaptic_gain=contiguous(node.synaptic_gain),
+    )

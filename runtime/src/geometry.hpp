@@ -1,0 +1,83 @@
+// Shapes, and which output each kernel tap of a convolution reaches.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels.hpp"
+
+namespace mpsl {
+
+// A signal of one step: [channels][rows][columns]; a vector is [size][1][1].
+struct Extent {
+    int channels = 0, rows = 0, columns = 0;
+    std::size_t pixels() const { return std::size_t(rows) * columns; }
+    std::size_t size() const { return pixels() * channels; }
+};
+
+// One axis of a convolution: output o sees input o·stride − before + tap·dilation.
+struct Axis {
+    int input, output, taps, stride, before, dilation;
+
+    int input_offset(int tap) const { return tap * dilation - before; }
+
+    // First output, and one past the last, whose input for `tap` lies inside.
+    int output_begin(int tap) const {
+        const int offset = input_offset(tap);
+        const int begin = offset >= 0 ? 0 : (-offset + stride - 1) / stride;
+        return begin < output ? begin : output;
+    }
+    int output_end(int tap) const {
+        const int room = input - 1 - input_offset(tap);
+        const int end = room < 0 ? 0 : room / stride + 1;
+        return end < output ? end : output;
+    }
+};
+
+struct ConvolutionShape {
+    Extent input, output;
+    Axis rows, columns;
+    int groups = 1;
+    int taps() const { return rows.taps * columns.taps; }
+};
+
+// For each position of one axis the (tap, output) pairs that it reaches.
+struct Reach {
+    explicit Reach(const Axis& axis) : begin(axis.input + 1) {
+        for (int position = 0; position < axis.input; ++position) {
+            begin[position] = std::uint32_t(targets.size());
+            for (int tap = 0; tap < axis.taps; ++tap) {
+                const int distance = position - axis.input_offset(tap);
+                if (distance < 0 || distance % axis.stride) continue;
+                const int output = distance / axis.stride;
+                if (output < axis.output) targets.push_back({tap, output});
+            }
+        }
+        begin[axis.input] = std::uint32_t(targets.size());
+    }
+    std::uint32_t count(int position) const { return begin[position + 1] - begin[position]; }
+
+    std::vector<std::uint32_t> begin;  // [input + 1]
+    std::vector<ReachTarget> targets;
+};
+
+// Channels side by side in memory: [block][pixel][width], the last block filled up with channels
+// that never fire. 64 channels of a block share one word of spikes; few channels take less.
+struct BlockLayout {
+    BlockLayout() = default;
+    explicit BlockLayout(Extent of)
+        : extent(of), width(of.channels <= 16 ? 16 : of.channels <= 32 ? 32 : 64),
+          blocks((of.channels + width - 1) / width) {}
+
+    std::size_t block_size() const { return extent.pixels() * width; }
+    std::size_t size() const { return block_size() * blocks; }
+    std::size_t index(int channel, std::size_t pixel) const {
+        return channel / width * block_size() + pixel * width + channel % width;
+    }
+
+    Extent extent;
+    int width = 0, blocks = 0;
+};
+
+}  // namespace mpsl

@@ -1,0 +1,142 @@
+// The inner loops, built once for each instruction set, and what they are handed.
+//
+// Only plain structs and function pointers cross this line. A function that is compiled for AVX-512
+// and has external linkage could be the one copy that the linker keeps for every caller, so the
+// files that implement this include nothing that defines such functions (no std:: templates).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mpsl {
+
+// Channels of a slab: 128 rows of 256 bytes stay in a first-level cache of 32 KiB, and their byte
+// offsets fit 16 bits.
+constexpr int kChunkChannels = 128;
+
+// Room that list builders may write beyond the last entry.
+constexpr std::size_t kListSlack = 64;
+
+// ---- spikes -> lists ----------------------------------------------------------------------------
+
+// The active channels of one pixel and one chunk, as byte offsets of their rows in the slab.
+// A 2x2 pool turns into bit planes: channels that count four, then two, then one.
+struct PixelSpikes {
+    std::uint32_t begin;                   // into `offsets`
+    std::uint16_t fours_end, twos_end, end;  // relative to begin
+};
+
+struct ListJob {
+    const std::uint64_t* spikes;  // [source pixel][words]
+    int words, first_word, word_count;
+    int rows, columns, source_columns;  // rows, columns: as the convolution sees them
+    bool pooled;                        // 2x2, the source having twice the rows and columns
+    int row_bytes;
+    const std::uint32_t* fanout;  // [pixel] weights that one spike reaches
+    std::uint16_t* offsets;
+    std::uint32_t first_offset;
+    PixelSpikes* pixels;  // [rows * columns]
+    std::uint64_t synops;  // result
+    std::uint32_t end_offset;  // result
+};
+
+// ---- lists -> current ---------------------------------------------------------------------------
+
+// One tap of one chunk of one block, over all pixels that it connects.
+struct GatherJob {
+    const float* slab;  // [chunk channel][width]
+    const std::uint16_t* offsets;
+    const PixelSpikes* pixels;  // [input pixel]
+    float* current;             // [output pixel][width]
+    int width;
+    int row_begin, row_end, column_begin, column_end;  // outputs
+    int row_offset, column_offset;                     // input = output * stride + offset
+    int row_stride, column_stride;
+    int input_columns, output_columns;
+};
+
+// ---- events -> current --------------------------------------------------------------------------
+
+struct InputEvent {
+    std::int32_t channel, row, column;
+    float value;
+};
+
+struct ReachTarget {
+    std::int32_t tap, output;
+};
+
+struct PushJob {
+    const InputEvent* events;
+    std::size_t event_count;
+    const float* weights;  // [tap][channel − first_channel][width]
+    int first_channel, channel_count, width, tap_columns, output_columns;
+    const std::uint32_t* row_begin;
+    const ReachTarget* row_targets;
+    const std::uint32_t* column_begin;
+    const ReachTarget* column_targets;
+    float* current;  // [output pixel][width]
+};
+
+// ---- active rows -> current ---------------------------------------------------------------------
+
+struct ActiveRow {
+    std::uint32_t row;
+    float value;
+};
+
+struct DenseJob {
+    const ActiveRow* rows;
+    std::size_t row_count;
+    const float* weights;  // [in][padded_out]
+    std::size_t padded_out;  // a multiple of 16
+    float* current;          // [padded_out]
+};
+
+// ---- current -> spikes --------------------------------------------------------------------------
+
+// One block of a population, all arrays [pixel][width] but `bias` [width].
+struct FireJob {
+    float* current;
+    bool clear_current;
+    const float* bias;
+    float* state;      // V
+    float* membrane;   // U, or null
+    std::uint64_t* spikes;  // one word a pixel, `spike_stride` words apart
+    std::size_t spike_stride, pixels;
+    int width;
+    bool subtract;  // else to reset_value
+
+    // Used by fire_uniform.
+    float decay, threshold, reset_value;
+
+    // Used by fire_each.
+    enum Kind { Spiking, Integrating, Threshold } kind;
+    const float *decays, *thresholds, *reset_values;
+    const float *gains, *leaks;                      // null without an input map
+    const float *synaptic_decays, *synaptic_gains;  // null without a synapse
+    float* synapse;                                  // J
+};
+
+struct Kernels {
+    const char* name;
+    void (*build_lists)(ListJob&);
+    void (*gather)(const GatherJob&);
+    void (*push)(const PushJob&);
+    void (*dense)(const DenseJob&);
+    void (*fire_uniform)(const FireJob&);
+    void (*fire_each)(const FireJob&);
+    // Writes the indices of values that are not zero (NaN is not zero); returns their number.
+    std::size_t (*find_nonzero)(const float* values, std::size_t size, std::uint32_t* index);
+};
+
+extern const Kernels kernels_baseline;
+#if defined(__x86_64__)
+extern const Kernels kernels_v3, kernels_v4;
+#endif
+
+// The best kernels that this processor runs, or those that the environment variable MPSL_ISA
+// names. Throws std::invalid_argument when it names others.
+const Kernels& select_kernels();
+
+}  // namespace mpsl

@@ -1,0 +1,330 @@
+// The inner loops for one instruction set. The including file defines MPSL_VECTOR_BYTES (the width
+// of its registers: 16, 32 or 64) and MPSL_KERNELS (the table to define); the compiler's -march
+// does the rest. Everything else has internal linkage, see kernels.hpp.
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "kernels.hpp"
+
+namespace mpsl {
+namespace {
+
+constexpr int kVectorBytes = MPSL_VECTOR_BYTES;
+constexpr int kLanes = kVectorBytes / 4;
+
+typedef float Float __attribute__((vector_size(kVectorBytes), may_alias));
+typedef std::int32_t Mask __attribute__((vector_size(kVectorBytes), may_alias));
+
+#define MPSL_INLINE inline __attribute__((always_inline))
+
+MPSL_INLINE Float splat(float value) { return Float{} + value; }
+
+MPSL_INLINE Float select(Mask mask, Float yes, Float no) {
+    return (Float)((mask & (Mask)yes) | (~mask & (Mask)no));
+}
+
+// Bit k is set where u[k] ≥ threshold[k].
+MPSL_INLINE std::uint64_t bits_at_least(Float u, Float threshold) {
+#if MPSL_VECTOR_BYTES == 64
+    return _mm512_cmp_ps_mask((__m512)u, (__m512)threshold, _CMP_GE_OQ);
+#elif MPSL_VECTOR_BYTES == 32
+    return std::uint32_t(
+        _mm256_movemask_ps(_mm256_cmp_ps((__m256)u, (__m256)threshold, _CMP_GE_OQ)));
+#elif defined(__SSE2__)
+    return std::uint32_t(_mm_movemask_ps(_mm_cmpge_ps((__m128)u, (__m128)threshold)));
+#else
+    const Mask mask = u >= threshold;
+    std::uint64_t bits = 0;
+    for (int k = 0; k < kLanes; ++k) bits |= std::uint64_t(mask[k] & 1) << k;
+    return bits;
+#endif
+}
+
+// Appends base + step·k for each bit k of `mask`. May write kListSlack entries too many.
+MPSL_INLINE std::uint16_t* expand(std::uint64_t mask, int base, int step, std::uint16_t* out) {
+#if MPSL_VECTOR_BYTES == 64
+    const __m512i lanes =
+        _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i rows = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(step));
+    for (int group = 0; group < 64; group += 16) {
+        const __mmask16 here = __mmask16(mask >> group);
+        const __m512i offsets = _mm512_add_epi32(rows, _mm512_set1_epi32(base + group * step));
+        _mm256_storeu_si256((__m256i*)out,
+                            _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(here, offsets)));
+        out += __builtin_popcount(here);
+    }
+#else
+    for (; mask; mask &= mask - 1) *out++ = std::uint16_t(base + step * __builtin_ctzll(mask));
+#endif
+    return out;
+}
+
+void build_lists(ListJob& job) {
+    const std::uint64_t* const source = job.spikes + job.first_word;
+    const std::size_t right = job.words, down = std::size_t(job.source_columns) * job.words;
+    const int word_step = 64 * job.row_bytes;
+    std::uint16_t* out = job.offsets + job.first_offset;
+    std::uint64_t synops = 0;
+    for (int y = 0; y < job.rows; ++y) {
+        for (int x = 0; x < job.columns; ++x) {
+            PixelSpikes& pixel = job.pixels[y * job.columns + x];
+            std::uint16_t* const begin = out;
+            int spikes;
+            if (job.pooled) {
+                const std::uint64_t* const a = source + 2 * y * down + 2 * x * right;
+                std::uint64_t fours[2], twos[2], ones[2];
+                for (int w = 0; w < job.word_count; ++w) {
+                    const std::uint64_t nw = a[w], ne = a[w + right];
+                    const std::uint64_t sw = a[w + down], se = a[w + down + right];
+                    const std::uint64_t top = nw ^ ne, top_carry = nw & ne;
+                    const std::uint64_t bottom = sw ^ se, bottom_carry = sw & se;
+                    ones[w] = top ^ bottom;
+                    twos[w] = top_carry ^ bottom_carry ^ (top & bottom);
+                    fours[w] = top_carry & bottom_carry;
+                }
+                for (int w = 0; w < job.word_count; ++w)
+                    out = expand(fours[w], w * word_step, job.row_bytes, out);
+                const int n4 = int(out - begin);
+                for (int w = 0; w < job.word_count; ++w)
+                    out = expand(twos[w], w * word_step, job.row_bytes, out);
+                const int n2 = int(out - begin);
+                for (int w = 0; w < job.word_count; ++w)
+                    out = expand(ones[w], w * word_step, job.row_bytes, out);
+                pixel.fours_end = std::uint16_t(n4);
+                pixel.twos_end = std::uint16_t(n2);
+                // 4·n4 + 2·(n2 − n4) + (n1 − n2)
+                spikes = 2 * n4 + n2 + int(out - begin);
+            } else {
+                const std::uint64_t* const a = source + y * down + x * right;
+                for (int w = 0; w < job.word_count; ++w)
+                    out = expand(a[w], w * word_step, job.row_bytes, out);
+                pixel.fours_end = pixel.twos_end = 0;
+                spikes = int(out - begin);
+            }
+            pixel.begin = std::uint32_t(begin - job.offsets);
+            pixel.end = std::uint16_t(out - begin);
+            synops += std::uint64_t(spikes) * job.fanout[y * job.columns + x];
+        }
+    }
+    job.synops = synops;
+    job.end_offset = std::uint32_t(out - job.offsets);
+}
+
+// sum[0 … Vectors−1] += the rows at `slab` + offsets[0 … count−1]. Rows are added in pairs, which
+// halves the chain of dependent additions.
+template <int Vectors>
+MPSL_INLINE void add_rows(Float* sum, const char* slab, const std::uint16_t* offsets, int count) {
+    int i = 0;
+    for (; i + 1 < count; i += 2) {
+        const Float* const a = (const Float*)(slab + offsets[i]);
+        const Float* const b = (const Float*)(slab + offsets[i + 1]);
+        for (int k = 0; k < Vectors; ++k) sum[k] += a[k] + b[k];
+    }
+    if (i < count) {
+        const Float* const a = (const Float*)(slab + offsets[i]);
+        for (int k = 0; k < Vectors; ++k) sum[k] += a[k];
+    }
+}
+
+// The current of one output pixel; fours and twos by doubling (Horner).
+template <int Vectors>
+MPSL_INLINE void gather_pixel(const PixelSpikes& pixel, const char* slab,
+                              const std::uint16_t* offsets, Float* current) {
+    Float sum[Vectors];
+    for (int k = 0; k < Vectors; ++k) sum[k] = Float{};
+    if (pixel.twos_end) {
+        if (pixel.fours_end) {
+            add_rows<Vectors>(sum, slab, offsets, pixel.fours_end);
+            for (int k = 0; k < Vectors; ++k) sum[k] += sum[k];
+        }
+        add_rows<Vectors>(sum, slab, offsets + pixel.fours_end, pixel.twos_end - pixel.fours_end);
+        for (int k = 0; k < Vectors; ++k) sum[k] += sum[k];
+    }
+    add_rows<Vectors>(sum, slab, offsets + pixel.twos_end, pixel.end - pixel.twos_end);
+    for (int k = 0; k < Vectors; ++k) current[k] += sum[k];
+}
+
+template <int Width>
+void gather_width(const GatherJob& job) {
+    constexpr int kVectors = Width / kLanes;
+    // Sums of a part must fit the registers; narrow registers take a row in two parts.
+    constexpr int kPart = kVectors < 8 ? kVectors : 8;
+    const char* const slab = (const char*)job.slab;
+    for (int y = job.row_begin; y < job.row_end; ++y) {
+        const PixelSpikes* const input =
+            job.pixels +
+            std::ptrdiff_t(y * job.row_stride + job.row_offset) * job.input_columns +
+            job.column_offset;
+        float* const output = job.current + std::size_t(y) * job.output_columns * Width;
+        for (int x = job.column_begin; x < job.column_end; ++x) {
+            const PixelSpikes& pixel = input[std::ptrdiff_t(x) * job.column_stride];
+            if (!pixel.end) continue;
+            const std::uint16_t* const offsets = job.offsets + pixel.begin;
+            Float* const current = (Float*)(output + std::size_t(x) * Width);
+            for (int part = 0; part < kVectors; part += kPart)
+                gather_pixel<kPart>(pixel, slab + part * kVectorBytes, offsets, current + part);
+        }
+    }
+}
+
+void gather(const GatherJob& job) {
+    if (job.width == 64) gather_width<64>(job);
+    else if (job.width == 32) gather_width<32>(job);
+    else gather_width<16>(job);
+}
+
+template <int Width>
+void push_width(const PushJob& job) {
+    constexpr int kVectors = Width / kLanes;
+    for (std::size_t i = 0; i < job.event_count; ++i) {
+        const InputEvent& event = job.events[i];
+        const int channel = event.channel - job.first_channel;
+        if (channel < 0 || channel >= job.channel_count) continue;
+        const Float value = splat(event.value);
+        for (std::uint32_t r = job.row_begin[event.row]; r < job.row_begin[event.row + 1]; ++r) {
+            const ReachTarget row = job.row_targets[r];
+            for (std::uint32_t c = job.column_begin[event.column];
+                 c < job.column_begin[event.column + 1]; ++c) {
+                const ReachTarget column = job.column_targets[c];
+                const std::size_t tap = std::size_t(row.tap) * job.tap_columns + column.tap;
+                const Float* const weight =
+                    (const Float*)(job.weights + (tap * job.channel_count + channel) * Width);
+                Float* const current =
+                    (Float*)(job.current +
+                             (std::size_t(row.output) * job.output_columns + column.output) *
+                                 Width);
+                for (int k = 0; k < kVectors; ++k) current[k] += weight[k] * value;
+            }
+        }
+    }
+}
+
+void push(const PushJob& job) {
+    if (job.width == 64) push_width<64>(job);
+    else if (job.width == 32) push_width<32>(job);
+    else push_width<16>(job);
+}
+
+// Eight rows at once: eight streams from memory for one pass over the sums.
+void dense(const DenseJob& job) {
+    const std::size_t out = job.padded_out;
+    std::size_t i = 0;
+    for (; i + 8 <= job.row_count; i += 8) {
+        const ActiveRow* const active = job.rows + i;
+        const float* row[8];
+        Float value[8];
+        for (int k = 0; k < 8; ++k) {
+            row[k] = job.weights + active[k].row * out;
+            value[k] = splat(active[k].value);
+        }
+        for (std::size_t j = 0; j < out; j += kLanes) {
+            Float sum = Float{};
+            for (int k = 0; k < 8; ++k) sum += *(const Float*)(row[k] + j) * value[k];
+            *(Float*)(job.current + j) += sum;
+        }
+    }
+    for (; i < job.row_count; ++i) {
+        const float* const row = job.weights + job.rows[i].row * out;
+        const Float value = splat(job.rows[i].value);
+        for (std::size_t j = 0; j < out; j += kLanes)
+            *(Float*)(job.current + j) += *(const Float*)(row + j) * value;
+    }
+}
+
+template <int Width>
+void fire_uniform_width(const FireJob& job) {
+    constexpr int kVectors = Width / kLanes;
+    const Float decay = splat(job.decay), threshold = splat(job.threshold);
+    const Float reset_value = splat(job.reset_value);
+    const Float* const bias = (const Float*)job.bias;
+    Float* current = (Float*)job.current;
+    Float* state = (Float*)job.state;
+    Float* membrane = (Float*)job.membrane;
+    for (std::size_t p = 0; p < job.pixels; ++p) {
+        std::uint64_t word = 0;
+        for (int k = 0; k < kVectors; ++k) {
+            const Float u = decay * state[k] + (current[k] + bias[k]);
+            const Mask fired = u >= threshold;
+            word |= bits_at_least(u, threshold) << (k * kLanes);
+            state[k] = job.subtract ? u - (Float)(fired & (Mask)threshold)
+                                    : select(fired, reset_value, u);
+            if (job.clear_current) current[k] = Float{};
+            if (membrane) membrane[k] = u;
+        }
+        job.spikes[p * job.spike_stride] = word;
+        current += kVectors;
+        state += kVectors;
+        if (membrane) membrane += kVectors;
+    }
+}
+
+void fire_uniform(const FireJob& job) {
+    if (job.width == 64) fire_uniform_width<64>(job);
+    else if (job.width == 32) fire_uniform_width<32>(job);
+    else fire_uniform_width<16>(job);
+}
+
+void fire_each(const FireJob& job) {
+    const int vectors = job.width / kLanes;
+    const Float* const bias = (const Float*)job.bias;
+    for (std::size_t p = 0; p < job.pixels; ++p) {
+        std::uint64_t word = 0;
+        for (int k = 0; k < vectors; ++k) {
+            const std::size_t i = p * vectors + k;
+            Float input = ((Float*)job.current)[i] + bias[k];
+            if (job.clear_current) ((Float*)job.current)[i] = Float{};
+            const Float threshold = ((const Float*)job.thresholds)[i];
+            if (job.kind == FireJob::Threshold) {
+                word |= bits_at_least(input, threshold) << (k * kLanes);
+                continue;
+            }
+            if (job.synapse) {
+                Float& synapse = ((Float*)job.synapse)[i];
+                synapse = ((const Float*)job.synaptic_decays)[i] * synapse +
+                          ((const Float*)job.synaptic_gains)[i] * input;
+                input = synapse;
+            }
+            if (job.gains)
+                input = ((const Float*)job.gains)[i] * input + ((const Float*)job.leaks)[i];
+            Float& state = ((Float*)job.state)[i];
+            const Float u = ((const Float*)job.decays)[i] * state + input;
+            if (job.membrane) ((Float*)job.membrane)[i] = u;
+            if (job.kind == FireJob::Integrating) {
+                state = u;
+                continue;
+            }
+            const Mask fired = u >= threshold;
+            word |= bits_at_least(u, threshold) << (k * kLanes);
+            state = job.subtract ? u - (Float)(fired & (Mask)threshold)
+                                 : select(fired, ((const Float*)job.reset_values)[i], u);
+        }
+        job.spikes[p * job.spike_stride] = word;
+    }
+}
+
+std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* index) {
+    std::size_t count = 0, i = 0;
+#if MPSL_VECTOR_BYTES == 64
+    for (; i + 16 <= size; i += 16) {
+        unsigned bits = _mm512_cmp_ps_mask(_mm512_loadu_ps(values + i), _mm512_setzero_ps(),
+                                           _CMP_NEQ_UQ);
+        for (; bits; bits &= bits - 1) index[count++] = std::uint32_t(i + __builtin_ctz(bits));
+    }
+#endif
+    for (; i < size; ++i)
+        if (values[i] != 0) index[count++] = std::uint32_t(i);
+    return count;
+}
+
+}  // namespace
+
+const Kernels MPSL_KERNELS = {
+    MPSL_ISA_NAME, build_lists, gather, push, dense, fire_uniform, fire_each, find_nonzero,
+};
+
+}  // namespace mpsl

@@ -1,0 +1,253 @@
+#include "network.hpp"
+
+#include <cmath>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace mpsl {
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& what, std::size_t got, std::size_t expected) {
+    throw std::invalid_argument(what + "; got " + std::to_string(got) + "; expected " +
+                                std::to_string(expected));
+}
+
+void expect(const char* what, std::size_t got, std::size_t expected) {
+    if (got != expected) refuse(what, got, expected);
+}
+
+Axis make_axis(int input, int taps, int stride, int before, int after, int dilation) {
+    const long long extent = (taps - 1LL) * dilation + 1;
+    if (taps < 1 || stride < 1 || before < 0 || after < 0 || dilation < 1)
+        throw std::invalid_argument("kernel, stride, padding or dilation is out of range");
+    const long long room = static_cast<long long>(input) + before + after - extent;
+    if (room < 0) throw std::invalid_argument("kernel is larger than the input");
+    return Axis{input, int(room / stride) + 1, taps, stride, before, dilation};
+}
+
+bool is_power_of_two(float value) {
+    int exponent;
+    return value > 0 && std::frexp(value, &exponent) == 0.5f;
+}
+
+Extent checked(Extent extent) {
+    if (extent.channels < 1 || extent.rows < 1 || extent.columns < 1)
+        throw std::invalid_argument("input has no values");
+    return extent;
+}
+
+}  // namespace
+
+Network::Network(Extent input)
+    : kernels_(select_kernels()), input_(checked(input)), tip_(&input_) {
+    input_.write_active();
+}
+
+void Network::check_building() const {
+    if (finished_) throw std::invalid_argument("the network is already finished");
+}
+
+void Network::check_running(std::size_t size) const {
+    if (!finished_) throw std::invalid_argument("the network is not finished");
+    expect("output has the wrong size", size, output_size());
+}
+
+Extent Network::seen() const {
+    Extent extent = tip_->extent;
+    if (pending_pool_) {
+        extent.rows /= 2;
+        extent.columns /= 2;
+    }
+    return extent;
+}
+
+// Makes stages of what was waiting to become part of the next node.
+void Network::materialise() {
+    if (pending_connection_) {
+        auto stage = std::make_unique<WeightStage>(std::move(pending_connection_));
+        tip_ = &stage->output;
+        stages_.push_back(std::move(stage));
+    }
+    if (pending_pool_) {
+        pending_pool_ = false;
+        const Extent in = tip_->extent;
+        const PoolingShape shape{make_axis(in.rows, 2, 2, 0, 0, 1),
+                                 make_axis(in.columns, 2, 2, 0, 0, 1), pending_scale_};
+        auto stage = std::make_unique<PoolingStage>(*tip_, shape);
+        tip_ = &stage->output;
+        stages_.push_back(std::move(stage));
+    }
+}
+
+// The source of weights; a waiting 2x2 pool goes with it.
+Source Network::take_source() {
+    const Source source{tip_, pending_pool_, pending_pool_ ? pending_scale_ : 1.0f};
+    pending_pool_ = false;
+    return source;
+}
+
+void Network::add_convolution(const ConvolutionOptions& o, const float* weight,
+                              std::size_t weight_size, const float* bias, std::size_t bias_size) {
+    check_building();
+    if (pending_connection_ || o.groups != 1) materialise();
+    ConvolutionShape shape;
+    shape.input = seen();
+    shape.groups = o.groups;
+    if (o.groups < 1 || o.filters < 1 || shape.input.channels % o.groups || o.filters % o.groups)
+        throw std::invalid_argument("groups do not divide the channels");
+    shape.rows = make_axis(shape.input.rows, o.kernel_rows, o.stride_rows, o.top, o.bottom,
+                           o.dilation_rows);
+    shape.columns = make_axis(shape.input.columns, o.kernel_columns, o.stride_columns, o.left,
+                              o.right, o.dilation_columns);
+    shape.output = {o.filters, shape.rows.output, shape.columns.output};
+    expect("weight does not fit", weight_size,
+           std::size_t(o.filters) * (shape.input.channels / o.groups) * shape.taps());
+    expect("bias does not fit", bias_size, o.filters);
+    pending_connection_ = make_convolution(kernels_, take_source(), shape, weight, bias);
+}
+
+void Network::add_dense(int out, const float* weight, std::size_t weight_size, const float* bias,
+                        std::size_t bias_size) {
+    check_building();
+    if (pending_connection_) materialise();
+    const Extent in = seen();
+    if (out < 1) throw std::invalid_argument("weight has no rows");
+    expect("weight does not fit", weight_size, in.size() * out);
+    expect("bias does not fit", bias_size, out);
+    pending_connection_ = make_dense(kernels_, take_source(), in, out, weight, bias);
+}
+
+void Network::add_pooling(const PoolingOptions& o) {
+    check_building();
+    materialise();
+    const Extent in = tip_->extent;
+    const PoolingShape shape{
+        make_axis(in.rows, o.kernel_rows, o.stride_rows, o.pad_rows, o.pad_rows, 1),
+        make_axis(in.columns, o.kernel_columns, o.stride_columns, o.pad_columns, o.pad_columns, 1),
+        o.scale};
+    // A power of two folds into weights without rounding.
+    if (tip_->is_bits() && o.kernel_rows == 2 && o.kernel_columns == 2 && o.stride_rows == 2 &&
+        o.stride_columns == 2 && o.pad_rows == 0 && o.pad_columns == 0 &&
+        is_power_of_two(o.scale)) {
+        pending_pool_ = true;
+        pending_scale_ = o.scale;
+        return;
+    }
+    auto stage = std::make_unique<PoolingStage>(*tip_, shape);
+    tip_ = &stage->output;
+    stages_.push_back(std::move(stage));
+}
+
+void Network::add_scaling(const float* scale, std::size_t size) {
+    check_building();
+    materialise();
+    expect("scale does not fit", size, tip_->extent.size());
+    auto stage = std::make_unique<ScalingStage>(*tip_, scale);
+    tip_ = &stage->output;
+    stages_.push_back(std::move(stage));
+}
+
+void Network::add_neurons(const NeuronParameters& parameters, std::size_t size) {
+    check_building();
+    const Extent extent = pending_connection_ ? pending_connection_->layout.extent : seen();
+    expect("neurons do not fit", size, extent.size());
+    std::unique_ptr<Connection> connection = std::move(pending_connection_);
+    if (!connection) {
+        materialise();
+        connection = make_identity({tip_, false, 1.0f});
+    }
+    auto stage = std::make_unique<PopulationStage>(kernels_, std::move(connection), parameters);
+    if (populations_.empty()) first_population_stage_ = stages_.size();
+    populations_.push_back(&stage->population);
+    tip_ = &stage->population.output();
+    stages_.push_back(std::move(stage));
+}
+
+void Network::finish() {
+    check_building();
+    if (populations_.empty() || tip_ != &populations_.back()->output() || pending_connection_ ||
+        pending_pool_)
+        throw std::invalid_argument("the network does not end in neurons");
+    populations_.back()->keep_membrane();
+    finished_ = true;
+}
+
+std::size_t Network::output_size() const {
+    return populations_.empty() ? 0 : populations_.back()->size();
+}
+
+void Network::reset() {
+    for (Population* population : populations_) population->reset();
+    synops_ = 0;
+}
+
+void Network::load_frame(const float* frame) {
+    nonzero_.resize(input_size());
+    const std::size_t count = kernels_.find_nonzero(frame, input_size(), nonzero_.data());
+    for (std::size_t i = 0; i < count; ++i)
+        if (!std::isfinite(frame[nonzero_[i]]))
+            throw std::invalid_argument("input is not finite; got " +
+                                        std::to_string(frame[nonzero_[i]]) + " at " +
+                                        std::to_string(nonzero_[i]));
+    std::vector<ActiveValue>& active = input_.write_active();
+    for (std::size_t i = 0; i < count; ++i) active.push_back({nonzero_[i], frame[nonzero_[i]], 1});
+}
+
+void Network::advance(Current current, float* output) {
+    if (current != Current::Reuse) {
+        held_synops_ = 0;
+        for (std::size_t i = 0; i < first_population_stage_; ++i)
+            held_synops_ += stages_[i]->run(Current::Compute);
+    }
+    synops_ += held_synops_ + stages_[first_population_stage_]->run(current);
+    for (std::size_t i = first_population_stage_ + 1; i < stages_.size(); ++i)
+        synops_ += stages_[i]->run(Current::Compute);
+    populations_.back()->copy_output(output);
+}
+
+void Network::step(const float* frame, std::size_t size, float* output, std::size_t output_size) {
+    check_running(output_size);
+    expect("frame has the wrong size", size, input_size());
+    load_frame(frame);
+    advance(Current::Compute, output);
+}
+
+void Network::step_sparse(const std::int32_t* address, const float* value, std::size_t count,
+                          float* output, std::size_t output_size) {
+    check_running(output_size);
+    for (std::size_t i = 0; i < count; ++i) {
+        if (address[i] < 0 || std::size_t(address[i]) >= input_size())
+            throw std::invalid_argument("address outside the input; got " +
+                                        std::to_string(address[i]) + "; expected 0 … " +
+                                        std::to_string(input_size() - 1));
+        if (!std::isfinite(value[i])) throw std::invalid_argument("input is not finite");
+    }
+    std::vector<ActiveValue>& active = input_.write_active();
+    for (std::size_t i = 0; i < count; ++i)
+        if (value[i] != 0) active.push_back({std::uint32_t(address[i]), value[i], 1});
+    advance(Current::Compute, output);
+}
+
+void Network::run(const float* frames, std::size_t size, std::size_t steps, bool constant,
+                  float* output, std::size_t output_size) {
+    const std::size_t outputs = this->output_size();
+    check_running(outputs);
+    expect("output has the wrong size", output_size, outputs * steps);
+    expect("frames have the wrong size", size, input_size() * (constant && steps ? 1 : steps));
+    reset();
+    for (std::size_t t = 0; t < steps; ++t) {
+        if (!constant || t == 0) load_frame(frames + t * input_size());
+        advance(!constant ? Current::Compute : t ? Current::Reuse : Current::ComputeAndHold,
+                output + t * outputs);
+    }
+}
+
+std::size_t Network::bytes() const {
+    std::size_t bytes = input_.bytes();
+    for (const auto& stage : stages_) bytes += stage->bytes();
+    return bytes;
+}
+
+}  // namespace mpsl

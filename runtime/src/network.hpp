@@ -1,0 +1,90 @@
+// A feed-forward spiking network that does work in proportion to its spikes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "stages.hpp"
+
+namespace mpsl {
+
+struct ConvolutionOptions {
+    int filters, kernel_rows, kernel_columns;
+    int stride_rows, stride_columns;
+    int top, bottom, left, right;  // padding
+    int dilation_rows, dilation_columns;
+    int groups;
+};
+
+struct PoolingOptions {
+    int kernel_rows, kernel_columns, stride_rows, stride_columns, pad_rows, pad_columns;
+    float scale;
+};
+
+// Built node by node in order of execution, then `finish`ed, then stepped. Every method throws
+// std::invalid_argument on what does not fit; stepping then leaves the network as it was.
+class Network {
+public:
+    explicit Network(Extent input);
+
+    void add_convolution(const ConvolutionOptions& options, const float* weight,
+                         std::size_t weight_size, const float* bias, std::size_t bias_size);
+    void add_dense(int out, const float* weight, std::size_t weight_size, const float* bias,
+                   std::size_t bias_size);
+    void add_pooling(const PoolingOptions& options);
+    void add_scaling(const float* scale, std::size_t size);
+    // Every array of `parameters` has `size` values.
+    void add_neurons(const NeuronParameters& parameters, std::size_t size);
+    void finish();
+
+    void reset();
+    // frame [channels][rows][columns] -> output [output_size].
+    void step(const float* frame, std::size_t size, float* output, std::size_t output_size);
+    void step_sparse(const std::int32_t* address, const float* value, std::size_t count,
+                     float* output, std::size_t output_size);
+    // Resets, then T steps. `constant`: there is one frame, the same for every step.
+    void run(const float* frames, std::size_t size, std::size_t steps, bool constant,
+             float* output, std::size_t output_size);
+
+    std::size_t populations() const { return populations_.size(); }
+    // Throws std::out_of_range.
+    Population& population(std::size_t index) { return *populations_.at(index); }
+    std::size_t input_size() const { return input_.extent.size(); }
+    std::size_t output_size() const;
+    std::uint64_t synops() const { return synops_; }
+    std::size_t bytes() const;
+    const char* isa() const { return kernels_.name; }
+
+    // Held while stepping: two threads may share an engine, one after the other.
+    std::mutex mutex;
+
+private:
+    Source take_source();
+    Extent seen() const;
+    void materialise();
+    void check_building() const;
+    void check_running(std::size_t output_size) const;
+    void load_frame(const float* frame);
+    void advance(Current current, float* output);
+
+    const Kernels& kernels_;
+    Signal input_;
+    std::vector<std::unique_ptr<Stage>> stages_;
+    std::vector<Population*> populations_;
+    std::size_t first_population_stage_ = 0;
+    bool finished_ = false;
+
+    // While building: the signal that the next node sees, what is not yet a stage.
+    Signal* tip_;
+    std::unique_ptr<Connection> pending_connection_;
+    bool pending_pool_ = false;  // 2x2 over spikes, to become part of the next weights
+    float pending_scale_ = 1;
+
+    std::vector<std::uint32_t> nonzero_;  // scratch
+    std::uint64_t synops_ = 0;
+    std::uint64_t held_synops_ = 0;  // of the stages before the first population
+};
+
+}  // namespace mpsl

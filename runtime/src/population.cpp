@@ -1,0 +1,137 @@
+#include "population.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace mpsl {
+
+namespace {
+
+bool all_equal(const float* values, std::size_t size) {
+    return std::all_of(values, values + size, [&](float value) { return value == values[0]; });
+}
+
+const float* data_or_null(const Buffer<float>& buffer, std::size_t offset) {
+    return buffer.empty() ? nullptr : buffer.data() + offset;
+}
+
+}  // namespace
+
+Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronParameters& given)
+    : kernels_(kernels), layout_(layout), kind_(given.kind), subtract_(given.subtract),
+      state_(layout.size()), output_(layout.extent) {
+    const std::size_t size = layout.extent.size();
+    // Channels that fill up the last block must stay silent: fire_uniform lets them rest at U = 0
+    // and needs a threshold above that.
+    uniform_ = kind_ == FireJob::Spiking && !given.gain && !given.synaptic_decay &&
+               all_equal(given.decay, size) && all_equal(given.threshold, size) &&
+               given.threshold[0] > 0 && (subtract_ || all_equal(given.reset_value, size));
+    if (uniform_) {
+        decay_ = given.decay[0];
+        threshold_ = given.threshold[0];
+        reset_value_ = given.reset_value[0];
+    } else {
+        decays_ = spread(given.decay, 0);
+        thresholds_ = spread(given.threshold, std::numeric_limits<float>::infinity());
+        reset_values_ = spread(given.reset_value, 0);
+        if (given.gain) {
+            gains_ = spread(given.gain, 0);
+            leaks_ = spread(given.leak, 0);
+        }
+        if (given.synaptic_decay) {
+            synaptic_decays_ = spread(given.synaptic_decay, 0);
+            synaptic_gains_ = spread(given.synaptic_gain, 0);
+            synapse_ = Buffer<float>(layout.size());
+        }
+    }
+    if (integrates()) output_.write_values();
+}
+
+Buffer<float> Population::spread(const float* values, float padding) const {
+    Buffer<float> result(layout_.size());
+    std::fill_n(result.data(), result.size(), padding);
+    const std::size_t pixels = layout_.extent.pixels();
+    for (int c = 0; c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p)
+            result[layout_.index(c, p)] = values[c * pixels + p];
+    return result;
+}
+
+void Population::reset() {
+    state_.clear();
+    synapse_.clear();
+    membrane_.clear();
+    output_.bits.clear();
+}
+
+void Population::fire(int block, float* current, const float* bias, bool clear) {
+    const std::size_t offset = block * layout_.block_size();
+    FireJob job{};
+    job.current = current;
+    job.clear_current = clear;
+    job.bias = bias;
+    job.state = state_.data() + offset;
+    job.membrane = membrane_.empty() ? nullptr : membrane_.data() + offset;
+    job.spikes = output_.bits.data() + block;
+    job.spike_stride = output_.words;
+    job.pixels = layout_.extent.pixels();
+    job.width = layout_.width;
+    job.subtract = subtract_;
+    if (uniform_) {
+        job.decay = decay_;
+        job.threshold = threshold_;
+        job.reset_value = reset_value_;
+        kernels_.fire_uniform(job);
+        return;
+    }
+    job.kind = kind_;
+    job.decays = data_or_null(decays_, offset);
+    job.thresholds = data_or_null(thresholds_, offset);
+    job.reset_values = data_or_null(reset_values_, offset);
+    job.gains = data_or_null(gains_, offset);
+    job.leaks = data_or_null(leaks_, offset);
+    job.synaptic_decays = data_or_null(synaptic_decays_, offset);
+    job.synaptic_gains = data_or_null(synaptic_gains_, offset);
+    job.synapse = synapse_.empty() ? nullptr : synapse_.data() + offset;
+    kernels_.fire_each(job);
+}
+
+void Population::finish_step() {
+    if (integrates()) copy_blocks(state_, output_.write_values().data());
+    else output_.wrote_bits();
+}
+
+void Population::keep_membrane() {
+    if (membrane_.empty()) membrane_ = Buffer<float>(layout_.size());
+}
+
+void Population::copy_blocks(const Buffer<float>& from, float* to) const {
+    const std::size_t pixels = layout_.extent.pixels();
+    for (int c = 0; c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p) *to++ = from[layout_.index(c, p)];
+}
+
+void Population::copy_spikes(std::uint8_t* to) const {
+    const std::size_t pixels = layout_.extent.pixels();
+    for (int c = 0; c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p)
+            *to++ = output_.bits[p * output_.words + c / 64] >> (c % 64) & 1;
+}
+
+void Population::copy_membrane(float* to) const { copy_blocks(membrane_, to); }
+
+void Population::copy_output(float* to) const {
+    if (integrates()) return copy_blocks(state_, to);
+    const std::size_t pixels = layout_.extent.pixels();
+    for (int c = 0; c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p)
+            *to++ = float(output_.bits[p * output_.words + c / 64] >> (c % 64) & 1);
+}
+
+std::size_t Population::bytes() const {
+    return decays_.bytes() + thresholds_.bytes() + reset_values_.bytes() + gains_.bytes() +
+           leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() + synapse_.bytes() +
+           state_.bytes() + membrane_.bytes() + output_.bytes();
+}
+
+}  // namespace mpsl

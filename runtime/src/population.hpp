@@ -1,0 +1,62 @@
+// The neurons of one layer: their state and their step.
+#pragma once
+
+#include <cstdint>
+
+#include "buffer.hpp"
+#include "geometry.hpp"
+#include "kernels.hpp"
+#include "signal.hpp"
+
+namespace mpsl {
+
+// Arrays [channel][row][column] of the population; see Neuron in mpsl_runtime/plan.py.
+struct NeuronParameters {
+    FireJob::Kind kind;
+    bool subtract;
+    const float *decay, *threshold, *reset_value;
+    const float *gain, *leak;                      // null without an input map
+    const float *synaptic_decay, *synaptic_gain;  // null without a synapse
+};
+
+class Population {
+public:
+    Population(const Kernels& kernels, BlockLayout layout, const NeuronParameters& parameters);
+
+    void reset();
+    // Fires one block. `current` [pixel][width] without bias; set to zero afterwards if `clear`.
+    void fire(int block, float* current, const float* bias, bool clear);
+    // After the last block of a step.
+    void finish_step();
+
+    // From now on U is kept for `membrane`.
+    void keep_membrane();
+    // [channel][row][column]
+    void copy_spikes(std::uint8_t* to) const;
+    void copy_membrane(float* to) const;
+    void copy_output(float* to) const;
+
+    bool keeps_membrane() const { return !membrane_.empty(); }
+    bool integrates() const { return kind_ == FireJob::Integrating; }
+    Signal& output() { return output_; }
+    std::size_t size() const { return layout_.extent.size(); }
+    std::size_t bytes() const;
+
+private:
+    Buffer<float> spread(const float* values, float padding) const;
+    void copy_blocks(const Buffer<float>& from, float* to) const;
+
+    const Kernels& kernels_;
+    const BlockLayout layout_;
+    const FireJob::Kind kind_;
+    const bool subtract_;
+    bool uniform_ = false;
+    float decay_ = 0, threshold_ = 0, reset_value_ = 0;  // where uniform
+    // All [block][pixel][width]; empty where unused.
+    Buffer<float> decays_, thresholds_, reset_values_, gains_, leaks_;
+    Buffer<float> synaptic_decays_, synaptic_gains_, synapse_;
+    Buffer<float> state_, membrane_;
+    Signal output_;
+};
+
+}  // namespace mpsl

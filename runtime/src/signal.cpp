@@ -1,0 +1,58 @@
+#include "signal.hpp"
+
+namespace mpsl {
+
+Buffer<float>& Signal::write_values() {
+    if (values_.empty()) values_ = Buffer<float>(extent.size());
+    form_ = Values;
+    has_activity_ = derived_active_ = false;
+    return values_;
+}
+
+Buffer<float>& Signal::write_activity() {
+    if (activity_.empty()) activity_ = Buffer<float>(extent.size());
+    has_activity_ = true;
+    return activity_;
+}
+
+std::vector<ActiveValue>& Signal::write_active() {
+    form_ = Active;
+    has_activity_ = derived_values_ = false;
+    active_.clear();
+    return active_;
+}
+
+const Buffer<float>& Signal::values() {
+    if (form_ == Values || derived_values_) return values_;
+    if (values_.empty()) values_ = Buffer<float>(extent.size());
+    values_.clear();
+    for (const ActiveValue& one : active()) values_[one.index] += one.value;
+    derived_values_ = true;
+    return values_;
+}
+
+const std::vector<ActiveValue>& Signal::active() {
+    if (form_ == Active || derived_active_) return active_;
+    active_.clear();
+    const std::size_t pixels = extent.pixels();
+    if (form_ == Bits) {
+        for (std::size_t p = 0; p < pixels; ++p)
+            for (int w = 0; w < words; ++w)
+                for (std::uint64_t word = bits[p * words + w]; word; word &= word - 1) {
+                    const std::size_t channel = w * 64 + __builtin_ctzll(word);
+                    active_.push_back({std::uint32_t(channel * pixels + p), 1.0f, 1.0f});
+                }
+    } else {
+        for (std::size_t i = 0; i < extent.size(); ++i)
+            if (values_[i] != 0)
+                active_.push_back({std::uint32_t(i), values_[i], has_activity_ ? activity_[i] : 1});
+    }
+    derived_active_ = true;
+    return active_;
+}
+
+float Signal::activity(std::size_t index) {
+    return has_activity_ ? activity_[index] : float(values()[index] != 0);
+}
+
+}  // namespace mpsl
