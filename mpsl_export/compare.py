@@ -191,27 +191,20 @@ class Referee:
         rerun: Sequence[Recording],
         output: NDArray[np.uint8],
     ) -> Difference | None:
-        """None when a rerun repeats an output; else the nearest to a tie that its run comes at or
-        before the first output that differs."""
+        """None when a rerun repeats an output; else a tie that its run meets at or before the
+        first output that differs, or, without one, that output itself."""
         differing = np.argwhere(rerun[-1].spikes != output.astype(np.bool_))
         if not len(differing):
             return None
-        steps = int(differing[0][0]) + 1
-        nearest: Difference | None = None
+        last, (step, position) = len(rerun) - 1, (int(i) for i in differing[0])
         for index, neuron in enumerate(self._neurons):
-            membrane = self.membranes(frames, rerun, index, steps)
+            membrane = self.membranes(frames, rerun, index, step + 1)
             gap = np.abs(membrane - neuron.threshold.reshape(-1))
-            step, position = np.unravel_index(int(gap.argmin()), gap.shape)
-            difference = self._difference(
-                sample, backend, index, int(step), int(position), membrane[step]
-            )
-            if difference.tie:
-                return difference
-            if nearest is None or abs(difference.membrane - difference.threshold) < abs(
-                nearest.membrane - nearest.threshold
-            ):
-                nearest = difference
-        return nearest
+            row, nearest = (int(i) for i in np.unravel_index(int(gap.argmin()), gap.shape))
+            found = self._difference(sample, backend, index, row, nearest, membrane[row])
+            if found.tie:
+                return found
+        return self._difference(sample, backend, last, step, position, membrane[step])
 
     def _difference(
         self,
@@ -245,7 +238,8 @@ def plan_differences(expected: Plan, got: Plan) -> list[str]:
     names = [node.name for node in expected.nodes], [node.name for node in got.nodes]
     if names[0] != names[1]:
         return [f"nodes are {', '.join(names[1])} instead of {', '.join(names[0])}"]
-    found = metadata_differences(expected.metadata, got.metadata and got.metadata.to_mapping())
+    metadata = got.metadata.to_mapping() if got.metadata else None
+    found = metadata_differences(expected.metadata, metadata)
     for one, other in zip(expected.nodes, got.nodes, strict=True):
         for key, value in vars(one).items():
             actual = vars(other).get(key)
@@ -279,7 +273,7 @@ def array_differences(name: str, expected: NDArray[Any], got: NDArray[Any]) -> l
         return []
     position = tuple(int(i) for i in differing[0])
     return [
-        f"{name}{list(position)} is {got[position]} instead of {expected[position]} "
+        f"{name}{list(position) or ''} is {got[position]} instead of {expected[position]} "
         f"({len(differing)} of {expected.size} values differ)"
     ]
 

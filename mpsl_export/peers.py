@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mpsl_runtime.errors import MissingExtraError, ModelError
+from mpsl_runtime.errors import ModelError, UsageError
 
 __all__ = ["load_norse"]
 
@@ -30,7 +30,7 @@ def load_norse(path: Path) -> Any:
         counts dimensions as NIR does, without a batch.
 
     Raises:
-        MissingExtraError: norse or nirtorch is not installed.
+        UsageError: norse or nirtorch is not installed.
         ModelError: the model has no mpsl metadata, or norse cannot read it.
     """
     import nir
@@ -52,7 +52,9 @@ def load_norse(path: Path) -> Any:
             from norse.torch import from_nir
             from norse.torch.functional.reset import reset_subtract
         except ImportError as error:
-            raise MissingExtraError("norse", "peers of `make peers`") from error
+            raise UsageError(
+                "norse is not installed here", got=error, expected="`make peers` in the checkout"
+            ) from error
         try:
             module = from_nir(nir.read(path), ignore_warnings=True, dt=dt)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:

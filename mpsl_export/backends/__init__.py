@@ -78,8 +78,8 @@ def open_backend(name: str, model: Path) -> Backend:
     """Loads `model` into the back end `name`.
 
     Raises:
-        UsageError: no such back end, or it does not read such a file.
-        ModelError: the file is damaged. MissingExtraError: the program is not installed.
+        UsageError: no such back end, it does not read such a file, or norse is not installed.
+        ModelError: the file is damaged. MissingExtraError: ONNX Runtime is not installed.
     """
     if name not in SUFFIXES:
         raise UsageError("unknown back end", got=name, expected=", ".join(NAMES))

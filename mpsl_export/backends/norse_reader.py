@@ -22,7 +22,7 @@ class Norse:
     """The model in norse, many samples at once, on the CPU.
 
     Raises:
-        MissingExtraError: norse is not installed.
+        UsageError: norse is not installed.
         ModelError: norse cannot read the model.
     """
 

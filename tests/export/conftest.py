@@ -323,3 +323,9 @@ def copied(tmp_path: Path) -> Callable[[FakeRun], FakeRun]:
         return own.write(tmp_path / "run")
 
     return copy
+
+
+@pytest.fixture
+def rerecord() -> Callable[[FakeRun], None]:
+    """Writes the record of a run anew, after its banks were changed."""
+    return write_record

@@ -1,0 +1,148 @@
+"""What a run folder or an ONNX file holds, for `mpsl inspect`.
+
+Both functions join through the entry-point group `mpsl.inspectors`; the keys of a description are
+those of `mpsl_runtime.inspection`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["inspect_onnx", "inspect_run"]
+
+
+def inspect_run(path: Path) -> dict[str, Any] | None:
+    """The banks of a run folder, layer by layer; None when `path` is no folder.
+
+    Raises:
+        RunError: the folder holds no complete run.
+    """
+    if not path.is_dir():
+        return None
+    from mpsl_export.checkpoint import read_checkpoint, read_evaluation
+    from mpsl_export.merge import parameter_counts
+
+    checkpoint = read_checkpoint(path)
+    counts = parameter_counts(checkpoint)
+    layers = [
+        {
+            "name": layer.name,
+            "type": layer.kind,
+            "weight_shape": list(layer.banks[0].shape),
+            "output_shape": list(layer.neurons),
+            "mechanisms": ", ".join(layer.mechanisms),
+            "coefficients": [
+                float(value)
+                for value in layer.coefficients.reshape(len(layer.banks), -1).mean(axis=1)
+            ],
+            "batchnorm": layer.norm is not None,
+            "decay": layer.decay,
+            "threshold": layer.threshold,
+            "reset": layer.reset,
+        }
+        for layer in checkpoint.layers
+    ]
+    described: dict[str, Any] = {
+        "kind": "run",
+        "file": str(path),
+        "bytes": sum(part.stat().st_size for part in path.iterdir() if part.is_file()),
+        "parameters": counts.banks,
+        "parameters_merged": counts.merged,
+        "input_shape": list(checkpoint.input_shape),
+        "output_shape": list(checkpoint.layers[-1].neurons),
+        "steps": checkpoint.model.steps,
+        "step_us": checkpoint.model.step_us,
+        "exported": ", ".join(sorted(part.name for part in path.glob("model*"))),
+        "layers": layers,
+        "metadata": checkpoint.model.to_mapping(),
+    }
+    if (path / "evaluation.npz").is_file():
+        evaluation = read_evaluation(path)
+        described["samples"] = len(evaluation.ids)
+        described["accuracy"] = float((evaluation.predictions == evaluation.labels).mean())
+    return described
+
+
+def inspect_onnx(path: Path) -> dict[str, Any] | None:
+    """The operations of an ONNX file, by node of the NIR graph; None when `path` is no such file.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    if path.is_dir() or path.suffix.lower() != ".onnx":
+        return None
+    from onnx import numpy_helper
+
+    from mpsl_export.backends.onnx_runtime import read_model
+
+    model = read_model(path)
+    graphs = [model.graph]
+    graphs += [
+        attribute.g
+        for node in model.graph.node
+        if node.op_type == "Scan"
+        for attribute in node.attribute
+        if attribute.name == "body"
+    ]
+    constants = {
+        value.name: numpy_helper.to_array(value) for graph in graphs for value in graph.initializer
+    }
+    values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    weights = [values_ for name, values_ in constants.items() if _is_parameter(name)]
+    return {
+        "kind": "onnx",
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "form": "sequence" if len(graphs) > 1 else "step",
+        "opset": max((entry.version for entry in model.opset_import), default=None),
+        "parameters": sum(int(values_.size) for values_ in weights),
+        "input_shape": _shape(model.graph.input[0]),
+        "output_shape": _shape(values.get("spikes", model.graph.output[0])),
+        "layers": _rows(graphs[-1], constants),
+        "metadata": {entry.key: entry.value for entry in model.metadata_props},
+    }
+
+
+def _is_parameter(name: str) -> bool:
+    return name.endswith((".weight", ".bias"))
+
+
+def _rows(graph: Any, constants: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    """One row for all operations whose values are named after one node."""
+    groups: dict[str, list[str]] = {}
+    for node in graph.node:
+        if node.output and (node.op_type != "Identity" or "." in node.output[0]):
+            groups.setdefault(node.output[0].split(".")[0], []).append(node.op_type)
+    rows = []
+    for name, operations in groups.items():
+        own = {key: value for key, value in constants.items() if key.startswith(f"{name}.")}
+        weight, threshold = own.get(f"{name}.weight"), own.get(f"{name}.threshold")
+        decay = own.get(f"{name}.decay")
+        reset = "subtract" if f"{name}.reset_value" not in own else "value"
+        rows.append(
+            {
+                "name": name,
+                "type": "LIF" if "GreaterOrEqual" in operations else operations[0],
+                "operations": len(operations),
+                "parameters": sum(int(own[key].size) for key in own if _is_parameter(key)),
+                "weight_shape": None if weight is None else list(weight.shape),
+                "reset": None if threshold is None else reset,
+                "decay": None if decay is None else _range(decay),
+                "threshold": None if threshold is None else _range(threshold),
+            }
+        )
+    return rows
+
+
+def _range(values: NDArray[Any]) -> float | list[float]:
+    low, high = float(np.min(values)), float(np.max(values))
+    return low if low == high else [low, high]
+
+
+def _shape(value: Any) -> list[Any]:
+    """Sizes, and the names of the dynamic axes."""
+    return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
