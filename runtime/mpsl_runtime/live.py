@@ -273,7 +273,9 @@ class UdpSource:
                 origin_us = first.datagram.origin_us if first.datagram.flags & ORIGIN else None
                 trial = bool(first.datagram.flags & TRIAL)
                 rest = _Rest()
-                yield Recording(self._name, self._chunks(first, rest), origin_us, trial)
+                chunks = self._chunks(first, rest)
+                yield Recording(self._name, chunks, origin_us, trial)
+                deque(chunks, maxlen=0)  # whoever goes on has done with this one
                 if rest.last:
                     return
 

@@ -145,7 +145,8 @@ def _draw_scores(
     axes.set_xlabel("time (ms)", fontsize=9)
     axes.set_ylabel("score", fontsize=9)
     axes.set_title("scores over time", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.margins(y=0.18)  # room for the legend above the curves
+    axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
