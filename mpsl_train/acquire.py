@@ -1,0 +1,45 @@
+"""Finds a data set, and gets it where it is absent and can be got."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mpsl_runtime import datasets
+from mpsl_runtime.errors import DataError
+
+__all__ = ["default_root", "locate"]
+
+_FETCHED = ("mnist", "fashion-mnist", "nmnist")
+
+
+def default_root(name: str, data: Path | None) -> Path:
+    """Where a data set goes that is not there yet: `--data`, `$MPSL_DATA/<name>`, or
+    `~/.cache/mpsl/<name>`. A folder that holds other things gets a folder of that name."""
+    if data is not None:
+        occupied = data.is_dir() and any(data.iterdir())
+        return data / name if occupied else data
+    named = os.environ.get("MPSL_DATA")
+    return (Path(named) if named else Path.home() / ".cache" / "mpsl") / name
+
+
+def locate(name: str, data: Path | None) -> Path:
+    """The folder of a data set; `dvs-digits` is made, downloads are tried only without `--data`.
+
+    Raises:
+        DataError: it is not there and cannot be got.
+    """
+    try:
+        return datasets.find(name, data)
+    except DataError:
+        if name == "dvs-digits":
+            from mpsl_train import dvs_digits
+
+            dvs_digits.make(default_root(name, data))
+        elif name in _FETCHED and data is None:
+            from mpsl_train import download
+
+            download.fetch(name, default_root(name, None))
+        else:
+            raise
+    return datasets.find(name, data)

@@ -1,0 +1,70 @@
+"""`mpsl train` and, from `data_cli`, `mpsl data`. Imports typer alone: torch comes later."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["register", "train"]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A name in models/, or a path to a .toml file.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The data set's folder or its parent. [$MPSL_DATA/<data set>]"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write. [runs/<recipe>-s<seed>]")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe field; repeatable."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last finished epoch.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print report.json on stdout and nothing else.")
+    ] = False,
+) -> None:
+    """Train a network with one weight bank for each mechanism.
+
+    Example: mpsl train dvs-digits --out runs/demo --set training.epochs=5
+    """
+    from mpsl_train import recipe as recipes
+
+    chosen = recipes.load(recipes.find_recipe(recipe), set_ or [])
+    run = out if out is not None else Path("runs") / f"{chosen.name}-s{chosen.seed}"
+    from mpsl_train.training import train as run_training
+
+    try:
+        result = run_training(chosen, run, data=data, device=device, resume=resume)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; the same command with --out {run} --resume continues"
+        ) from None
+    if as_json:
+        print(json.dumps(result.report, ensure_ascii=False))
+        return
+    report = result.report
+    for warning in report["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(
+        f"test accuracy {report['accuracy']:.2%} on {report['test_samples']} samples, "
+        f"{report['epochs']} epochs, {report['training_seconds']:.0f} s; "
+        f"run {run} (report.png, evaluation.npz)"
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this distribution's training verbs to `mpsl`."""
+    from mpsl_train.data_cli import register_data
+
+    app.command("train")(train)
+    register_data(app)

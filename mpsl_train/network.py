@@ -1,0 +1,220 @@
+"""A feed-forward network of layers with banks, and how a window of T steps runs through it.
+
+Two ways, the same numbers: step by step over all layers while anything is plastic (a layer's bank
+at step t needs what the next layer did at step t − 1), and layer by layer with the T steps folded
+into the batch when nothing is: at evaluation, and in training by back-propagation alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mpsl_runtime.errors import MpslError
+from mpsl_train.layers import LayerState, NeuronSettings, SpikingLayer
+from mpsl_train.notation import LayerSpec
+from mpsl_train.plasticity import Post, Pre, Rule, RuleSettings, find_rule
+
+__all__ = ["Network", "NonFiniteError", "Output", "build_network"]
+
+
+class NonFiniteError(MpslError):
+    """NaN or infinity in a membrane potential, a bank or a parameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What comes out of a window.
+
+    Attributes:
+        spikes: of the last layer, [T, B, K].
+        membrane: U of the last layer at the last step, [B, K].
+        layers: spikes of every layer [T, B, …] where they were asked for, else empty.
+    """
+
+    spikes: Tensor
+    membrane: Tensor
+    layers: tuple[Tensor, ...] = ()
+
+
+class Network(nn.Module):
+    """Layers in graph order.
+
+    Attributes:
+        layers: in order; their names are `L00`, `L01`, ….
+        mechanisms: of the network; a layer may have fewer.
+    """
+
+    def __init__(self, layers: Sequence[SpikingLayer], mechanisms: Sequence[str]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.mechanisms = tuple(mechanisms)
+
+    @property
+    def layer_list(self) -> list[SpikingLayer]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, SpikingLayer)]
+
+    @property
+    def plastic(self) -> bool:
+        """Whether a window changes banks now: in training, where a mechanism is local."""
+        return self.training and any(layer.plastic for layer in self.layer_list)
+
+    def forward(self, frames: Tensor, steps: int = 0, *, record: bool = False) -> Output:
+        """Runs one window from a state of rest; in training it commits the banks at its end.
+
+        Args:
+            frames: [T, B, C, H, W], or a constant current [B, C, H, W] shown for `steps` steps.
+            record: also return the spikes of every layer.
+
+        Raises:
+            NonFiniteError: a membrane or a bank is NaN or infinite; no bank was committed.
+        """
+        constant = frames.dim() == 4
+        if constant and steps < 1:
+            raise ValueError("a constant current needs the number of steps")
+        if self.plastic:
+            return self._step_by_step(frames, steps if constant else len(frames), record)
+        return self._layer_by_layer(frames, steps, record)
+
+    def _step_by_step(self, frames: Tensor, steps: int, record: bool) -> Output:
+        layers = self.layer_list
+        states = [layer.begin() for layer in layers]
+        recorded: list[list[Tensor]] = [[] for _ in layers]
+        constant = frames.dim() == 4
+        for step in range(steps):
+            x = frames if constant else frames[step]
+            seen: list[tuple[Pre, Post]] = []
+            for index, (layer, state) in enumerate(zip(layers, states, strict=True)):
+                x = layer.prepare(x, state)
+                current = layer.normalise(layer.multiply(x, layer.effective_weight(state)))
+                spikes = layer.fire(current, state)
+                seen.append(layer.observe(x, spikes, state))
+                if record or index == len(layers) - 1:
+                    recorded[index].append(spikes)
+                x = spikes
+            for (_, post), (_, above) in pairwise(seen):
+                post.above = above
+            for name in self.mechanisms:
+                for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
+                    if name in layer.rules:
+                        layer.adapt(name, pre, post, state)
+        self._check(states)
+        for layer, state in zip(layers, states, strict=True):
+            layer.commit(state)
+        every = tuple(torch.stack(spikes) for spikes in recorded) if record else ()
+        return Output(torch.stack(recorded[-1]), _membrane(states[-1]), every)
+
+    def _layer_by_layer(self, frames: Tensor, steps: int, record: bool) -> Output:
+        constant = frames.dim() == 4
+        x = frames.unsqueeze(0) if constant else frames  # [T or 1, B, …]
+        states = []
+        recorded = []
+        for layer in self.layer_list:
+            state = layer.begin()
+            folded = (
+                layer.prepare(x.flatten(0, 1), state)
+                if not _masks(layer)
+                else torch.cat([layer.prepare(one, state) for one in x])
+            )
+            current = layer.multiply(folded, layer.effective_weight(state))
+            current = current.view(*x.shape[:2], *current.shape[1:])
+            if layer.batchnorm is not None and self.training:
+                current = torch.stack([layer.normalise(one) for one in current])
+            elif layer.batchnorm is not None:
+                current = layer.normalise(current.flatten(0, 1)).view(current.shape)
+            count = steps if constant else len(frames)
+            x = torch.stack(
+                [layer.fire(current[0 if len(current) == 1 else t], state) for t in range(count)]
+            )
+            states.append(state)
+            if record:
+                recorded.append(x)
+        self._check(states)
+        return Output(x, _membrane(states[-1]), tuple(recorded))
+
+    def _check(self, states: Sequence[LayerState]) -> None:
+        """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the
+        loss does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
+        with torch.no_grad():
+            sums = [_membrane(state).abs().max() for state in states]
+            sums += [bank.detach().abs().max() for state in states for bank in state.banks]
+            if bool(torch.isfinite(torch.stack(sums)).all()):
+                return
+        for layer, state in zip(self.layer_list, states, strict=True):
+            parts = {"the membrane potential U": _membrane(state)}
+            parts |= {f"bank W{k} ({layer.mechanisms[k - 1]})": bank
+                      for k, bank in enumerate(state.banks, start=1)}  # fmt: skip
+            for what, values in parts.items():
+                if not bool(torch.isfinite(values).all()):
+                    raise NonFiniteError(f"{what} is not finite", where=f"layer {layer.spec.name}")
+
+    def check_parameters(self) -> None:
+        """Raises NonFiniteError when a parameter or a bank is NaN or infinite, naming its layer."""
+        values = [
+            value.detach() for value in self.state_dict().values() if value.is_floating_point()
+        ]
+        if bool(torch.isfinite(torch.stack([value.abs().max() for value in values])).all()):
+            return
+        for layer in self.layer_list:
+            for name, value in layer.state_dict().items():
+                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                    raise NonFiniteError(f"{name} is not finite", where=f"layer {layer.spec.name}")
+
+
+def _masks(layer: SpikingLayer) -> bool:
+    return layer.training and layer.spec.dropout_before > 0
+
+
+def _membrane(state: LayerState) -> Tensor:
+    if state.membrane is None:
+        raise RuntimeError("no step has run")
+    return state.membrane
+
+
+def build_network(
+    specs: Sequence[LayerSpec],
+    mechanisms: Sequence[str],
+    neuron: NeuronSettings,
+    rules: RuleSettings,
+    *,
+    plastic_layers: str = "all",
+    coefficient_scope: str = "layer",
+    coefficient_init: Sequence[float] | None = None,
+    coefficients_learned: bool = True,
+    cap: float = 0.25,
+    flow: bool = False,
+    bf16: bool = False,
+) -> Network:
+    """A network with fresh weights; draws from torch's global random state.
+
+    Args:
+        plastic_layers: `all`, or `fc`: convolutions then have the learned bank alone.
+        coefficient_scope: one λ for each `layer`, for the whole network (`global`), or for each
+            `channel`.
+        coefficient_init: first values of λ, one for each mechanism; default 1.
+    """
+    kinds = [find_rule(name) for name in mechanisms]
+    init = torch.tensor(list(coefficient_init or [1.0] * len(kinds)), dtype=torch.float32)
+    shared = nn.Parameter(init.clone(), requires_grad=coefficients_learned)
+    layers = []
+    for spec in specs:
+        used = [
+            index
+            for index, kind in enumerate(kinds)
+            if kind.learned or plastic_layers == "all" or spec.kind == "fc"
+        ]
+        own: list[Rule] = [kinds[index](spec.weight_shape, rules) for index in used]
+        if coefficient_scope == "global":
+            coefficients = shared
+        else:
+            values = init[used]
+            if coefficient_scope == "channel":
+                values = values[:, None].expand(-1, spec.weight_shape[0])
+            coefficients = nn.Parameter(values.clone(), requires_grad=coefficients_learned)
+        layers.append(SpikingLayer(spec, own, coefficients, neuron, cap=cap, flow=flow, bf16=bf16))
+    return Network(layers, mechanisms)

@@ -1,0 +1,62 @@
+"""Self-backpropagation: the bank W3, a Hebbian change steered by that of the next layer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mpsl_train.plasticity.rule import Post, Pre, Rule, RuleSettings, register
+
+__all__ = ["SelfBackpropagation"]
+
+_EPSILON = 1e-12
+
+
+def _normalise(received: Tensor, how: str) -> Tensor:
+    """δ from r: `l1` r/Σ|r|, `split` with gains and losses each over their own sum, `literal`
+    r/Σr, which is 0/0 in a silent layer."""
+    if how == "literal":
+        return received / received.sum()
+    if how == "split":
+        gain, loss = received.clamp(min=0), received.clamp(max=0)
+        return gain / (gain.sum() + _EPSILON) + loss / (loss.abs().sum() + _EPSILON)
+    return received / (received.abs().sum() + _EPSILON)
+
+
+@register("sbp")
+class SelfBackpropagation(Rule):
+    """Eq. 9–11:   ΔW3 = λ_f·(1 + λ_p·δ)[out]·ΔW2,   W3_t = d·W3_{t−1} + ΔW3
+
+        r = ΔW2 of the next weighted layer, summed over its outputs and taps: one number for each
+            channel of this layer
+        δ = r/(Σ|r| + ε);   in the last layer ΔW3 = λ_f·ΔW2
+        λ_f, λ_p = 0.1 + 0.9·sigmoid(θ), the paper's range [0.1, 1]
+
+    Attributes:
+        theta_f, theta_p: θ, scalars, 0 at first.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("hebbian",)
+
+    def __init__(self, weight_shape: tuple[int, ...], settings: RuleSettings) -> None:
+        super().__init__(weight_shape, settings)
+        self.theta_f = nn.Parameter(torch.zeros(()))
+        self.theta_p = nn.Parameter(torch.zeros(()))
+
+    def received(self, above: Tensor) -> Tensor:
+        """r [Co] from ΔW2 of the next layer, [.., Co, kh, kw] or [.., Co·H·W] (channel-major)."""
+        if above.dim() == 4:
+            return above.sum((0, 2, 3))
+        return above.sum(0).view(self.weight_shape[0], -1).sum(1)
+
+    def update(self, pre: Pre, post: Post) -> Tensor:
+        """ΔW3 of Eq. 9–11."""
+        fraction = 0.1 + 0.9 * torch.sigmoid(self.theta_f)
+        hebbian = post.updates["hebbian"]
+        if post.above is None or "hebbian" not in post.above.updates:
+            return fraction * hebbian
+        steering = 0.1 + 0.9 * torch.sigmoid(self.theta_p)
+        delta = _normalise(self.received(post.above.updates["hebbian"]), self.settings.delta)
+        return self.per_output(fraction * (1 + steering * delta)) * hebbian
