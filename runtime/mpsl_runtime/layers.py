@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError
+from mpsl_runtime.metadata import weight_grid
 from mpsl_runtime.neurons import NEURON_TYPES, neuron_of
 from mpsl_runtime.plan import Convolution, Dense, Flatten, Node, Pooling, Scaling, Shape
 
@@ -143,6 +144,7 @@ class NodeBuilder:
             groups=group_count,
             input_shape=self.shape,
             output_shape=(filters, *out),
+            weight_grid=weight_grid(self.node.metadata, self.where),
         )
 
     def _padding(
@@ -171,7 +173,8 @@ class NodeBuilder:
             bias = self._array("bias", 1)
             if bias.shape != (weight.shape[0],):
                 raise self._error("bias does not fit the weight", bias.shape, (weight.shape[0],))
-        return Dense(self.name, weight, bias, self.shape, (weight.shape[0],))
+        grid = weight_grid(self.node.metadata, self.where)
+        return Dense(self.name, weight, bias, self.shape, (weight.shape[0],), grid)
 
     def _pooling(self) -> Pooling:
         channels, rows, columns = self._image()

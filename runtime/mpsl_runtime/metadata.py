@@ -7,7 +7,7 @@ Values are str, int and float only, so that every HDF5 reader can show them; no 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
@@ -16,11 +16,20 @@ from mpsl_runtime.binning import Binning, Coding, Origin
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.readout import Readout
 
-__all__ = ["ENCODING_VERSION", "InputKind", "ModelMetadata", "NeuronMetadata", "Reset"]
+__all__ = [
+    "ENCODING_VERSION",
+    "InputKind",
+    "ModelMetadata",
+    "NeuronMetadata",
+    "Reset",
+    "Weights",
+    "weight_grid",
+]
 
 ENCODING_VERSION = 1
 Reset = Literal["subtract", "zero"]
 InputKind = Literal["events", "image"]
+Weights = Literal["float32", "int8"]
 
 _CHOICES = {
     "reset": get_args(Reset),
@@ -29,7 +38,13 @@ _CHOICES = {
     "coding": get_args(Coding),
     "origin": get_args(Origin),
     "readout": get_args(Readout),
+    "weights": get_args(Weights),
 }
+
+# Node metadata of an int8 model: the exponent of the layer's grid.
+_GRID_KEY = "weight_grid"
+# Far inside what float32 holds, so that no multiple of a quantum under- or overflows.
+_LARGEST_EXPONENT = 64
 
 
 def _plain(value: Any) -> Any:
@@ -44,6 +59,8 @@ def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
     values: dict[str, Any] = {}
     for field in fields(cls):
         if field.name not in data:
+            if field.default is not MISSING:
+                continue
             raise ModelError(
                 f"metadata lacks {field.name!r}",
                 expected="all keys of the mpsl encoding",
@@ -67,6 +84,29 @@ def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
             )
         values[field.name] = float(cast(float, value)) if float in kind else value
     return cls(**values)
+
+
+def weight_grid(data: object, where: str) -> int | None:
+    """The exponent e of a weighted node in an int8 model: its weights and biases, and the threshold
+    of the neurons behind it, are whole multiples of 2^e. None where the node says nothing.
+
+    Args:
+        data: the node's metadata. where: node and file, for messages.
+
+    Raises:
+        ModelError: not a whole number, or out of range.
+    """
+    if not isinstance(data, Mapping) or _GRID_KEY not in data:
+        return None
+    value = _plain(data[_GRID_KEY])
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_EXPONENT:
+        raise ModelError(
+            f"metadata {_GRID_KEY!r} is not an exponent",
+            got=repr(value),
+            expected=f"a whole number, −{_LARGEST_EXPONENT} … {_LARGEST_EXPONENT}",
+            where=where,
+        )
+    return value
 
 
 @dataclass(frozen=True)
@@ -118,6 +158,11 @@ class ModelMetadata:
         readout: `count` or `membrane`.
         dt: seconds a step stands for in the NIR neurons.
         recipe_hash: sha256 of the complete recipe, hexadecimal.
+        weights: `float32`, or `int8`: every layer lies on a grid (see `mpsl_runtime.grid`).
+        input_max: of an int8 model, the largest |input| in units of `input_grid` for which its sums
+            are proven exact; 0 = no bound is known.
+
+    The last two are written only where they say something, and absent from older files.
     """
 
     mpsl: int
@@ -139,6 +184,8 @@ class ModelMetadata:
     readout: Readout
     dt: float
     recipe_hash: str
+    weights: Weights = "float32"
+    input_max: int = 0
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
@@ -156,7 +203,9 @@ class ModelMetadata:
 
     def to_mapping(self) -> dict[str, Any]:
         """The metadata dict of the graph."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        optional = {field.name: field.default for field in fields(self)}
+        return {key: value for key, value in values.items() if value != optional[key]}
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ class Convolution:
     """Cross-correlation of [C, H, W] with `weight` [Co, C/groups, kh, kw], plus `bias` [Co].
 
     `padding` is ((top, bottom), (left, right)); `stride` and `dilation` are (rows, columns).
+    `weight_grid` is the exponent of the grid of an int8 layer, see `mpsl_runtime.grid`.
     """
 
     name: str
@@ -47,17 +48,19 @@ class Convolution:
     groups: int
     input_shape: Shape
     output_shape: Shape
+    weight_grid: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """y = weight · x + bias, `weight` [out, in], `bias` [out]."""
+    """y = weight · x + bias, `weight` [out, in], `bias` [out]; `weight_grid` as above."""
 
     name: str
     weight: Array
     bias: Array
     input_shape: Shape
     output_shape: Shape
+    weight_grid: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
