@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +173,7 @@ def read_evaluation(run: Path) -> Evaluation:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
         raise RunError(
             "record cannot be read", got=error, expected="a .npz file", where=path
         ) from error
@@ -190,6 +191,8 @@ def read_evaluation(run: Path) -> Evaluation:
         or any(shape != spikes.shape[:1] for shape in shapes.values())
         or arrays["scores"].shape != (spikes.shape[0], spikes.shape[2])
         or spikes.shape[0] == 0
+        or any(arrays[key].dtype.kind not in "iu" for key in ("labels", "predictions"))
+        or arrays["scores"].dtype.kind != "f"
     ):
         raise RunError(
             "arrays of the record do not fit each other",
@@ -236,9 +239,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
         (length,) = struct.unpack("<Q", content[:8])
         if length > min(LARGEST_HEADER_BYTES, len(content) - 8):
             raise ValueError("header is longer than the file")
-        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+        header = dict(json.loads(content[8 : 8 + length]).get("__metadata__", {}))
         tensors: dict[str, NDArray[Any]] = load(content)
-    except (SafetensorError, ValueError, AttributeError, struct.error, KeyError) as error:
+    except (SafetensorError, ValueError, AttributeError, TypeError, struct.error) as error:
         raise RunError(
             "banks cannot be read", got=error, expected="a safetensors file", where=path
         ) from error

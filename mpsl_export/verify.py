@@ -19,7 +19,7 @@ from mpsl_export.judge import Inputs, Judge, Trial
 from mpsl_export.to_nir import graph_of
 from mpsl_runtime import datasets
 from mpsl_runtime.atomic import replacing
-from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.errors import OutputError, RunError, UsageError
 from mpsl_runtime.plan import Plan
 
 __all__ = ["DEFAULT_BACKENDS", "verify"]
@@ -52,9 +52,12 @@ def verify(
     Raises:
         RunError: no record, another test set, or a model that does not fit the run.
         UsageError: nothing to verify. DataError: the data set is absent.
+        OutputError: the dump cannot be written.
     """
     if limit is not None and limit < 1:
         raise UsageError("limit must be positive", got=limit, expected="≥ 1", where="--limit")
+    if dump is not None and not dump.parent.is_dir():
+        raise OutputError("cannot write output", got="no such folder", where=dump)
     checkpoint, evaluation = read_checkpoint(run), read_evaluation(run)
     _check_run(checkpoint, evaluation)
     found = list(models) or _exported(run)

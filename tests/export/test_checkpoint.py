@@ -119,7 +119,14 @@ def test_a_layer_that_cannot_be_meant_is_refused(
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello", b"\xff" * 64, b"\x08\x00\x00\x00\x00\x00\x00\x00notjson!"]
+    "content",
+    [
+        b"",
+        b"hello",
+        b"\xff" * 64,
+        b'\x16\x00\x00\x00\x00\x00\x00\x00{"__metadata__": null}\n\n',
+        b"\x08\x00\x00\x00\x00\x00\x00\x00notjson!",
+    ],
 )
 def test_a_file_that_holds_no_banks_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "banks.safetensors").write_bytes(content)
@@ -163,6 +170,7 @@ def _changed_record(run: Any, **changes: Any) -> None:
         ({"spikes": None}, "incomplete"),
         ({"labels": np.zeros(3, np.int64)}, "do not fit"),
         ({"spikes": np.zeros((24, 5, 8))}, "do not fit"),
+        ({"labels": np.array(["a"] * 24)}, "do not fit"),
         ({"record": "not json"}, "cannot be read"),
         ({"record": json.dumps([1])}, "not a table"),
         ({"probe_L00": np.zeros((2, 5, 3), np.uint8)}, "probe_L00"),

@@ -327,6 +327,7 @@ def test_a_model_of_another_shape_is_refused(event_run: Any, image_run: Any, cop
         ({"backends": ["lava"]}, "unknown back end"),
         ({"models": [Path("absent.nir")]}, "no such model"),
         ({"models": [Path(__file__)]}, "no back end reads this model"),
+        ({"models": [Path("RUN/model.nir")], "backends": ["onnx"]}, "no model for back end onnx"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(
@@ -334,6 +335,8 @@ def test_options_that_cannot_be_meant_are_refused(
 ) -> None:
     run = copied(event_run)
     _export(run)
+    models = [Path(str(path).replace("RUN", str(run.path))) for path in options.get("models", [])]
+    options = {**options, "models": models}
     with pytest.raises(UsageError, match=message):
         verify(run.path, data=run.data, **options)
 
