@@ -19,7 +19,7 @@ from mpsl_runtime.errors import OutputError
 from mpsl_runtime.metadata import ENCODING_VERSION, ModelMetadata
 from mpsl_train.recipe import Recipe
 
-__all__ = ["cache_folder", "input_shape", "load_frames", "metadata_of", "stratified_split"]
+__all__ = ["cache_folder", "input_shape", "load_frames", "metadata_of"]
 
 
 def cache_folder() -> Path:
@@ -119,24 +119,3 @@ def load_frames(
     except (OSError, OutputError):
         pass  # a cache that cannot be written only costs time
     return frames
-
-
-def stratified_split(
-    labels: NDArray[np.int64], fraction: float, seed: int, limit: int = 0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of training and validation samples: every class gives the same part, at random.
-
-    Args:
-        fraction: part that is held out. limit: keep only so many samples in all, 0 = all.
-    """
-    generator = np.random.default_rng([seed, 1])
-    order = generator.permutation(len(labels))
-    if 0 < limit < len(order):
-        order = order[:limit]
-    held = []
-    for label in np.unique(labels[order]):
-        members = order[labels[order] == label]
-        held.append(members[: round(fraction * len(members))])
-    validation = np.sort(np.concatenate(held))
-    training = np.setdiff1d(order, validation)
-    return training.astype(np.int64), validation.astype(np.int64)

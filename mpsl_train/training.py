@@ -21,10 +21,11 @@ from torch.utils.data import DataLoader
 from mpsl_runtime import datasets
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import OutputError, RunError, UsageError
+from mpsl_runtime.holdout import stratified_split
 from mpsl_runtime.metadata import ModelMetadata
 from mpsl_train.acquire import locate
 from mpsl_train.batches import Batch, BatchOrder, Samples
-from mpsl_train.frames import input_shape, load_frames, metadata_of, stratified_split
+from mpsl_train.frames import input_shape, load_frames, metadata_of
 from mpsl_train.keeper import Keeper, write_history
 from mpsl_train.layers import NeuronSettings
 from mpsl_train.module import TrainingModule
