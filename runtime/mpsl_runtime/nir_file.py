@@ -8,7 +8,6 @@ nothing is allocated that the limits do not allow.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -172,15 +171,16 @@ def _node(name: str, node: object, path: Path) -> nir.NIRNode:
             expected=", ".join(sorted(SUPPORTED_TYPES)),
             where=where,
         )
-    # nir rounds sizes that numpy warns about; plan_of computes and checks its own.
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")
-        try:
-            return nir.dict2NIRNode(dict(node))
-        except Exception as error:  # nir answers bad values with assertions and more
-            raise ModelError(
-                f"{kind} cannot be built", got=_one_line(error), where=where
-            ) from error
+    values = dict(node)
+    # Given a shape, nir computes another from it before any check, and for square kernels only.
+    stated = values.pop("input_shape", None) if kind == "Conv2d" else None
+    try:
+        built = nir.dict2NIRNode({"input_shape": None, **values} if kind == "Conv2d" else values)
+    except Exception as error:  # nir answers bad values with assertions and more
+        raise ModelError(f"{kind} cannot be built", got=_one_line(error), where=where) from error
+    if stated is not None:
+        built.input_shape = stated
+    return built
 
 
 def _one_line(error: BaseException) -> str:
