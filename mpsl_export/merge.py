@@ -37,8 +37,8 @@ class Merged:
 
 @dataclass(frozen=True)
 class ParameterCounts:
-    """Numbers of parameters: `banks` with every bank, λ and batch normalisation; `merged` of the
-    exported network, which is that of a network with a single rule."""
+    """Weights and biases: `banks` with all banks, `merged` of the exported network, which are those
+    of a network with a single rule. The same count as in training's report.json."""
 
     banks: int
     merged: int
@@ -81,11 +81,9 @@ def merge(layer: Layer) -> Merged:
 
 
 def parameter_counts(checkpoint: Checkpoint) -> ParameterCounts:
-    """How many numbers the network of banks holds, and how many are left after the merge."""
+    """How many weights and biases the network of banks holds, and how many the merge leaves."""
     banks = merged = 0
     for layer in checkpoint.layers:
-        banks += sum(bank.size for bank in layer.banks) + layer.coefficients.size + layer.bias.size
-        if layer.norm is not None:
-            banks += layer.norm.weight.size + layer.norm.bias.size
+        banks += sum(bank.size for bank in layer.banks) + layer.bias.size
         merged += layer.banks[0].size + layer.bias.size
     return ParameterCounts(banks=banks, merged=merged)

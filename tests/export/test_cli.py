@@ -48,7 +48,7 @@ def test_a_run_is_exported_and_verified(event_run: Any, copied: Copy, mpsl: Comm
     code, out, _ = mpsl("export", run.path, "--format", "nir")
     assert code == 0
     assert "model.nir" in out
-    assert "15,004 with banks, 5,056 merged" in out
+    assert "14,912 with banks, 5,056 merged" in out
     assert "folding rounded the weights once in: L01" in out
     code, out, _ = mpsl("export", run.path, "--format", "onnx")
     assert code == 0
@@ -147,7 +147,7 @@ def test_a_run_is_inspected(event_run: Any, mpsl: Command) -> None:
     assert code == 0, err
     described = json.loads(out)
     assert described["kind"] == "run"
-    assert described["parameters"] == 15_004
+    assert described["parameters"] == 14_912
     assert described["parameters_merged"] == 5_056
     assert [row["name"] for row in described["layers"]] == ["L00", "L01", "L02", "L03"]
     assert described["layers"][0]["weight_shape"] == [8, 2, 3, 3]

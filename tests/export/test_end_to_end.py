@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,5 @@ def test_a_trained_network_is_exported_without_loss(
     assert 0 < evaluation.spikes.mean() < 1
     counts = parameter_counts(checkpoint)
     assert counts.merged < counts.banks
+    trained = json.loads((run / "report.json").read_text())["parameters"]
+    assert (trained["banks"], trained["merged"]) == (counts.banks, counts.merged)
