@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect", "register", "replay", "run"]
 
-_Json = Annotated[
-    bool, typer.Option("--json", help="Print JSON on stdout and nothing else.", is_flag=True)
-]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
 
 def run(

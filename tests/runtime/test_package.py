@@ -1,0 +1,56 @@
+"""The package itself: quick to import, alone, with public names in order."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import mpsl_runtime
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.iter_modules(mpsl_runtime.__path__)
+    if not module.name.startswith("_")
+)
+
+
+def constants_then_classes(name: str) -> tuple[bool, bool, str]:
+    """The order that the linter keeps."""
+    return not name.isupper(), not name[0].isupper(), name
+
+
+@pytest.mark.parametrize("name", ["", *MODULES])
+def test_public_names_are_sorted_and_there(name: str) -> None:
+    module = importlib.import_module(f"mpsl_runtime.{name}" if name else "mpsl_runtime")
+    names = list(module.__all__)
+    assert names
+    assert names == sorted(names, key=constants_then_classes)
+    for public in names:
+        assert hasattr(module, public)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'laod'"):
+        _ = mpsl_runtime.laod  # type: ignore[attr-defined]
+    assert set(mpsl_runtime.__all__) <= set(dir(mpsl_runtime))
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = modules_after("import mpsl_runtime")
+    assert not loaded & {"numpy", "nir", "h5py", "faery", "typer", "torch", "matplotlib"}
+
+
+def test_a_model_class_needs_neither_faery_nor_a_training_framework() -> None:
+    loaded = modules_after("import sys; sys.modules['faery'] = None\nimport mpsl_runtime.model")
+    assert "mpsl_runtime.stream" in loaded
+    assert not loaded & {"torch", "onnx", "onnxruntime", "matplotlib", "lightning", "mpsl_train"}
