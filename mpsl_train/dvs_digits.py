@@ -13,9 +13,7 @@ or number of samples made at once.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +23,7 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import DataError, OutputError, UsageError
 from mpsl_runtime.readers import encode_nmnist_bin
 from mpsl_train.saccades import camera, simulate, simulate_batch
+from mpsl_train.staging import staged
 
 __all__ = ["VERSION", "digits", "make", "sample_rng", "simulate", "split_indices"]
 
@@ -98,24 +97,15 @@ def make(root: Path, *, seed: int = 0, progress: bool = True, limit: int | None 
     if _is_made(root, record):
         return
     images, labels = digits()
-    stage: Path | None = None
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-        _write(stage, images, labels, seed=seed, limit=limit, progress=progress)
-        # Last, so that the record stands for everything before it.
-        (stage / _RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
-        stage.chmod(0o755)  # mkdtemp's own is for one user
-        stage.rename(root)
-    except OSError as error:
+        with staged(root) as stage:
+            _write(stage, images, labels, seed=seed, limit=limit, progress=progress)
+            # Last, so that the record stands for everything before it.
+            (stage / _RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
+    except OutputError:
         # Another process may have been quicker; what it made is the same.
         if not _is_made(root, record):
-            raise OutputError(
-                "data set cannot be written", got=error.strerror or error, where=root
-            ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
+            raise
 
 
 def _is_made(root: Path, record: dict[str, object]) -> bool:

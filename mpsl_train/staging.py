@@ -1,0 +1,45 @@
+"""Data sets appear whole or not at all: filled under a hidden name, then renamed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mpsl_runtime.errors import OutputError
+
+__all__ = ["staged"]
+
+
+@contextmanager
+def staged(root: Path) -> Iterator[Path]:
+    """Yields an empty hidden folder; when the block ends its content is what `root` holds.
+
+    A `root` that is absent or empty is replaced in one step. One that has files of its own keeps
+    them and gets each new entry in one step. When the block raises, `root` is as it was.
+
+    Raises:
+        OutputError: a folder cannot be made or renamed, or the disk is full.
+    """
+    stage: Path | None = None
+    try:
+        occupied = root.is_dir() and any(root.iterdir())
+        place = root if occupied else root.parent
+        place.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=place))
+        yield stage
+        if occupied:
+            for entry in sorted(stage.iterdir()):
+                entry.rename(root / entry.name)
+        else:
+            stage.chmod(0o755)  # mkdtemp's own is for one user
+            stage.rename(root)
+    except OSError as error:
+        raise OutputError(
+            "data set cannot be written", got=error.strerror or error, where=root
+        ) from error
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
