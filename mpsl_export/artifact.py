@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mpsl_export.compare import array_differences, metadata_differences, plan_differences
+from mpsl_export.onnx_file import constants_of, graphs_of, read_model
 from mpsl_runtime.errors import RunError
 from mpsl_runtime.plan import Plan
 
@@ -25,15 +23,12 @@ def artifact_differences(model: Path, plan: Plan) -> list[str]:
         from mpsl_runtime.graph import load_plan
 
         return plan_differences(plan, load_plan(model))
-    from mpsl_export.backends.onnx_runtime import read_model
     from mpsl_export.to_onnx import sequence_model, step_model
 
     got = read_model(model)
     expected = sequence_model(plan) if len(got.graph.input) == 1 else step_model(plan)
     properties = {entry.key: entry.value for entry in got.metadata_props}
-    return metadata_differences(plan.metadata, properties) + _onnx_differences(
-        expected.graph, got.graph
-    )
+    return metadata_differences(plan.metadata, properties) + _onnx_differences(expected, got, model)
 
 
 def check_shapes(model: Path, plan: Plan) -> None:
@@ -44,8 +39,6 @@ def check_shapes(model: Path, plan: Plan) -> None:
         found = load_plan(model)
         shapes = [*found.input_shape], [*found.output_shape]
     else:
-        from mpsl_export.backends.onnx_runtime import read_model
-
         graph = read_model(model).graph
         values = {value.name: value for value in (*graph.input, *graph.output)}
         batch_axes = 2 if len(graph.input) == 1 else 1
@@ -64,15 +57,15 @@ def _sizes(value: Any, batch_axes: int) -> list[int]:
     return [axis.dim_value for axis in value.type.tensor_type.shape.dim][batch_axes:]
 
 
-def _onnx_differences(expected: Any, got: Any) -> list[str]:
+def _onnx_differences(expected: Any, got: Any, path: Path) -> list[str]:
     """Operations first, then constants, in the graph and in the body of its Scan."""
-    operations = [_operations(graph) for graph in (expected, got)]
+    operations = [_operations(model) for model in (expected, got)]
     if operations[0] != operations[1]:
         differing = [
             f"{b} instead of {a}" for a, b in zip(*operations, strict=False) if a != b
         ] or [f"{len(operations[1])} operations instead of {len(operations[0])}"]
         return [f"operation {differing[0]}"]
-    constants = [_constants(graph) for graph in (expected, got)]
+    constants = [constants_of(model, path) for model in (expected, got)]
     if constants[0].keys() != constants[1].keys():
         return ["the names of the constants differ"]
     return [
@@ -82,18 +75,7 @@ def _onnx_differences(expected: Any, got: Any) -> list[str]:
     ]
 
 
-def _graphs(graph: Any) -> list[Any]:
-    bodies = [
-        attribute.g
-        for node in graph.node
-        if node.op_type == "Scan"
-        for attribute in node.attribute
-        if attribute.name == "body"
-    ]
-    return [graph, *bodies]
-
-
-def _operations(graph: Any) -> list[str]:
+def _operations(model: Any) -> list[str]:
     """Each operation with its values and attributes; the body of a Scan comes by itself."""
     from onnx import helper
 
@@ -106,16 +88,6 @@ def _operations(graph: Any) -> list[str]:
                 if a.name != "body"
             )
         )
-        for part in _graphs(graph)
+        for part in graphs_of(model)
         for node in part.node
     ]
-
-
-def _constants(graph: Any) -> dict[str, NDArray[Any]]:
-    from onnx import numpy_helper
-
-    return {
-        value.name: np.asarray(numpy_helper.to_array(value))
-        for part in _graphs(graph)
-        for value in part.initializer
-    }

@@ -117,11 +117,21 @@ def verify(
     Example: mpsl verify runs/demo --backend engine --backend onnx
     """
     import json
+    import sys
 
     from mpsl_export.verify import verify as verify_run
 
+    def show(done: int, of: int) -> None:
+        print(f"\r{done}/{of} samples" + "\n" * (done == of), end="", file=sys.stderr, flush=True)
+
     report = verify_run(
-        run, models=model or (), data=data, limit=limit, backends=backend or (), dump=dump
+        run,
+        models=model or (),
+        data=data,
+        limit=limit,
+        backends=backend or (),
+        dump=dump,
+        progress=show if sys.stderr.isatty() else None,
     )
     if as_json:
         typer.echo(json.dumps(report))

@@ -75,22 +75,10 @@ def inspect_onnx(path: Path) -> dict[str, Any] | None:
     """
     if path.is_dir() or path.suffix.lower() != ".onnx":
         return None
-    from onnx import numpy_helper
-
-    from mpsl_export.backends.onnx_runtime import read_model
+    from mpsl_export.onnx_file import constants_of, graphs_of, read_model
 
     model = read_model(path)
-    graphs = [model.graph]
-    graphs += [
-        attribute.g
-        for node in model.graph.node
-        if node.op_type == "Scan"
-        for attribute in node.attribute
-        if attribute.name == "body"
-    ]
-    constants = {
-        value.name: numpy_helper.to_array(value) for graph in graphs for value in graph.initializer
-    }
+    graphs, constants = graphs_of(model), constants_of(model, path)
     values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     weights = [values_ for name, values_ in constants.items() if _is_parameter(name)]
     return {

@@ -6,7 +6,7 @@ together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def verify(
     limit: int | None = None,
     backends: Sequence[str] = (),
     dump: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Compares artifacts with the record of a run.
 
@@ -44,6 +45,7 @@ def verify(
         data: where the data set lies; limit: only the first samples of the record.
         backends: default torch, onnx, reference and engine, as far as they read the files.
         dump: an .npz to write: `input` [T,B,C,H,W] and the record's `spikes` [T,B,K], float32.
+        progress: called with the number of samples that have run, and of all.
 
     Returns:
         The document of `verify --json` (DESIGN §3), with two more keys for each model: `reasons`
@@ -81,6 +83,8 @@ def verify(
             trial.take(trial.backend.run(frames))
         if dump is not None:
             dumped.append(frames)
+        if progress is not None:
+            progress(min(start + BATCH, count), count)
     if dump is not None:
         recorded = evaluation.spikes[:count].swapaxes(0, 1).astype(np.float32)
         with replacing(dump) as temporary, temporary.open("wb") as file:

@@ -9,32 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_export.backends import Outcome, Recording
+from mpsl_export.onnx_file import graphs_of, read_model
 from mpsl_runtime.errors import MissingExtraError, ModelError
 
-__all__ = ["OnnxRuntime", "read_model"]
+__all__ = ["OnnxRuntime"]
 
 _STATES = (".v", ".j")
-
-
-def read_model(path: Path) -> Any:
-    """An `onnx.ModelProto` from a file that may be anything.
-
-    Raises:
-        ModelError: absent, or no ONNX model.
-    """
-    import onnx
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelError("cannot read model", got=error.strerror, where=path) from error
-    try:
-        model = onnx.load_model_from_string(content)
-    except Exception as error:  # protobuf's errors, whose base is theirs alone
-        raise ModelError("file is no ONNX model", got=error, where=path) from error
-    if not model.graph.node or not model.graph.input:
-        raise ModelError("file is no ONNX model", got="an empty graph", where=path)
-    return model
 
 
 class OnnxRuntime:
@@ -148,10 +128,7 @@ def _recorder(model: Any, path: Path) -> tuple[Any, list[str]]:
 
     wanted = onnx.ModelProto()
     wanted.CopyFrom(model)
-    scans = [node for node in model.graph.node if node.op_type == "Scan"]
-    if scans:
-        bodies = [attribute.g for attribute in scans[0].attribute if attribute.name == "body"]
-        wanted.graph.CopyFrom(bodies[0])
+    wanted.graph.CopyFrom(graphs_of(model)[-1])
     names = [
         output for node in wanted.graph.node for output in node.output if output.endswith(".spikes")
     ]

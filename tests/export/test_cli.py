@@ -224,3 +224,27 @@ print("done")
 """
     assert _in_fresh_python(code) == "done"
     assert (tmp_path / "m.step.onnx").is_file()
+
+
+def test_an_onnx_file_with_damaged_data_is_one_line(
+    event_run: Any, copied: Copy, mpsl: Command
+) -> None:
+    import onnx
+
+    run = copied(event_run)
+    mpsl("export", run.path, "--format", "onnx")
+    file = run.path / "model.step.onnx"
+    for damage in ("short", "external"):
+        model = onnx.load(file)
+        weight = next(v for v in model.graph.initializer if v.name.endswith(".weight"))
+        if damage == "short":
+            weight.raw_data = weight.raw_data[:-4]
+        else:
+            weight.data_location = onnx.TensorProto.EXTERNAL
+            weight.external_data.add(key="location", value="/etc/passwd")
+        (run.path / "bad.onnx").write_bytes(model.SerializeToString())
+        for command in (["inspect"], ["verify", run.path, "--data", run.data, "--model"]):
+            code, _, err = mpsl(*command, run.path / "bad.onnx")
+            assert code == 2
+            assert err.count("\n") == 1
+            assert "bad.onnx" in err
