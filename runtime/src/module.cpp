@@ -148,15 +148,18 @@ NB_MODULE(_native, m) {
              nb::arg("synaptic_gain").none())
         .def("finish", &Network::finish)
         .def("reset", &reset)
-        .def("step", &step)
-        .def("step_sparse", &step_sparse)
-        .def("run", &run)
-        .def("keep_membrane", &keep_membrane)
+        .def("step", &step, nb::arg("frame"), nb::arg("output").noconvert())
+        .def("step_sparse", &step_sparse, nb::arg("address"), nb::arg("value"),
+             nb::arg("output").noconvert())
+        .def("run", &run, nb::arg("frames"), nb::arg("steps"), nb::arg("constant"),
+             nb::arg("output").noconvert())
+        .def("keep_membrane", &keep_membrane, nb::arg("index"))
         .def("spikes",
              [](Network& network, std::size_t index, BytesOut output) {
                  copy_out(network, index, output,
                           [](Population& p, std::uint8_t* to) { p.copy_spikes(to); });
-             })
+             },
+             nb::arg("index"), nb::arg("output").noconvert())
         .def("membrane",
              [](Network& network, std::size_t index, FloatsOut output) {
                  copy_out(network, index, output, [&](Population& p, float* to) {
@@ -164,7 +167,8 @@ NB_MODULE(_native, m) {
                          throw std::invalid_argument("this population keeps no membrane");
                      p.copy_membrane(to);
                  });
-             })
+             },
+             nb::arg("index"), nb::arg("output").noconvert())
         .def_prop_ro("populations", &Network::populations)
         .def_prop_ro("output_size", &Network::output_size)
         .def_prop_ro("synops", &Network::synops)
