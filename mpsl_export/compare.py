@@ -15,7 +15,7 @@ artifact cannot move the point of comparison.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class Difference:
         layer: name of the node; step: 0 … T−1; neuron: index in channel-major order.
         membrane, threshold: U in the reference, and V_th.
         tie: the membrane potential is as close to the threshold as rounding may bring it.
+        seen: U in the back end, where not a spike differs but this.
     """
 
     sample: str
@@ -59,6 +60,7 @@ class Difference:
     membrane: float
     threshold: float
     tie: bool
+    seen: float | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """For JSON."""
@@ -130,10 +132,29 @@ class Referee:
     def hidden(
         self, sample: str, frames: NDArray[np.float32], backend: Backend
     ) -> Difference | None:
-        """The first difference in any layer, whether or not the output shows it."""
-        return self._first(
-            sample, frames, backend.name, self._replay.record(frames), backend.record(frames)
-        )
+        """The first difference in any layer that is no tie, whether or not the output shows it:
+        of a spike, else of a membrane potential by more than rounding explains."""
+        tested = backend.record(frames)
+        spike = self._first(sample, frames, backend.name, self._replay.record(frames), tested)
+        if spike is not None and not spike.tie:
+            return spike
+        found: list[Difference] = []
+        for index, recording in enumerate(tested):
+            if recording.membrane is None:
+                continue
+            # Driven by the back end's own spikes, so that an earlier tie leaves no trace.
+            expected = self.membranes(frames, tested, index, len(frames))
+            threshold = self._neurons[index].threshold.reshape(-1)
+            scale = np.maximum(np.maximum(1, threshold), np.abs(expected))
+            apart = np.argwhere(np.abs(recording.membrane - expected) > TIE_TOLERANCE * scale)
+            if len(apart):
+                step, position = (int(i) for i in apart[0])
+                difference = self._difference(
+                    sample, backend.name, index, step, position, expected[step]
+                )
+                seen = float(recording.membrane[step, position])
+                found.append(replace(difference, tie=False, seen=seen))
+        return min(found, key=lambda difference: difference.step, default=None)
 
     def membranes(
         self, frames: NDArray[np.float32], spikes: Sequence[Recording], index: int, steps: int

@@ -205,14 +205,18 @@ class Judge:
                 found = self._referee.hidden(
                     self._evaluation.ids[position], self._inputs.one(position), trial.backend
                 )
-                if found is not None and not found.tie:
+                if found is not None:
                     return found
         return None
 
 
 def _sentence(difference: Difference) -> str:
-    return (
+    place = (
         f"{difference.backend}: sample {difference.sample}, layer {difference.layer}, step "
-        f"{difference.step}: neuron {difference.neuron} differs first and is no tie "
-        f"(U {difference.membrane:.7g}, threshold {difference.threshold:.7g})"
+        f"{difference.step}: neuron {difference.neuron} differs first"
+    )
+    if difference.seen is not None:
+        return f"{place}, in U alone: {difference.seen:.7g} instead of {difference.membrane:.7g}"
+    return (
+        f"{place} and is no tie (U {difference.membrane:.7g}, threshold {difference.threshold:.7g})"
     )

@@ -48,10 +48,12 @@ class Recording:
     Attributes:
         layer: name of the node in the NIR graph.
         spikes: bool [T, n], neurons in channel-major order.
+        membrane: U before the reset, float32 [T, n]; None where the program does not show it.
     """
 
     layer: str
     spikes: NDArray[np.bool_]
+    membrane: NDArray[np.float32] | None = None
 
 
 class Backend(Protocol):
@@ -70,7 +72,7 @@ class Backend(Protocol):
         ...
 
     def record(self, frames: NDArray[np.float32]) -> list[Recording]:
-        """Runs one sample, [T, C, H, W], and keeps the spikes of every population in order."""
+        """Runs one sample, [T, C, H, W], and keeps what every population did, in order."""
         ...
 
 

@@ -50,8 +50,13 @@ class Native:
 
     def record(self, frames: NDArray[np.float32]) -> list[Recording]:
         """See `Backend.record`."""
-        layers = self._runner.record(np.ascontiguousarray(frames))
+        frames = np.ascontiguousarray(frames)
+        layers, membranes = self._runner.record(frames), self._runner.record_membrane(frames)
         return [
-            Recording(neuron.name, np.asarray(spikes, np.bool_).reshape(len(spikes), -1))
-            for neuron, spikes in zip(self._plan.spiking, layers, strict=True)
+            Recording(
+                neuron.name,
+                np.asarray(spikes, np.bool_).reshape(len(spikes), -1),
+                membrane.reshape(len(spikes), -1),
+            )
+            for neuron, spikes, membrane in zip(self._plan.spiking, layers, membranes, strict=True)
         ]

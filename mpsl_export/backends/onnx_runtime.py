@@ -75,13 +75,15 @@ class OnnxRuntime:
         session, names = self._recorder
         frame = "x" if self._is_step else "x_t"
         kept = _steps(session, np.ascontiguousarray(frames[:, None]), frame)
-        return [
-            Recording(
-                name.removesuffix(".spikes"),
-                np.stack([step[name].reshape(-1) > 0 for step in kept]),
-            )
-            for name in names
-        ]
+        recordings = []
+        for name in names:
+            values = {
+                part: np.stack([step[f"{name}.{part}"].reshape(-1) for step in kept])
+                for part in ("spikes", "membrane")
+                if f"{name}.{part}" in kept[0]
+            }
+            recordings.append(Recording(name, values["spikes"] > 0, values.get("membrane")))
+        return recordings
 
 
 def _session(model: Any, path: Path) -> Any:
@@ -121,21 +123,25 @@ def _steps(session: Any, frames: NDArray[np.float32], frame_name: str) -> list[d
 
 
 def _recorder(model: Any, path: Path) -> tuple[Any, list[str]]:
-    """The step graph of a model, or the body of its Scan, with the spikes of every layer as
-    outputs; and their names in order."""
+    """The step graph of a model, or the body of its Scan, with the spikes and the membrane
+    potential of every layer as outputs; and the layers' names in order."""
     import onnx
     from onnx import TensorProto, helper
 
     wanted = onnx.ModelProto()
     wanted.CopyFrom(model)
     wanted.graph.CopyFrom(graphs_of(model)[-1])
-    names = [
-        output for node in wanted.graph.node for output in node.output if output.endswith(".spikes")
+    values = [
+        output
+        for node in wanted.graph.node
+        for output in node.output
+        if output.endswith((".spikes", ".membrane"))
     ]
     known = {value.name for value in wanted.graph.output}
     wanted.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        for name in names
+        for name in values
         if name not in known
     )
+    names = [name.removesuffix(".spikes") for name in values if name.endswith(".spikes")]
     return _session(wanted, path), names

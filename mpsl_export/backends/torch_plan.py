@@ -82,11 +82,16 @@ class TorchPlan:
 
     def record(self, frames: NDArray[np.float32]) -> list[Recording]:
         """See `Backend.record`."""
-        layers: dict[str, list[NDArray[np.bool_]]] = {n.name: [] for n in self._plan.spiking}
+        layers: dict[str, list[list[NDArray[np.float32]]]] = {
+            n.name: [] for n in self._plan.spiking
+        }
         for _, kept in self._steps(frames[:, None]):
             for name, rows in layers.items():
-                rows.append(kept[f"{name}.s"].cpu().numpy().astype(np.bool_).reshape(-1))
-        return [Recording(name, np.stack(rows)) for name, rows in layers.items()]
+                spikes = kept[f"{name}.s"]
+                membrane = kept.get(f"{name}.u", torch.zeros_like(spikes))
+                rows.append([values.cpu().numpy().reshape(-1) for values in (spikes, membrane)])
+        stacked = {name: np.array(rows).swapaxes(0, 1) for name, rows in layers.items()}
+        return [Recording(name, spikes > 0, U) for name, (spikes, U) in stacked.items()]
 
     def _steps(
         self, frames: NDArray[np.float32]

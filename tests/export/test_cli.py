@@ -108,7 +108,6 @@ def test_a_wrong_artifact_exits_with_1(event_run: Any, copied: Copy, mpsl: Comma
     ("arguments", "words"),
     [
         (["export", "RUN", "--format", "c"], "not supported yet"),
-        (["export", "RUN", "--format", "nir", "--weights", "int8"], "not supported yet"),
         (["export", "RUN", "--format", "pdf"], "pdf"),
         (["export", "RUN"], "--format"),
         (["export", "absent", "--format", "nir"], "no such run folder"),

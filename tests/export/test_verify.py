@@ -39,6 +39,12 @@ def _one_weight(graph: nir.NIRGraph) -> None:
     graph.nodes["n04_conv"].weight = weight
 
 
+def _one_small_weight(graph: nir.NIRGraph) -> None:
+    weight = graph.nodes["n10_affine"].weight.copy()
+    weight[3, 12] = np.float32(weight[3, 12] + 1e-3)
+    graph.nodes["n10_affine"].weight = weight
+
+
 def _all_weights(graph: nir.NIRGraph) -> None:
     graph.nodes["n08_affine"].weight = graph.nodes["n08_affine"].weight * np.float32(1.1)
 
@@ -62,6 +68,7 @@ def _reset(graph: nir.NIRGraph) -> None:
 
 WRONG = {
     "one weight × 1.1": (_one_weight, "n05_lif"),
+    "one weight + 0.001": (_one_small_weight, "n11_lif"),
     "weights × 1.1": (_all_weights, "n09_lif"),
     "threshold × 1.05": (_threshold, "n05_lif"),
     "one threshold × 1.05": (_one_threshold, "n09_lif"),
@@ -109,6 +116,7 @@ def test_a_wrong_artifact_fails_by_name(event_run: Any, copied: Copy, what: str)
         assert first["sample"] in read_evaluation(run.path).ids
         assert 0 <= first["step"] < 5
         assert not first["tie"]
+        json.dumps(first)
         assert any(
             f"sample {first['sample']}, layer {layer}, step {first['step']}" in reason
             for reason in model["reasons"]
