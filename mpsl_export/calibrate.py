@@ -42,6 +42,7 @@ _BATCH = 16
 # Currents hardly vary between samples; their error is measured on so many.
 _CURRENT_SAMPLES = 8
 _LEAST_BOUND = 255
+_MOST_BOUND = 1 << 15
 _MARGIN = 4
 
 
@@ -54,7 +55,8 @@ class Candidate:
         spike_error: part of the layer's outputs, neurons times steps, that differ from float32; for
             a layer whose U are the scores, the root mean square error of U, in thresholds.
         current_error: root mean square error of the current, in thresholds.
-        worst_sum: the largest sum that can be, in quanta of the current.
+        worst_sum: the largest sum that can be, in quanta of the current, for the least input bound
+            that must be possible.
     """
 
     scale: Scale
@@ -163,7 +165,7 @@ def calibrate(
     return Calibration(
         names=tuple(stage.weighted.name for stage in found),
         scales=tuple(candidates[0].scale for candidates in tried),
-        input_max=input_max,
+        input_max=_widened(metadata, input_max, tried[0][0].worst_sum),
         largest_input=largest,
         tried=tuple(tried),
         network_errors=tuple(network_errors),
@@ -181,7 +183,7 @@ def input_bound(metadata: ModelMetadata, largest: int) -> int:
 
     An image has no more than its 256 values, and binary coding has only 0 and 1. A pixel's events
     in one step have no bound of their own: four times what calibration saw, as a power of two, and
-    at least 255.
+    at least 255, must be possible.
 
     Args:
         largest: |input| that calibration saw, in the same units.
@@ -194,6 +196,19 @@ def input_bound(metadata: ModelMetadata, largest: int) -> int:
     if metadata.coding == "binary":
         return 1
     return max(_LEAST_BOUND, 1 << (_MARGIN * max(1, largest) - 1).bit_length())
+
+
+def _widened(metadata: ModelMetadata, bound: int, worst: int) -> int:
+    """A larger bound on event counts, if the first layer's sums allow it: a camera has hot pixels.
+
+    Args:
+        worst: the first layer's largest sum under `bound`.
+    """
+    if metadata.input_kind == "events" and metadata.coding == "count":
+        for wider in (1 << k for k in range(_MOST_BOUND.bit_length() - 1, bound.bit_length(), -1)):
+            if worst * wider < EXACT_LIMIT * bound:
+                return wider
+    return bound
 
 
 class _Layer:

@@ -41,13 +41,27 @@ def export(
         Weights, typer.Option("--weights", help="float32, or int8.")
     ] = Weights.float32,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Default: RUN/model.<format>.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Default: RUN/model.<format>, RUN/model.int8.<format>."
+        ),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="int8: where the data set lies."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", help="int8: held-out samples to calibrate on.")
+    ] = 64,
+    seed: Annotated[int, typer.Option("--seed", help="int8: which samples.", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Merge a run's banks and write the network as a file.
 
-    Example: mpsl export runs/demo --format nir
+    Example: mpsl export runs/demo --format nir --weights int8
     """
+    import json
+
     from mpsl_export.checkpoint import read_checkpoint
     from mpsl_export.merge import parameter_counts
     from mpsl_export.to_nir import graph_of, rounded_layers, write_nir
@@ -56,10 +70,9 @@ def export(
 
     if format is Format.c:
         raise UsageError("--format c is not supported yet", expected="nir or onnx")
-    if weights is Weights.int8:
-        raise UsageError("--weights int8 is not supported yet", expected="float32")
     checkpoint = read_checkpoint(run)
-    target = out or run / f"model.{format.value}"
+    kind = "int8." if weights is Weights.int8 else ""
+    target = out or run / f"model.{kind}{format.value}"
     if target.suffix != f".{format.value}":
         raise UsageError(
             "output has the wrong suffix",
@@ -67,9 +80,16 @@ def export(
             expected=f"a name that ends in .{format.value}",
             where="--out",
         )
-    graph = graph_of(checkpoint)
-    # What the loader would refuse is never written.
-    plan = plan_of(graph, source=str(checkpoint.path))
+    report = None
+    if weights is Weights.int8:
+        from mpsl_export.to_int8 import report_path, report_table, to_int8, write_report
+
+        report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed)
+        graph, plan = report.graph, report.plan
+    else:
+        graph = graph_of(checkpoint)
+        # What the loader would refuse is never written.
+        plan = plan_of(graph, source=str(checkpoint.path))
     if format is Format.nir:
         write_nir(graph, target)
         written = [target]
@@ -77,12 +97,25 @@ def export(
         from mpsl_export.to_onnx import write_onnx
 
         written = list(write_onnx(plan, target))
-    counts = parameter_counts(checkpoint)
+    if report is not None:
+        written.append(report_path(target))
+        write_report(report, written[-1])
+    counts, rounded = parameter_counts(checkpoint), rounded_layers(checkpoint)
+    if as_json:
+        document = {
+            "written": [str(path) for path in written],
+            "parameters": {"banks": counts.banks, "merged": counts.merged},
+            "rounded": rounded,
+            "int8": report.to_mapping() if report is not None else None,
+        }
+        typer.echo(json.dumps(document))
+        return
     for path in written:
         typer.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
     typer.echo(f"parameters: {counts.banks:,} with banks, {counts.merged:,} merged")
-    rounded = rounded_layers(checkpoint)
-    if rounded:
+    if report is not None:
+        typer.echo(report_table(report))
+    elif rounded:
         typer.echo(f"folding rounded the weights once in: {', '.join(rounded)}")
 
 

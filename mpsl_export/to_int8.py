@@ -19,8 +19,9 @@ from mpsl_export.to_nir import graph_of
 from mpsl_runtime import datasets
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError, UsageError
-from mpsl_runtime.grid import layer_grids
+from mpsl_runtime.grid import LayerGrid, layer_grids
 from mpsl_runtime.holdout import stratified_split
+from mpsl_runtime.plan import Plan
 
 if TYPE_CHECKING:
     import nir
@@ -33,22 +34,28 @@ class Int8:
     """An int8 network and how it came about.
 
     Attributes:
-        graph: to be written. calibration: scales and measured errors.
+        graph: to be written; plan: of this graph.
+        calibration: scales and measured errors. grids: the proof, layer by layer.
         source: which samples were used, in words; seed: with which they were drawn.
     """
 
     graph: nir.NIRGraph
+    plan: Plan
     calibration: Calibration
+    grids: tuple[LayerGrid, ...]
     source: str
     seed: int
 
     def to_mapping(self) -> dict[str, Any]:
         """The report, for JSON."""
+        report = self.calibration.to_mapping()
+        for layer, grid in zip(report["layers"], self.grids, strict=True):
+            layer["worst_sum"] = grid.worst_sum
         return {
             "weights": "int8",
             "calibrated_on": self.source,
             "seed": self.seed,
-            **self.calibration.to_mapping(),
+            **report,
         }
 
 
@@ -76,9 +83,10 @@ def to_int8(
     frames = np.stack([split.input(int(i), checkpoint.model) for i in chosen], axis=1)
     calibration = calibrate(graph, plan, frames, split.labels[chosen])
     result = quantised_graph(graph, plan, calibration.scales, calibration.input_max)
-    # What is not exact for every input within its bound is never written.
-    layer_grids(plan_of(result, source=str(checkpoint.path)))
-    return Int8(result, calibration, source, seed)
+    # What the loader would refuse, or is not exact for every input within its bound, is never
+    # written.
+    on_grid = plan_of(result, source=str(checkpoint.path))
+    return Int8(result, on_grid, calibration, layer_grids(on_grid), source, seed)
 
 
 def report_path(model: Path) -> Path:
@@ -100,14 +108,14 @@ def report_table(result: Int8) -> str:
         f"  {'layer':<12} {'grid':>6} {'threshold':>10} {'clipped':>8} {'current error':>14} "
         f"{'spike error':>12} {'in network':>11} {'worst sum':>11}",
     ]
-    for name, tried, network_error in zip(
-        calibration.names, calibration.tried, calibration.network_errors, strict=True
+    for tried, network_error, grid in zip(
+        calibration.tried, calibration.network_errors, result.grids, strict=True
     ):
         best = tried[0]
         lines.append(
-            f"  {name:<12} {'2^' + str(best.scale.exponent):>6} {best.scale.threshold:>10} "
+            f"  {grid.name:<12} {'2^' + str(best.scale.exponent):>6} {best.scale.threshold:>10} "
             f"{best.clipped:>8.2%} {best.current_error:>14.2e} {best.spike_error:>12.2e} "
-            f"{network_error:>11.2e} {best.worst_sum:>11,}"
+            f"{network_error:>11.2e} {grid.worst_sum:>11,}"
         )
     lines.append(
         "  errors: rms of the current in thresholds; part of the spikes that differ, by this layer "

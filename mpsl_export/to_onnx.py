@@ -315,6 +315,17 @@ def _step_graph(
     )
 
 
+def _grid_properties(plan: Plan) -> dict[str, Any]:
+    """Of an int8 model the exponent of each layer's grid, and its threshold, which lies on it."""
+    found: dict[str, Any] = {}
+    for node in plan.nodes:
+        if isinstance(node, Convolution | Dense) and node.weight_grid is not None:
+            found[f"weight_grid.{node.name}"] = node.weight_grid
+        elif isinstance(node, Neuron) and plan.metadata and plan.metadata.weights == "int8":
+            found[f"threshold.{node.name}"] = float(node.threshold.flat[0])
+    return found
+
+
 def _model(plan: Plan, graph: onnx.GraphProto) -> onnx.ModelProto:
     """The graph with version, metadata and a passed check."""
     from onnx import checker, helper
@@ -326,7 +337,7 @@ def _model(plan: Plan, graph: onnx.GraphProto) -> onnx.ModelProto:
         ir_version=IR_VERSION,
     )
     if plan.metadata is not None:
-        properties = plan.metadata.to_mapping()
+        properties = {**plan.metadata.to_mapping(), **_grid_properties(plan)}
         helper.set_model_props(model, {key: str(value) for key, value in properties.items()})
     try:
         checker.check_model(model, full_check=True)
