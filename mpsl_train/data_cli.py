@@ -32,7 +32,7 @@ def register_data(app: typer.Typer) -> None:
     data = typer.Typer(
         no_args_is_help=False,
         rich_markup_mode=None,
-        help="What each data set needs, where it is, whether it is sound; make it.",
+        help="List, check and make data sets.",
         epilog="Example: mpsl data make dvs-digits && mpsl data check dvs-digits",
     )
     data.command("list")(list_)
