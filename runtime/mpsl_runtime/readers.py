@@ -14,7 +14,10 @@ without a word (0.7.1, measured). Everything that is wrong with a file is a `Dat
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +277,25 @@ def _check_evt_header(path: Path, where: object) -> None:
         )
 
 
+@contextmanager
+def _rust_kept_quiet() -> Iterator[None]:
+    """A panic prints a page to the process's stderr before it becomes an exception; the exception
+    says all that a user needs."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # no stderr at all
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _faery_events(path: Path, where: object) -> Events:
     """The only place that knows faery."""
     try:
@@ -283,9 +305,10 @@ def _faery_events(path: Path, where: object) -> Events:
     try:
         if path.suffix.lower() == ".raw":
             _check_evt_header(path, where)
-        stream = faery.events_stream_from_file(path, dimensions_fallback=_UNKNOWN_SIZE)
-        size: tuple[int, int] = stream.dimensions()
-        array: Any = stream.to_array()
+        with _rust_kept_quiet():
+            stream = faery.events_stream_from_file(path, dimensions_fallback=_UNKNOWN_SIZE)
+            size: tuple[int, int] = stream.dimensions()
+            array: Any = stream.to_array()
     except (DataError, KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # a panic in Rust arrives as a BaseException

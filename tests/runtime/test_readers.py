@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -161,19 +162,22 @@ def test_without_faery_a_camera_file_says_what_to_install_and_bin_files_still_re
     assert len(read_events(tmp_path / "a.bin")) == 1
 
 
-def test_a_panic_in_faery_becomes_a_data_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_panic_in_faery_becomes_a_data_error_and_prints_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     class PanicException(BaseException):
         pass
 
     def panics(*_: object, **__: object) -> None:
+        os.write(2, b"thread panicked at src/x.rs")
         raise PanicException("index out of bounds")
 
     monkeypatch.setattr("faery.events_stream_from_file", panics)
     (tmp_path / "a.es").write_bytes(b"Event Stream")
     with pytest.raises(DataError, match="index out of bounds"):
         read_events(tmp_path / "a.es")
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "after"
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mpsl_runtime
-from mpsl_runtime import Events, Prediction, Step
+from mpsl_runtime import Events, Prediction, Step, datasets
 from mpsl_runtime.binning import Binning, frames
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.model import Model, load
@@ -263,3 +263,30 @@ def test_membrane_models_read_the_potential_of_the_last_step(
     result = model.run(frames(make_events(5), model.binning))
     assert np.array_equal(prediction.scores, result.scores)
     assert not np.array_equal(result.scores, np.rint(result.scores))
+
+
+def test_raw_event_files_give_the_decisions_of_the_binned_data_set(
+    shared_data: Path, write_model: Callable[..., Path]
+) -> None:
+    """No skew between what training sees (`Split.input`) and what `mpsl run` does with files."""
+    model = load(
+        write_model(
+            classes="0,1,2,3,4,5,6,7,8,9",
+            sensor_width=34,
+            sensor_height=34,
+            steps=10,
+            step_us=30_000,
+        )
+    )
+    assert model.metadata is not None
+    root = datasets.find("nmnist", shared_data / "nmnist")
+    split = datasets.open_split("nmnist", root, "test")
+    stream = model.stream(root / "test.zip")
+    predictions = [item for item in stream if isinstance(item, Prediction)]
+    assert [p.file for p in predictions] == split.ids
+    assert [p.target for p in predictions] == split.labels.tolist()
+    assert stream.summary.truncated > 0
+    for index, prediction in enumerate(predictions):
+        expected = model.run(split.input(index, model.metadata))
+        assert np.array_equal(prediction.scores, expected.scores)
+    assert len({p.scores.tobytes() for p in predictions}) > 20
