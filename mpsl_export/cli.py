@@ -176,10 +176,12 @@ def verify(
 
 def _table(report: dict[str, Any]) -> str:
     """The report for people."""
-    lines = [f"{report['samples']} samples against the record of training"]
+    lines = [f"{report['samples']} samples"]
     for model in report["models"]:
         lines.append("")
-        lines.append(f"{model['file']}: {'passed' if model['passed'] else 'FAILED'}")
+        verdict = "passed" if model["passed"] else "FAILED"
+        against = {"trained": "the record of training"}.get(model["against"], "the reference")
+        lines.append(f"{model['file']}: {verdict}, against {against}")
         lines.append(f"  {'':<10} {'accuracy':>9} {'same label':>11} {'spikes differ':>14}")
         for name, accuracy in model["accuracy"].items():
             row = f"  {name:<10} {accuracy:>8.2%}"

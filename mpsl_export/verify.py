@@ -1,7 +1,7 @@
 """Runs exported artifacts on the samples of training's record and compares (DESIGN §3, §8).
 
-What must hold is said in `judge` and `compare`; here files, back ends and samples are brought
-together.
+What must hold is said in `judge`, `judge_int8` and `compare`; here files, back ends and samples
+are brought together.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from mpsl_export.artifact import check_shapes
 from mpsl_export.backends import NAMES, SUFFIXES, open_backend
 from mpsl_export.checkpoint import Checkpoint, Evaluation, read_checkpoint, read_evaluation
 from mpsl_export.judge import Inputs, Judge, Trial
+from mpsl_export.judge_int8 import Int8Judge, anchors_of
 from mpsl_export.to_nir import graph_of
 from mpsl_runtime import datasets
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import OutputError, RunError, UsageError
-from mpsl_runtime.plan import Plan
+from mpsl_runtime.graph import plan_of
 
 __all__ = ["DEFAULT_BACKENDS", "verify"]
 
@@ -63,7 +64,8 @@ def verify(
     checkpoint, evaluation = read_checkpoint(run), read_evaluation(run)
     _check_run(checkpoint, evaluation)
     found = list(models) or _exported(run)
-    plan = _merged_plan(checkpoint)
+    graph = graph_of(checkpoint)
+    plan = plan_of(graph, source=str(checkpoint.path))
     trials = _open(found, backends)
     idle = [model for model in found if not any(trial.model == model for trial in trials)]
     if idle and models:
@@ -73,13 +75,18 @@ def verify(
     found = [model for model in found if model not in idle]
     for model in found:
         check_shapes(model, plan)
+    anchors = anchors_of(found, trials, graph, plan)
+    running = list(trials)
+    for anchor in anchors.values():
+        if anchor.reference is not None and anchor.reference not in running:
+            running.append(anchor.reference)
     split, order = _samples(checkpoint, evaluation, data)
     count = min(limit or len(order), len(order))
     inputs = Inputs(split, order, checkpoint)
     dumped = []
     for start in range(0, count, BATCH):
         frames = inputs.batch(range(start, min(start + BATCH, count)))
-        for trial in trials:
+        for trial in running:
             trial.take(trial.backend.run(frames))
         if dump is not None:
             dumped.append(frames)
@@ -95,9 +102,14 @@ def verify(
                 ids=np.array(evaluation.ids[:count]),
             )
     judge = Judge(checkpoint, plan, evaluation, inputs, count)
-    reports = [
-        judge.report(model, [trial for trial in trials if trial.model == model]) for model in found
-    ]
+    int8_judge = Int8Judge(evaluation, inputs, count, checkpoint.model.readout)
+    reports = []
+    for model in found:
+        own = [trial for trial in trials if trial.model == model]
+        if model in anchors:
+            reports.append(int8_judge.report(anchors[model], own))
+        else:
+            reports.append(judge.report(model, own))
     return {
         "passed": all(report["passed"] for report in reports),
         "samples": count,
@@ -136,12 +148,6 @@ def _exported(run: Path) -> list[Path]:
     if not found:
         raise UsageError("run has no exported model; run `mpsl export` first", where=run)
     return found
-
-
-def _merged_plan(checkpoint: Checkpoint) -> Plan:
-    from mpsl_runtime.graph import plan_of
-
-    return plan_of(graph_of(checkpoint), source=str(checkpoint.path))
 
 
 def _open(models: Sequence[Path], backends: Sequence[str]) -> list[Trial]:
