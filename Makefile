@@ -29,8 +29,12 @@ $(VENV)/.native: $(VENV)/.installed runtime/CMakeLists.txt $(wildcard runtime/sr
 
 setup: $(VENV)/.native ## everything that the commands need, in .venv
 
+# --no-deps: norse declares torchvision, which only its examples use. It comes as source, so what
+# builds it is pinned too, and the build must not be isolated from those pins.
+PEERS := $(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints-peers.txt
 $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r constraints-peers.txt
+	$(PEERS) nirtorch setuptools-scm
+	$(PEERS) --no-build-isolation norse
 	touch $@
 
 peers: $(VENV)/.peers ## other frameworks, to read our files back (tests only)
