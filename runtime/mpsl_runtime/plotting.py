@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import MissingExtraError, UsageError
+from mpsl_runtime.events import Events
 from mpsl_runtime.steps import Chunk, Recording
 from mpsl_runtime.stream import Prediction, Step
 
@@ -22,7 +23,9 @@ __all__ = ["Watcher", "check_plot", "save_plot"]
 
 _SUFFIXES = (".pdf", ".png", ".svg")
 _LARGEST_STEPS = 20_000
-_OFF, _ON, _PLAIN, _CHOSEN = "#2166ac", "#b2182b", "#bbbbbb", "#d95f02"
+_LARGEST_EVENTS = 5_000_000
+_SLICES = 10
+_PLAIN, _CHOSEN = "#bbbbbb", "#d95f02"
 
 
 class Watcher:
@@ -33,31 +36,47 @@ class Watcher:
     """
 
     def __init__(self, sensor_size: tuple[int, int]) -> None:
-        width, height = sensor_size
-        self.counts: NDArray[np.int64] = np.zeros((2, height, width), np.int64)
+        self.sensor_size = sensor_size
+        self.events: list[Events] = []
         self.steps: list[Step] = []
         self.prediction: Prediction | None = None
         self._watching = True
         self._begun = False
 
     def watch(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
-        """The same recordings; the events of the first are counted per pixel on their way."""
+        """The same recordings; the events of the first are kept on their way."""
         for recording in recordings:
             if self._begun:
                 self._watching = False
                 yield recording
             else:
                 self._begun = True
-                yield replace(recording, chunks=self._count(recording.chunks))
+                yield replace(recording, chunks=self._keep(recording.chunks))
 
-    def _count(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
-        _, height, width = self.counts.shape
+    def _keep(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        kept = 0
         for chunk in chunks:
-            events = chunk.events
-            inside = (events.x < width) & (events.y < height)
-            place = (events.p[inside], events.y[inside], events.x[inside])
-            np.add.at(self.counts, place, 1)
+            if kept < _LARGEST_EVENTS:
+                self.events.append(chunk.events)
+                kept += len(chunk.events)
             yield chunk
+
+    def busiest(self) -> tuple[NDArray[np.int64], float, float]:
+        """Events per polarity and pixel, int64 [2, H, W], in the busiest tenth of the recording,
+        and its beginning and end in ms. The whole would smear what moves."""
+        width, height = self.sensor_size
+        counts: NDArray[np.int64] = np.zeros((2, height, width), np.int64)
+        events = [piece for piece in self.events if len(piece)]
+        if not events:
+            return counts, 0.0, 0.0
+        t, x, y, p = (np.concatenate([getattr(e, name) for e in events]) for name in "txyp")
+        begin_us = self.steps[0].t_us if self.steps else int(t[0])
+        slice_us = max(1, -(-(int(t[-1]) + 1 - begin_us) // _SLICES))
+        place = (t - begin_us) // slice_us
+        best = int(np.bincount(place[place >= 0], minlength=1).argmax())
+        chosen = (place == best) & (x < width) & (y < height)
+        np.add.at(counts, (p[chosen], y[chosen], x[chosen]), 1)
+        return counts, best * slice_us / 1000, (best + 1) * slice_us / 1000
 
     def see(self, item: Step | Prediction) -> None:
         """Takes in what the stream yields."""
@@ -109,20 +128,23 @@ def save_plot(path: Path, watcher: Watcher, class_names: Sequence[str], step_us:
     if target is not None:
         title += f", true class “{class_names[target]}”"
     figure.suptitle(title, fontsize=11)
-    _draw_events(left, watcher.counts)
+    _draw_events(left, *watcher.busiest())
     _draw_scores(middle, watcher.steps, class_names, last.label, step_us)
     _draw_decision(right, last.scores, class_names, last.label)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lower()[1:])
 
 
-def _draw_events(axes: Any, counts: NDArray[np.int64]) -> None:
-    """Red where pixels grew brighter, blue where darker, as strong as there were events."""
-    balance = (counts[1] - counts[0]).astype(float)
-    total = counts.sum(axis=0)
-    limit = float(np.percentile(total[total > 0], 99)) if total.any() else 1.0
-    axes.imshow(balance, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-    axes.set_title(f"{int(total.sum()):,} events (red ON, blue OFF)", fontsize=9)
+def _draw_events(axes: Any, counts: NDArray[np.int64], begin_ms: float, end_ms: float) -> None:
+    """ON takes green and blue from a white page, OFF red and green: both together turn dark, so
+    that a pixel that grew brighter and darker does not look silent."""
+    some = counts[counts > 0]
+    strongest = float(np.percentile(some, 98)) if some.size else 1.0
+    off, on = np.minimum(np.sqrt(counts / strongest), 1.0)
+    page = np.stack([1 - 0.85 * off, 1 - 0.5 * on - 0.5 * off, 1 - 0.85 * on], axis=-1)
+    axes.imshow(page.clip(0, 1), interpolation="nearest")
+    axes.set_title(f"{int(counts.sum()):,} events of {begin_ms:.0f}–{end_ms:.0f} ms", fontsize=9)
+    axes.set_xlabel("orange: brighter, blue: darker", fontsize=8)
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -145,7 +167,8 @@ def _draw_scores(
     axes.set_xlabel("time (ms)", fontsize=9)
     axes.set_ylabel("score", fontsize=9)
     axes.set_title("scores over time", fontsize=9)
-    axes.margins(y=0.18)  # room for the legend above the curves
+    low, high = min(0.0, float(scores.min())), float(scores.max())
+    axes.set_ylim(low, low + max(high - low, 1.0) * 1.2)  # room for the legend
     axes.legend(fontsize=8, frameon=False, loc="upper left", ncols=2)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -120,6 +120,8 @@ def _folder(path: Path, binning: Binning, class_names: Sequence[str]) -> Iterato
         entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DataError("folder cannot be read", got=error.strerror, where=place) from error
+    if len(entries) == 1 and any(find_split(entries[0], split) for split in ("test", "train")):
+        return _folder(entries[0], binning, class_names)  # an outer folder, as archives bring it
     if any(entry.is_dir() for entry in entries):
         return _labelled(RecordingSet.open(place, class_names), binning)
     files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]

@@ -87,7 +87,10 @@ def test_a_labelled_folder_and_its_zip_give_accuracy_and_ids(
         for path in labelled_folder.rglob("*.bin"):
             archive.write(path, path.relative_to(labelled_folder))
     outputs = []
-    for source in (labelled_folder, labelled_folder / "Test", tmp_path / "test.zip"):
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    labelled_folder = labelled_folder.rename(outer / "data")
+    for source in (outer, labelled_folder, labelled_folder / "Test", tmp_path / "test.zip"):
         code, out, _ = mpsl("run", model_file, source, "--json")
         assert code == 0
         items = [json.loads(line) for line in out.splitlines()]
@@ -96,7 +99,7 @@ def test_a_labelled_folder_and_its_zip_give_accuracy_and_ids(
         right = sum(p["label"] == p["target"] for p in predictions)
         assert items[-1]["summary"]["accuracy"] == pytest.approx(right / 6)
         outputs.append(predictions)
-    assert outputs[0] == outputs[1] == outputs[2]
+    assert outputs == [outputs[0]] * 4
 
 
 def test_native_and_reference_print_the_same_decisions(

@@ -30,9 +30,12 @@ def test_the_first_recording_alone_is_kept(
 ) -> None:
     watcher = watched(model_file, make_events)
     events = make_events(1)
-    assert watcher.counts.shape == (2, 10, 12)
-    assert watcher.counts.sum() == len(events) == 300
-    assert watcher.counts[1].sum() == events.p.sum()
+    assert sum(len(piece) for piece in watcher.events) == len(events) == 300
+    counts, begin_ms, end_ms = watcher.busiest()
+    assert counts.shape == (2, 10, 12)
+    inside = (events.t >= begin_ms * 1000) & (events.t < end_ms * 1000)
+    assert counts.sum() == inside.sum() >= 30
+    assert counts[1].sum() == events.p[inside].sum()
     assert [step.step for step in watcher.steps] == [0, 1, 2, 3, 4]
     assert watcher.prediction is not None
     assert watcher.prediction.file == "1.bin"
@@ -64,3 +67,12 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_a_suffix_that_is_no_picture_is_refused() -> None:
     with pytest.raises(UsageError, match=r"unknown picture format; got '\.jpeg2000'"):
         check_plot(Path("a.jpeg2000"))
+
+
+def test_a_recording_without_events_has_an_empty_picture(model_file: Path) -> None:
+    model = load(model_file)
+    watcher = Watcher(model.binning.sensor_size)
+    for item in model.stream(watcher.watch([Recording("a", [Chunk(Events.empty())], 0, True)])):
+        watcher.see(item)
+    assert watcher.busiest()[0].sum() == 0
+    assert len(watcher.steps) == 5
