@@ -81,9 +81,20 @@ class Network(nn.Module):
             return self._step_by_step(frames, steps if constant else len(frames), record)
         return self._layer_by_layer(frames, steps, record)
 
-    def _step_by_step(self, frames: Tensor, steps: int, record: bool) -> Output:
+    def _step_by_step(
+        self,
+        frames: Tensor,
+        steps: int,
+        record: bool,
+        masks: Sequence[Tensor | None] | None = None,
+    ) -> Output:
+        """With `masks` (dropout of a window that broke) every step is checked, to name the first
+        layer and step: a broken bank soon breaks the layers below it too."""
         layers = self.layer_list
         states = [layer.begin() for layer in layers]
+        if masks is not None:
+            for state, mask in zip(states, masks, strict=True):
+                state.mask = mask
         recorded: list[list[Tensor]] = [[] for _ in layers]
         constant = frames.dim() == 4
         for step in range(steps):
@@ -93,6 +104,8 @@ class Network(nn.Module):
                 x = layer.prepare(x, state)
                 current = layer.normalise(layer.multiply(x, layer.effective_weight(state)))
                 spikes = layer.fire(current, state)
+                if masks is not None:
+                    _check_membrane(layer, state, step)
                 seen.append(layer.observe(x, spikes, state))
                 if record or index == len(layers) - 1:
                     recorded[index].append(spikes)
@@ -103,7 +116,10 @@ class Network(nn.Module):
                 for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
                     if name in layer.rules:
                         layer.adapt(name, pre, post, state)
-        self._check(states)
+        if not _finite(states):
+            with torch.no_grad():
+                self._step_by_step(frames, steps, False, [state.mask for state in states])
+            self._name_bank(states)
         for layer, state in zip(layers, states, strict=True):
             layer.commit(state)
         every = tuple(torch.stack(spikes) for spikes in recorded) if record else ()
@@ -134,24 +150,19 @@ class Network(nn.Module):
             states.append(state)
             if record:
                 recorded.append(x)
-        self._check(states)
+        if not _finite(states):
+            self._name_bank(states)
         return Output(x, _membrane(states[-1]), tuple(recorded))
 
-    def _check(self, states: Sequence[LayerState]) -> None:
-        """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the
-        loss does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
-        with torch.no_grad():
-            sums = [_membrane(state).abs().max() for state in states]
-            sums += [bank.detach().abs().max() for state in states for bank in state.banks]
-            if bool(torch.isfinite(torch.stack(sums)).all()):
-                return
+    def _name_bank(self, states: Sequence[LayerState]) -> None:
         for layer, state in zip(self.layer_list, states, strict=True):
-            parts = {"the membrane potential U": _membrane(state)}
-            parts |= {f"bank W{k} ({layer.mechanisms[k - 1]})": bank
-                      for k, bank in enumerate(state.banks, start=1)}  # fmt: skip
-            for what, values in parts.items():
-                if not bool(torch.isfinite(values).all()):
-                    raise NonFiniteError(f"{what} is not finite", where=f"layer {layer.spec.name}")
+            for mechanism, bank in zip(layer.mechanisms, state.banks, strict=True):
+                if not bool(torch.isfinite(bank).all()):
+                    raise NonFiniteError(
+                        f"the bank of {mechanism} is not finite", where=f"layer {layer.spec.name}"
+                    )
+            if not bool(torch.isfinite(_membrane(state)).all()):
+                _check_membrane(layer, state, None)
 
     def check_parameters(self) -> None:
         """Raises NonFiniteError when a parameter or a bank is NaN or infinite, naming its layer."""
@@ -164,6 +175,23 @@ class Network(nn.Module):
             for name, value in layer.state_dict().items():
                 if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                     raise NonFiniteError(f"{name} is not finite", where=f"layer {layer.spec.name}")
+
+
+def _finite(states: Sequence[LayerState]) -> bool:
+    """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the loss
+    does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
+    with torch.no_grad():
+        largest = [_membrane(state).abs().max() for state in states]
+        largest += [bank.detach().abs().max() for state in states for bank in state.banks]
+        return bool(torch.isfinite(torch.stack(largest)).all())
+
+
+def _check_membrane(layer: SpikingLayer, state: LayerState, step: int | None) -> None:
+    if not bool(torch.isfinite(_membrane(state)).all()):
+        when = "" if step is None else f" of time step {step + 1}"
+        raise NonFiniteError(
+            f"the membrane potential U{when} is not finite", where=f"layer {layer.spec.name}"
+        )
 
 
 def _masks(layer: SpikingLayer) -> bool:

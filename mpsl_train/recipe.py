@@ -307,7 +307,8 @@ def _check_keys(values: Mapping[str, Any], where: str, prefix: str = "") -> None
             here = [name for name in known if name.startswith(prefix) and "." not in
                     name[len(prefix):]]  # fmt: skip
             elsewhere = [name for name in known if name.rpartition(".")[2] == key]
-            near = elsewhere or difflib.get_close_matches(path, here, 1, 0.5)
+            near = elsewhere or [name for name in here if name.startswith(path)]
+            near = near or difflib.get_close_matches(path, here, 1, 0.5)
             near = near or difflib.get_close_matches(path, known, 1, 0.3) or here
             raise RecipeError(
                 f"unknown key {path!r}", expected=f"nearest known key {near[0]!r}", where=where

@@ -31,6 +31,7 @@ def parameter_counts(network: Network) -> dict[str, int]:
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float | None:
+    a, b = a.double(), b.double()
     norms = float(a.norm() * b.norm())
     return float((a * b).sum()) / norms if norms > 0 else None
 
@@ -128,11 +129,11 @@ def draw_report(
             plot.bar([p for p, _ in pairs], [v for _, v in pairs], 0.8 / len(mechanisms),
                      label=label)  # fmt: skip
         plot.set(title=title)
-        plot.legend()
+        plot.legend(loc="lower right")
     axes[1, 1].set(yscale="log")
     cosines = [layer["cosine_w2_w3"] for layer in layers]
     axes[1, 2].bar(places, [value or 0.0 for value in cosines], color="tab:brown")
-    axes[1, 2].set(title="cos(W2, W3): near 1, λ2 and λ3 say the same", ylim=(-1.05, 1.05))
+    axes[1, 2].set(title="cos(W2, W3); near 1: λ2, λ3 alike", ylim=(-1.05, 1.05))
     if all(value is None for value in cosines):
         axes[1, 2].text(0.5, 0.5, "fewer than three banks", ha="center",
                         transform=axes[1, 2].transAxes)  # fmt: skip

@@ -1,0 +1,69 @@
+"""A small data set in N-MNIST's format, and a recipe that trains on it within seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+RECIPE = """
+name = "small"
+network = "4C3S2-6C3-AP2-DP0.2-12FC-10"
+[data]
+dataset = "nmnist"
+steps = 3
+step_us = 100000
+[training]
+epochs = 3
+batch_size = 16
+learning_rate = 5e-3
+[augmentation]
+shift = 1
+"""
+
+
+def write_recording(path: Path, label: int, generator: np.random.Generator) -> None:
+    """60 events around a place that belongs to the label, 5 bytes each."""
+    count = 60
+    t = np.sort(generator.integers(0, 300_000, count))
+    x = np.clip(3 * label + generator.integers(0, 6, count), 0, 33)
+    y = np.clip(30 - 3 * label + generator.integers(0, 6, count), 0, 33)
+    word = (generator.integers(0, 2, count) << 23) | t
+    columns = [x, y, word >> 16, (word >> 8) & 255, word & 255]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(np.stack(columns, axis=1).astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 classes, 8 training and 2 test recordings each."""
+    root = tmp_path_factory.mktemp("nmnist")
+    generator = np.random.default_rng(0)
+    for split, count in (("Train", 8), ("Test", 2)):
+        for label in range(10):
+            for index in range(count):
+                write_recording(root / split / str(label) / f"{index:05d}.bin", label, generator)
+    return root
+
+
+@pytest.fixture(scope="session")
+def recipe_text() -> str:
+    """The recipe as TOML."""
+    return RECIPE
+
+
+@pytest.fixture
+def small_recipe(tmp_path: Path, recipe_text: str) -> Path:
+    """The recipe's file."""
+    path = tmp_path / "small.toml"
+    path.write_text(recipe_text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the user's cache or takes more than one thread."""
+    monkeypatch.setenv("MPSL_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)

@@ -1,0 +1,129 @@
+"""Recipes are read strictly; what is wrong is said in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mpsl_runtime.errors import RecipeError
+from mpsl_train.recipe import Recipe, find_recipe, load
+
+MINIMAL = 'name = "a"\nnetwork = "10"\n[data]\ndataset = "mnist"\n'
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(MINIMAL, encoding="utf-8")
+    return path
+
+
+def test_the_defaults_are_those_of_the_design(minimal: Path) -> None:
+    recipe = load(minimal)
+    assert recipe.mechanisms == ["stbp", "hebbian", "sbp"]
+    assert (recipe.rules.cap, recipe.rules.eta_hat, recipe.rules.sign) == (0.25, 1.0, "+")
+    assert (recipe.rules.delta, recipe.rules.coefficients) == ("l1", "learnable")
+    assert (recipe.neuron.decay, recipe.neuron.reset) == (0.75, "subtract")
+    assert (recipe.training.loss, recipe.training.checkpoint) == ("mse", "last")
+    assert recipe.data.validation == 0.1
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("neuron.thresold=0.5", "'neuron.threshold'"),
+        ("rules.eta=1", "'rules.eta_hat'"),
+        ("training.learning_rat=1", "'training.learning_rate'"),
+        ("epochs=3", "'training.epochs'"),
+        ("mechanism=3", "'mechanisms'"),
+        ("data.crop.left=3", "'data"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest_known_one(
+    minimal: Path, override: str, named: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(minimal, [override])
+    message = str(caught.value)
+    assert named in message
+    assert override.partition("=")[0] in message
+    assert "\n" not in message
+
+
+def test_an_unknown_key_in_the_file_names_the_file(minimal: Path) -> None:
+    minimal.write_text(MINIMAL + "stpes = 3\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"'data.stpes'.*'data.steps'.*recipe.toml"):
+        load(minimal)
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("neuron.threshold=-1", "neuron.threshold"),
+        ("neuron.threshold=nan", "neuron.threshold"),
+        ("training.epochs=1.5", "training.epochs"),
+        ("training.loss=hinge", "training.loss"),
+        ("rules.coefficient_init=[1.0]", "coefficient_init"),
+        ("mechanisms=stbp+stbp", "twice"),
+        ("mechanisms=[]", "mechanisms"),
+        ("data=3", "data"),
+    ],
+)
+def test_a_wrong_value_names_its_key(minimal: Path, override: str, part: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(minimal, [override])
+    assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_overrides_are_toml_and_lists_survive_a_shell(minimal: Path) -> None:
+    recipe = load(
+        minimal,
+        ["training.epochs=3", "name=b", "rules.sign=-", "mechanisms=[stbp, hebbian]",
+         "training.learning_rate=1e-2", "augmentation.flip=true"],
+    )  # fmt: skip
+    assert (recipe.training.epochs, recipe.name, recipe.rules.sign) == (3, "b", "-")
+    assert recipe.mechanisms == ["stbp", "hebbian"]
+    assert recipe.training.learning_rate == 0.01
+    assert recipe.augmentation.flip
+    assert load(minimal, ['mechanisms=["stbp"]']).mechanisms == ["stbp"]
+    assert load(minimal, ["mechanisms=stbp+sbp"]).mechanisms == ["stbp", "sbp"]
+    with pytest.raises(RecipeError, match="key=value"):
+        load(minimal, ["training.epochs"])
+
+
+def test_the_complete_recipe_comes_back_from_its_own_text(minimal: Path, tmp_path: Path) -> None:
+    recipe = load(
+        minimal,
+        ["data.crop=[1,2,3,4]", 'name="say \\"hi\\" \\\\ there"', "training.learning_rate=1e-12"],
+    )
+    path = tmp_path / "used.toml"
+    path.write_text(recipe.text(), encoding="utf-8")
+    again = load(path)
+    assert again == recipe
+    assert again.text() == recipe.text()
+    assert recipe.hash() == hashlib.sha256(path.read_bytes()).hexdigest()
+    fields = set(Recipe.model_fields) | {"crop", "flip", "threshold", "precision"}
+    text = path.read_text("utf-8")
+    assert all(field in text for field in fields)
+    assert tomllib.loads(text)["data"]["crop"] == [1, 2, 3, 4]
+
+
+def test_a_recipe_is_found_by_its_name_or_path(minimal: Path, tmp_path: Path) -> None:
+    assert find_recipe(str(minimal)) == minimal
+    assert find_recipe(str(tmp_path) + "/") == minimal
+    assert find_recipe("dvs-digits").parts[-3:] == ("models", "dvs-digits", "recipe.toml")
+    with pytest.raises(RecipeError, match="'nmnist'"):
+        find_recipe("nmnst")
+    with pytest.raises(RecipeError, match="no such recipe file"):
+        find_recipe("nothing.toml")
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(b"\xff\xfe not toml")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load(path)
