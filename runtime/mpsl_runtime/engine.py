@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime import _native
 from mpsl_runtime.errors import UsageError
+from mpsl_runtime.grid import InputBound
 from mpsl_runtime.plan import Convolution, Dense, Flatten, Neuron, Node, Plan, Pooling, Scaling
 from mpsl_runtime.reference import checked, checked_addresses
 
@@ -27,6 +28,8 @@ class Engine:
 
     The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`) chooses the instruction set; by
     default it is the best that the processor has.
+
+    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`).
 
     Attributes:
         plan: what it runs.
@@ -42,6 +45,7 @@ class Engine:
         if threads != 1:
             raise UsageError("number of threads is not supported yet", got=threads, expected=1)
         self.plan = plan
+        self._bound = InputBound(plan.metadata)
         shape = plan.input_shape if len(plan.input_shape) == 3 else (*plan.input_shape, 1, 1)
         try:
             self._network = _native.Network(*shape)
@@ -93,6 +97,7 @@ class Engine:
         array = np.asarray(frame)
         if array.dtype != np.float32 or array.shape != self.plan.input_shape:
             array = checked(array, self.plan.input_shape)
+        self._bound.check(array)
         output = np.empty(self._outputs, np.float32)
         try:
             self._network.step(np.ascontiguousarray(array), output)
@@ -112,6 +117,7 @@ class Engine:
                 as before.
         """
         address, value = checked_addresses(address, value, self._inputs)
+        self._bound.check(value)
         output = np.empty(self._outputs, np.float32)
         self._network.step_sparse(
             np.ascontiguousarray(address), np.ascontiguousarray(value), output
@@ -127,6 +133,7 @@ class Engine:
         array = self._sequence(frames)
         steps = len(array)
         constant = steps > 1 and array.strides[0] == 0
+        self._bound.check(array[:1] if constant else array)
         output = np.empty((steps, self._outputs), np.float32)
         frames = np.ascontiguousarray(array[0] if constant else array)
         self._network.run(frames, steps, constant, output)

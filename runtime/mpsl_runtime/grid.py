@@ -24,7 +24,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError, ModelError
 from mpsl_runtime.metadata import ModelMetadata
@@ -33,8 +33,8 @@ from mpsl_runtime.plan import Convolution, Dense, Flatten, Neuron, Plan, Pooling
 __all__ = [
     "EXACT_LIMIT",
     "LARGEST_WEIGHT",
+    "InputBound",
     "LayerGrid",
-    "check_input",
     "integer_weights",
     "is_int8",
     "layer_grids",
@@ -139,33 +139,40 @@ def layer_grids(plan: Plan) -> tuple[LayerGrid, ...]:
     return tuple(grids)
 
 
-def check_input(values: ArrayLike, metadata: ModelMetadata) -> None:
-    """Refuses input of an int8 model beyond what its proof covers; passes any other model's.
+class InputBound:
+    """Refuses input of an int8 model beyond what its proof covers; passes any other model's."""
 
-    Args:
-        values: frames, or the values of sparse input; their sum for each input neuron and step
-            is what counts.
+    def __init__(self, metadata: ModelMetadata | None) -> None:
+        self._bound = np.float32(np.inf)
+        self._grid = np.float32(1)
+        self._is_int8 = metadata is not None and metadata.weights == "int8"
+        if metadata is not None and self._is_int8 and metadata.input_grid > 0:
+            self._grid = np.float32(metadata.input_grid)
+            self._bound = np.float32(metadata.input_max or np.inf)
 
-    Raises:
-        DataError: a value is larger than `input_max`, or no multiple of `input_grid`.
-    """
-    if metadata.weights != "int8" or metadata.input_max < 1:
-        return
-    array = np.asarray(values, np.float32)
-    quanta = array / np.float32(metadata.input_grid)
-    largest = float(np.abs(quanta).max(initial=0.0))
-    if largest > metadata.input_max:
-        raise DataError(
-            "input is larger than this int8 model was proven exact for",
-            got=f"{largest:g} quanta in one step",
-            expected=f"≤ {metadata.input_max}",
-        )
-    if not np.array_equal(np.rint(quanta), quanta):
-        raise DataError(
-            "input of an int8 model is off its grid",
-            got=float(array[np.rint(quanta) != quanta].flat[0]),
-            expected=f"multiples of {metadata.input_grid:g}",
-        )
+    def check(self, values: NDArray[np.float32]) -> None:
+        """Checks frames, or the values of sparse input, float32.
+
+        Raises:
+            DataError: a value is larger than `input_max`, or no multiple of `input_grid`.
+        """
+        if not self._is_int8 or not values.size:
+            return
+        quanta = values if self._grid == 1 else values / self._grid
+        largest = max(quanta.max(), -quanta.min())
+        if largest > self._bound:
+            raise DataError(
+                "input is larger than this int8 model was proven exact for",
+                got=f"{largest:g} in one step, in units of {self._grid:g}",
+                expected=f"≤ {self._bound:g}",
+            )
+        off = np.rint(quanta) != quanta
+        if off.any():
+            raise DataError(
+                "input of an int8 model is off its grid",
+                got=float(values[off].flat[0]),
+                expected=f"multiples of {self._grid:g}",
+            )
 
 
 def worst_sum(

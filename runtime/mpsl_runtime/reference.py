@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mpsl_runtime.errors import UsageError
+from mpsl_runtime.grid import InputBound
 from mpsl_runtime.plan import Convolution, Dense, Flatten, Neuron, Node, Plan, Pooling, Scaling
 
 __all__ = ["Reference", "apply", "checked", "checked_addresses", "fanout"]
@@ -174,6 +175,8 @@ def _fire(neuron: Neuron, state: _State, current: Array) -> Array:
 class Reference:
     """Runs a plan, one step at a time; the same interface as `engine.Engine`.
 
+    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`).
+
     Attributes:
         plan: what it runs.
         synops: synaptic operations since the last reset: for each spike (or input that is not
@@ -183,6 +186,7 @@ class Reference:
     def __init__(self, plan: Plan, *, threads: int = 1) -> None:
         self.plan = plan
         self.synops = 0
+        self._bound = InputBound(plan.metadata)
         self._fanout = {
             node.name: fanout(node) for node in plan.nodes if isinstance(node, Convolution | Dense)
         }
@@ -290,6 +294,7 @@ class Reference:
 
     def _step(self, x: Array) -> Array:
         """x [B, *input_shape] -> [B, K]."""
+        self._bound.check(x)
         # `activity` counts, along with x, the spikes behind each value: pooling adds them up.
         activity = (x != 0).astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):
