@@ -111,7 +111,7 @@ def draw_report(
     axes[0, 2].axhline(100 * SILENT, color="grey", ls=":", label=f"{SILENT:.1%}: nearly silent")
     axes[0, 2].axhline(100 * BUSY, color="grey", ls="--", label=f"{BUSY:.0%}: too busy")
     axes[0, 2].set(title="firing rate (test set)", ylabel="% of neurons and steps", yscale="log")
-    axes[0, 2].legend()
+    axes[0, 2].legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2)
     mechanisms = report["mechanisms"]
     for plot, key, title in (
         (axes[1, 0], "lambda", "coefficients λ at the end"),
@@ -129,8 +129,10 @@ def draw_report(
             plot.bar([p for p, _ in pairs], [v for _, v in pairs], 0.8 / len(mechanisms),
                      label=label)  # fmt: skip
         plot.set(title=title)
-        plot.legend(loc="lower right")
-    axes[1, 1].set(yscale="log")
+        # Below the bars: a legend inside hides the smallest ones, which are the news.
+        plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=len(mechanisms))
+    shares = [100 * value for layer in layers for value in layer["share"] if value > 0]
+    axes[1, 1].set(yscale="log", ylim=(min([*shares, 1.0]) / 3, 150))
     cosines = [layer["cosine_w2_w3"] for layer in layers]
     axes[1, 2].bar(places, [value or 0.0 for value in cosines], color="tab:brown")
     axes[1, 2].set(title="cos(W2, W3); near 1: λ2, λ3 alike", ylim=(-1.05, 1.05))
