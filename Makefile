@@ -20,11 +20,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt runtime/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	$(PIP) $(BUILD)
-	$(PIP) --no-build-isolation -e 'runtime[test,plot]' -e '.[$(ORT),dev]'
+	$(PIP) --no-build-isolation -e './runtime[test,plot]' -e '.[$(ORT),dev]'
 	touch $@
 
 $(VENV)/.native: $(VENV)/.installed runtime/CMakeLists.txt $(wildcard runtime/src/*)
-	$(PIP) --no-build-isolation --no-deps -e runtime
+	$(PIP) --no-build-isolation --no-deps -e ./runtime
 	touch $@
 
 setup: $(VENV)/.native ## everything that the commands need, in .venv
@@ -41,7 +41,8 @@ peers: $(VENV)/.peers ## other frameworks, to read our files back (tests only)
 
 demo: setup ## data, training, export, proof and run, in one go
 	$(MPSL) data make dvs-digits --data runs/data/dvs-digits
-	$(MPSL) train dvs-digits --data runs/data/dvs-digits --out $(DEMO)
+	$(MPSL) train dvs-digits --data runs/data/dvs-digits --out $(DEMO) \
+		$$(test -f $(DEMO)/last.ckpt && ! test -f $(DEMO)/report.json && echo --resume)
 	$(MPSL) export $(DEMO) --format nir
 	$(MPSL) export $(DEMO) --format onnx
 	$(MPSL) verify $(DEMO) --data runs/data/dvs-digits
@@ -64,7 +65,7 @@ test-runtime: .venv-runtime/.installed
 	$(PYTHON) -m venv .venv-runtime
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt $(BUILD)
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt \
-		--no-build-isolation 'runtime[test]' 'runtime/'
+		--no-build-isolation './runtime[test]'
 	touch $@
 
 check: setup ## ruff, mypy strict, import contracts
