@@ -44,6 +44,9 @@ SUPPORTED_TYPES = frozenset(
 )
 """The node types that the engine runs, by their NIR names."""
 
+_HEAP = b"GCOL\x01\0\0\0"
+"""Signature, version and reserved bytes of a heap: too long to occur in weights by chance."""
+
 _DEEPEST_GROUP = 6
 _MOST_ITEMS = 100_000
 
@@ -68,10 +71,18 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
     try:
         if not path.is_file():
             raise ModelError("no such model file", where=path)
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise ModelError(
+                "model file is too large",
+                got=f"{path.stat().st_size} bytes",
+                expected=f"≤ {LARGEST_FILE_BYTES}",
+                where=path,
+            )
         if not h5py.is_hdf5(path):
             raise ModelError(
                 "not a NIR file", got="a file that is not HDF5", expected="HDF5", where=path
             )
+        _check_heaps(path)
         with h5py.File(path, "r") as file:
             tree = _Walk(path).group(file)
     except ModelError:
@@ -79,6 +90,26 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
     except Exception as error:  # h5py answers damage with errors of every kind
         raise ModelError("damaged model file", got=_one_line(error), where=path) from error
     return _graph(tree.get("node"), path)
+
+
+def _check_heaps(path: Path) -> None:
+    """Walks the heaps that hold text, as HDF5 does ("Global Heap" of its file format).
+
+    HDF5 2.0 does not end on a heap whose damaged object has no size: nothing could stop it then.
+    """
+    content = path.read_bytes()
+    start = content.find(_HEAP)
+    while start >= 0:
+        size = int.from_bytes(content[start + 8 : start + 16], "little")
+        at, end = start + 16, min(start + size, len(content))
+        while at + 16 <= end:
+            is_object = content[at : at + 2] != b"\0\0"  # else the free space to the end
+            length = int.from_bytes(content[at + 8 : at + 16], "little")
+            need = 16 + (length + 7) // 8 * 8 if is_object else length
+            if need == 0 or need > end - at:
+                raise ModelError("damaged model file", got="a heap without an end", where=path)
+            at += need
+        start = content.find(_HEAP, start + 16)
 
 
 class _Walk:

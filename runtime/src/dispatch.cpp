@@ -13,25 +13,19 @@ struct Choice {
     bool runs_here;
 };
 
-bool runs_v3() {
 #if defined(__x86_64__)
+bool runs_v3() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
            __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
            __builtin_cpu_supports("popcnt");
-#else
-    return false;
-#endif
 }
 
 bool runs_v4() {
-#if defined(__x86_64__)
     return runs_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
-#else
-    return false;
-#endif
 }
+#endif
 
 }  // namespace
 

@@ -128,6 +128,17 @@ def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
     assert "damaged model file" in file_refusal(file)
 
 
+def test_a_heap_of_texts_without_an_end_is_refused_and_does_not_hang(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    heap = content.index(b"GCOL")
+    free = heap + 16
+    while content[free : free + 2] != b"\0\0":
+        free += 16 + (int.from_bytes(content[free + 8 : free + 16], "little") + 7) // 8 * 8
+    content[free + 8 : free + 16] = bytes(8)
+    file.write_bytes(content)
+    assert "a heap without an end" in file_refusal(file)
+
+
 def test_hdf5_without_a_graph_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.nir"
     with h5py.File(path, "w") as target:
