@@ -7,6 +7,7 @@ and a bias, and what NIR cannot say stands in the metadata of every neuron and o
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,8 +68,12 @@ def write_nir(graph: nir.NIRGraph, path: Path) -> None:
     """
     import nir
 
+    # HDF5 that runs out of disk while it closes a file crashes the process, so the disk sees
+    # plain bytes.
+    content = io.BytesIO()
+    nir.write(content, graph)
     with replacing(path) as temporary:
-        nir.write(temporary, graph)
+        temporary.write_bytes(content.getvalue())
 
 
 def _layer_nodes(
