@@ -80,6 +80,8 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
         if hasattr(node, "weight"):
             row["weight_shape"] = list(node.weight.shape)
             row["weight_type"] = str(node.weight.dtype)
+            # Of an int8 model: its weights are whole multiples of two to this.
+            row["weight_grid"] = node.weight_grid
         if isinstance(node, Neuron):
             row["reset"] = node.reset if node.kind == "spiking" else None
             if dt_known:
