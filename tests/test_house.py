@@ -1,0 +1,115 @@
+"""The house keeps its own rules: the README's tree, public names, size of files, what imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {
+    "mpsl_train": ROOT / "mpsl_train",
+    "mpsl_export": ROOT / "mpsl_export",
+    "mpsl_runtime": ROOT / "runtime" / "mpsl_runtime",
+}
+
+
+def _modules() -> list[Path]:
+    return sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
+
+
+def _tree() -> list[str]:
+    """Paths named in the README's annotated tree, relative to the checkout."""
+    block = (ROOT / "README.md").read_text().split("## What is where")[1].split("```")[1]
+    found: list[str] = []
+    folders: list[tuple[int, str]] = []
+    for line in block.strip("\n").splitlines():
+        indent = len(line) - len(line.lstrip())
+        names = re.split(r" {2,}", line.strip())[0].split()
+        while folders and folders[-1][0] >= indent:
+            folders.pop()
+        parent = folders[-1][1] if folders else ""
+        found += [parent + name for name in names]
+        if names and names[0].endswith("/"):
+            folders.append((indent, parent + names[0]))
+    return found
+
+
+def test_every_path_of_the_tree_in_the_readme_exists() -> None:
+    tree = _tree()
+    assert len(tree) > 40
+    assert [name for name in tree if not (ROOT / name).exists()] == []
+
+
+def test_every_module_stands_in_the_tree_of_the_readme() -> None:
+    tree = set(_tree())
+    modules = [str(path.relative_to(ROOT)) for path in _modules() if path.name != "__init__.py"]
+    assert [name for name in modules if name not in tree] == []
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_public_names_are_listed_sorted_and_there(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    listed = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and node.targets[0].id == "__all__"
+    ]
+    assert ast.get_docstring(tree), "a module says what it is"
+    if path.name == "__init__.py" and not listed:
+        return
+    assert len(listed) == 1
+    assert sorted(listed[0], key=str) == sorted(set(listed[0]), key=str)
+    package = next(name for name, folder in PACKAGES.items() if path.is_relative_to(folder))
+    relative = path.relative_to(PACKAGES[package]).with_suffix("")
+    parts = [part for part in relative.parts if part != "__init__"]
+    module = importlib.import_module(".".join([package, *parts]))
+    assert [name for name in listed[0] if not hasattr(module, name)] == []
+
+
+def test_no_file_is_longer_than_four_hundred_lines() -> None:
+    sources = [*_modules(), *(ROOT / "runtime" / "src").glob("*.?pp")]
+    assert len(sources) > 60
+    long = {p.name: n for p in sources if (n := len(p.read_text().splitlines())) > 400}
+    assert long == {}
+
+
+@pytest.mark.parametrize("name", ["runtime", "models", "tests"])
+def test_folders_of_the_checkout_are_not_importable(name: str, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", f"import {name}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ModuleNotFoundError" in result.stderr
+
+
+def test_the_command_line_starts_without_heavy_imports(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from mpsl_runtime.cli import main\n"
+        "sys.argv = ['mpsl', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as e:\n    assert not e.code, e.code\n"
+        "heavy = {'torch', 'lightning', 'onnx', 'tonic', 'matplotlib', 'sklearn', 'pydantic'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "HEAVY []" in result.stdout
+    for verb in ("train", "export", "verify", "run", "replay", "inspect", "data"):
+        assert re.search(rf"^  {verb} +\w", result.stdout, re.M), verb
+    assert result.stderr == ""
