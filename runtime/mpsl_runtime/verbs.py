@@ -1,4 +1,4 @@
-"""The verbs of this distribution: `run`, `replay`, `inspect`. numpy comes when one is called."""
+"""The verbs of this distribution: run, replay, inspect, bench. numpy comes when one is called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mpsl_runtime.steps import Recording
     from mpsl_runtime.stream import Prediction, Step, Summary
 
-__all__ = ["inspect", "register", "replay", "run"]
+__all__ = ["bench", "inspect", "register", "replay", "run"]
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
@@ -223,8 +223,96 @@ def inspect(
     print("\n".join(lines(description)))
 
 
+def bench(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.nir", help="The merged network.")],
+    against: Annotated[
+        str, typer.Option(metavar="NAMES", help="Also run: onnx, torch, or onnx,torch.")
+    ] = "",
+    density: Annotated[
+        str,
+        typer.Option(
+            metavar="D,D,...", help="Force every layer to fire so often, 0.05 is 5 %. [as it is]"
+        ),
+    ] = "",
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Recordings, as for `run`. [synthetic events]"),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Recordings to take of SOURCE.")
+    ] = 8,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Of every program.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Turns of every program; medians count.")
+    ] = 15,
+    dt_s: Annotated[
+        float | None,
+        typer.Option("--dt-s", metavar="S", help="Seconds a step of a foreign .nir stands for."),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Measure the engine, in turns with other programs, and check that outputs are equal.
+
+    Exit code 1: outputs differ.
+
+    Example: mpsl bench model.nir --against onnx --density 0.01,0.05
+    """
+    from mpsl_runtime.activity import recorded, synthetic
+    from mpsl_runtime.bench import benchmark, lines, processor, roofline
+    from mpsl_runtime.engine import Engine
+    from mpsl_runtime.graph import load_plan
+    from mpsl_runtime.rivals import find_rivals
+
+    wanted: list[float | None] = [*_densities(density)] or [None]
+    rivals = find_rivals([name.strip() for name in against.split(",") if name.strip()])
+    plan = load_plan(model, dt_s=dt_s)
+    activity = synthetic(plan) if source is None else recorded(plan, source, samples)
+    rows = []
+    for value in wanted:
+        rows.append(
+            benchmark(plan, activity, rivals=rivals, density=value, threads=threads, rounds=rounds)
+        )
+    limits = roofline()
+    about = {"device": processor(), "isa": Engine(plan, threads=threads).isa}
+    if as_json:
+        from mpsl_runtime import __version__
+
+        document = {
+            **about,
+            "rows": [row.to_mapping() for row in rows],
+            "threads": threads,
+            "roofline_gsops": limits,
+            "version": __version__,
+            "command": " ".join(["mpsl", *sys.argv[1:]]),
+        }
+        print(json.dumps(document))
+    else:
+        print(f"{about['device']}, {about['isa']}, threads: {threads}")
+        print("\n".join(lines(rows, limits)))
+    if not all(row.equal for row in rows):
+        print("mpsl: outputs differ between programs; see `mpsl verify`", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _densities(words: str) -> list[float]:
+    from mpsl_runtime.errors import UsageError
+
+    found = []
+    for word in (part.strip() for part in words.split(",") if part.strip()):
+        try:
+            found.append(float(word))
+        except ValueError:
+            found.append(0.0)
+        if not 0 < found[-1] < 1:
+            raise UsageError(
+                "density cannot be forced", got=word, expected="between 0 and 1", where="--density"
+            )
+    return found
+
+
 def register(app: typer.Typer) -> None:
     """Adds the verbs to `mpsl`."""
     app.command("run")(run)
     app.command("replay")(replay)
     app.command("inspect")(inspect)
+    app.command("bench")(bench)
