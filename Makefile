@@ -74,8 +74,9 @@ check: setup ## ruff, mypy strict, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup ## speed, as ratios measured in one process
-	$(BIN)/python tests/benchmarks/engine_speed.py
+# BENCH="--model runs/a/model.nir --source DIR" adds a model of yours on its recordings.
+bench: setup ## speed against ONNX Runtime in one process: tables and a plot in runs/bench
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/engine_speed.py --out runs/bench $(BENCH)
 
 clean: ## everything that was built, but no run
 	rm -rf $(VENV) .venv-runtime runtime/build build *.egg-info
