@@ -163,7 +163,8 @@ def plot(rows: Sequence[Named], path: Path) -> None:
     by_events.set_ylabel("time a step, µs")
     by_events.set_ylim(bottom=0)
     by_synops.set_xlabel("synaptic operations a step, millions")
-    by_synops.legend(fontsize=8, frameon=False)
+    entries = by_synops.get_legend_handles_labels()  # both have the same
+    figure.legend(*entries, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
