@@ -14,6 +14,19 @@ class Network:
         dilation: tuple[int, int],
         groups: int,
     ) -> None: ...
+    def add_int8_convolution(
+        self,
+        weight: NDArray[np.int8],
+        quantum: float,
+        bias: NDArray[np.float32],
+        stride: tuple[int, int],
+        padding: tuple[int, int, int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> None: ...
+    def add_int8_dense(
+        self, weight: NDArray[np.int8], quantum: float, bias: NDArray[np.float32]
+    ) -> None: ...
     def add_dense(self, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None: ...
     def add_pooling(
         self,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime import _native
-from mpsl_runtime.errors import UsageError
-from mpsl_runtime.grid import InputBound
+from mpsl_runtime.errors import ModelError, UsageError
+from mpsl_runtime.grid import InputBound, LayerGrid, is_int8, layer_grids
 from mpsl_runtime.plan import Convolution, Dense, Flatten, Neuron, Node, Plan, Pooling, Scaling
 from mpsl_runtime.reference import checked, checked_addresses
 
@@ -29,7 +29,9 @@ class Engine:
     The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`) chooses the instruction set; by
     default it is the best that the processor has.
 
-    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`).
+    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`). Its
+    layers behind spikes are summed in whole numbers, from weights of one byte; one whose proof
+    fails runs as a float32 model.
 
     Attributes:
         plan: what it runs.
@@ -49,8 +51,9 @@ class Engine:
         shape = plan.input_shape if len(plan.input_shape) == 3 else (*plan.input_shape, 1, 1)
         try:
             self._network = _native.Network(*shape)
+            grids = _grids(plan)
             for node in plan.nodes:
-                _add(self._network, node)
+                _add(self._network, node, grids.get(node.name))
             self._network.finish()
         except ValueError as error:
             raise UsageError(str(error), where=plan.source) from error
@@ -179,19 +182,25 @@ class Engine:
         return checked(frames, (*np.shape(frames)[:1], *self.plan.input_shape))
 
 
-def _add(network: _native.Network, node: Node) -> None:
+def _grids(plan: Plan) -> dict[str, LayerGrid]:
+    """The layers of an int8 model whose sums are proven exact, by name; else none."""
+    if not is_int8(plan):
+        return {}
+    try:
+        return {grid.name: grid for grid in layer_grids(plan)}
+    except ModelError:
+        return {}
+
+
+def _add(network: _native.Network, node: Node, grid: LayerGrid | None) -> None:
     if isinstance(node, Convolution):
-        (top, bottom), (left, right) = node.padding
-        network.add_convolution(
-            np.ascontiguousarray(node.weight),
-            np.ascontiguousarray(node.bias),
-            node.stride,
-            (top, bottom, left, right),
-            node.dilation,
-            node.groups,
-        )
+        _add_convolution(network, node, grid)
     elif isinstance(node, Dense):
-        network.add_dense(np.ascontiguousarray(node.weight), np.ascontiguousarray(node.bias))
+        bias = np.ascontiguousarray(node.bias)
+        if grid is None:
+            network.add_dense(np.ascontiguousarray(node.weight), bias)
+        else:
+            network.add_int8_dense(np.ascontiguousarray(grid.weight), grid.weight_quantum, bias)
     elif isinstance(node, Pooling):
         network.add_pooling(node.kernel, node.stride, node.padding, node.scale)
     elif isinstance(node, Scaling):
@@ -200,6 +209,17 @@ def _add(network: _native.Network, node: Node) -> None:
         _add_neurons(network, node)
     elif not isinstance(node, Flatten):  # the order in memory is that of the flat vector
         raise TypeError(f"{type(node).__name__} is not a node of a plan")
+
+
+def _add_convolution(network: _native.Network, node: Convolution, grid: LayerGrid | None) -> None:
+    (top, bottom), (left, right) = node.padding
+    bias = np.ascontiguousarray(node.bias)
+    shape = (node.stride, (top, bottom, left, right), node.dilation, node.groups)
+    if grid is None:
+        network.add_convolution(np.ascontiguousarray(node.weight), bias, *shape)
+    else:
+        weight = np.ascontiguousarray(grid.weight)
+        network.add_int8_convolution(weight, grid.weight_quantum, bias, *shape)
 
 
 def _add_neurons(network: _native.Network, node: Neuron) -> None:

@@ -9,8 +9,15 @@
 #include "geometry.hpp"
 #include "kernels.hpp"
 #include "signal.hpp"
+#include "weights.hpp"
 
 namespace mpsl {
+
+// One sum of weights, before the bias. Both zeros are all bits zero.
+union Sum {
+    float real;
+    std::int32_t whole;
+};
 
 class Connection {
 public:
@@ -19,9 +26,12 @@ public:
 
     // Reads the source, once a step; returns its synaptic operations.
     virtual std::uint64_t prepare() = 0;
-    // Adds to `current`: the `blocks_at_once` blocks from `block` on, [block][pixel][width].
-    virtual void accumulate(int block, float* current) const = 0;
+    // Adds to `current`: the `blocks_at_once` blocks from `block` on, [block][pixel][width]; they
+    // have room there even beyond the last block.
+    virtual void accumulate(int block, Sum* current) const = 0;
     virtual int blocks_at_once() const { return 1; }
+    // Of an int32 current; 0: the current is float32.
+    virtual float quantum() const { return 0; }
     virtual std::size_t bytes() const = 0;
 
     const BlockLayout layout;
@@ -37,12 +47,12 @@ struct Source {
 
 // weight [Co, Ci/groups, kh, kw], bias [Co].
 std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source source,
-                                             const ConvolutionShape& shape, const float* weight,
+                                             const ConvolutionShape& shape, Weights weight,
                                              const float* bias);
 
 // weight [out, in], `in` in the order channel·pixels + pixel, bias [out].
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,
-                                       const float* weight, const float* bias);
+                                       Weights weight, const float* bias);
 
 // The signal itself is the current.
 std::unique_ptr<Connection> make_identity(Source source);

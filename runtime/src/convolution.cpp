@@ -1,55 +1,60 @@
 #include <algorithm>
 
 #include "connection.hpp"
+#include "spike_lists.hpp"
 
 namespace mpsl {
 
 namespace {
 
-// The input channels that one block of outputs sees: all, or those of its groups.
 struct ChannelRange {
     int first, count;
 };
 
-ChannelRange channels_of_block(const ConvolutionShape& shape, const BlockLayout& layout, int block) {
+// Of the input channels that one block of outputs sees: all, or those of its groups.
+ChannelRange channels_of_block(const ConvolutionShape& shape, ChannelRange outputs) {
     const int in_group = shape.input.channels / shape.groups;
     const int out_group = shape.output.channels / shape.groups;
-    const int last = std::min((block + 1) * layout.width, shape.output.channels) - 1;
-    const int first_group = block * layout.width / out_group, last_group = last / out_group;
+    const int last = std::min(outputs.first + outputs.count, shape.output.channels) - 1;
+    const int first_group = outputs.first / out_group, last_group = last / out_group;
     return {first_group * in_group, (last_group - first_group + 1) * in_group};
 }
 
-// Weights [tap][channel − first][width] of one block; zero where a group does not reach.
-Buffer<float> pack_block(const ConvolutionShape& shape, const BlockLayout& layout, int block,
-                         ChannelRange range, const float* weight, float scale) {
+// Weights [tap][channel − first][outputs.count] of one block; zero where a group does not reach
+// and beyond the last output. `weight` gives the value at an index of [Co, Ci/groups, kh, kw].
+template <class T, class Weight>
+Buffer<T> pack_block(const ConvolutionShape& shape, ChannelRange outputs, ChannelRange inputs,
+                     Weight weight) {
     const int in_group = shape.input.channels / shape.groups;
     const int out_group = shape.output.channels / shape.groups;
-    const int taps = shape.taps();
-    Buffer<float> packed(std::size_t(taps) * range.count * layout.width);
-    const int end = std::min((block + 1) * layout.width, shape.output.channels);
-    for (int out = block * layout.width; out < end; ++out)
+    const std::size_t taps = shape.taps(), tap_size = std::size_t(inputs.count) * outputs.count;
+    Buffer<T> packed(taps * tap_size);
+    const int end = std::min(outputs.first + outputs.count, shape.output.channels);
+    for (int out = outputs.first; out < end; ++out)
         for (int i = 0; i < in_group; ++i) {
-            const float* const kernel = weight + (std::size_t(out) * in_group + i) * taps;
-            const int row = out / out_group * in_group + i - range.first;
-            float* const to = packed.data() + std::size_t(row) * layout.width + out % layout.width;
-            for (int tap = 0; tap < taps; ++tap)
-                to[std::size_t(tap) * range.count * layout.width] = kernel[tap] * scale;
+            const std::size_t kernel = (std::size_t(out) * in_group + i) * taps;
+            const int row = out / out_group * in_group + i - inputs.first;
+            T* const to = packed.data() + std::size_t(row) * outputs.count + out - outputs.first;
+            for (std::size_t tap = 0; tap < taps; ++tap) to[tap * tap_size] = weight(kernel + tap);
         }
     return packed;
+}
+
+template <class T>
+std::size_t bytes_of(const std::vector<Buffer<T>>& buffers) {
+    std::size_t bytes = 0;
+    for (const Buffer<T>& buffer : buffers) bytes += buffer.bytes();
+    return bytes;
 }
 
 class Convolution : public Connection {
 public:
     Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
-                const float* weight, const float* bias_values)
-        : Connection(BlockLayout(shape.output)), kernels_(kernels), source_(source), shape_(shape),
-          rows_(shape.rows), columns_(shape.columns), fanout_(shape.input.pixels()) {
+                const float* bias_values, int narrowest)
+        : Connection(BlockLayout(shape.output, narrowest)), kernels_(kernels), source_(source),
+          shape_(shape), rows_(shape.rows), columns_(shape.columns),
+          fanout_(shape.input.pixels()) {
         std::copy_n(bias_values, shape.output.channels, bias.data());
-        for (int block = 0; block < layout.blocks; ++block) {
-            ranges_.push_back(channels_of_block(shape, layout, block));
-            weights_.push_back(
-                pack_block(shape, layout, block, ranges_[block], weight, source.scale));
-        }
         const int per_tap = shape.output.channels / shape.groups;
         for (int y = 0; y < shape.input.rows; ++y)
             for (int x = 0; x < shape.input.columns; ++x)
@@ -57,11 +62,7 @@ public:
                     rows_.count(y) * columns_.count(x) * per_tap;
     }
 
-    std::size_t bytes() const override {
-        std::size_t bytes = bias.bytes() + fanout_.bytes();
-        for (const Buffer<float>& block : weights_) bytes += block.bytes();
-        return bytes;
-    }
+    std::size_t bytes() const override { return bias.bytes() + fanout_.bytes(); }
 
 protected:
     const Kernels& kernels_;
@@ -69,14 +70,33 @@ protected:
     const ConvolutionShape shape_;
     const Reach rows_, columns_;
     Buffer<std::uint32_t> fanout_;  // [input pixel]: weights that a spike there reaches
-    std::vector<ChannelRange> ranges_;   // [block]
+};
+
+class FloatConvolution : public Convolution {
+public:
+    FloatConvolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
+                     Weights weight, const float* bias_values)
+        : Convolution(kernels, source, shape, bias_values, kFloatNarrowest) {
+        for (int block = 0; block < layout.blocks; ++block) {
+            const ChannelRange outputs{block * layout.width, layout.width};
+            ranges_.push_back(channels_of_block(shape, outputs));
+            weights_.push_back(pack_block<float>(
+                shape, outputs, ranges_[block],
+                [&](std::size_t i) { return weight.at(i) * source.scale; }));
+        }
+    }
+
+    std::size_t bytes() const override { return Convolution::bytes() + bytes_of(weights_); }
+
+protected:
+    std::vector<ChannelRange> ranges_;    // [block], of inputs
     std::vector<Buffer<float>> weights_;  // [block] -> [tap][channel][width]
 };
 
 // Event by event: any input, any grouping.
-class PushConvolution : public Convolution {
+class PushConvolution : public FloatConvolution {
 public:
-    using Convolution::Convolution;
+    using FloatConvolution::FloatConvolution;
 
     std::uint64_t prepare() override {
         events_.clear();
@@ -92,7 +112,7 @@ public:
         return synops;
     }
 
-    void accumulate(int block, float* current) const override {
+    void accumulate(int block, Sum* current) const override {
         PushJob job{};
         job.events = events_.data();
         job.event_count = events_.size();
@@ -106,7 +126,7 @@ public:
         job.row_targets = rows_.targets.data();
         job.column_begin = columns_.begin.data();
         job.column_targets = columns_.targets.data();
-        job.current = current;
+        job.current = &current->real;
         kernels_.push(job);
     }
 
@@ -116,87 +136,100 @@ private:
 
 // Spikes, perhaps pooled 2x2: for each tap a slab of weights stays in the first-level cache while
 // all pixels pass by.
-class SlabConvolution : public Convolution {
+class SlabConvolution : public FloatConvolution {
 public:
     SlabConvolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
-                    const float* weight, const float* bias_values)
-        : Convolution(kernels, source, shape, weight, bias_values),
-          chunks_((shape.input.channels + kChunkChannels - 1) / kChunkChannels),
-          pixels_(chunks_ * shape.input.pixels()),
-          // A channel is in at most two of fours, twos and ones.
-          offsets_(shape.input.pixels() * shape.input.channels * (source.pooled ? 2 : 1) +
-                   kListSlack) {}
+                    Weights weight, const float* bias_values)
+        : FloatConvolution(kernels, source, shape, weight, bias_values),
+          lists_(kernels, source, shape.input, layout.width * int(sizeof(float))) {}
 
-    std::uint64_t prepare() override {
-        std::uint64_t synops = 0;
-        std::uint32_t used = 0;
-        for (int chunk = 0; chunk < chunks_; ++chunk) {
-            ListJob job{};
-            job.spikes = source_.signal->bits.data();
-            job.words = source_.signal->words;
-            job.first_word = chunk * (kChunkChannels / 64);
-            job.word_count = std::min(kChunkChannels / 64, job.words - job.first_word);
-            job.rows = shape_.input.rows;
-            job.columns = shape_.input.columns;
-            job.source_columns = source_.signal->extent.columns;
-            job.pooled = source_.pooled;
-            job.row_bytes = layout.width * int(sizeof(float));
-            job.fanout = fanout_.data();
-            job.offsets = offsets_.data();
-            job.first_offset = used;
-            job.pixels = pixels_.data() + chunk * shape_.input.pixels();
-            kernels_.build_lists(job);
-            used = job.end_offset;
-            synops += job.synops;
-        }
-        return synops;
-    }
+    std::uint64_t prepare() override { return lists_.build(fanout_.data()); }
 
-    void accumulate(int block, float* current) const override {
+    void accumulate(int block, Sum* current) const override {
         GatherJob job{};
-        job.offsets = offsets_.data();
-        job.current = current;
+        job.offsets = lists_.offsets();
+        job.current = &current->real;
         job.width = layout.width;
-        job.row_stride = shape_.rows.stride;
-        job.column_stride = shape_.columns.stride;
-        job.input_columns = shape_.input.columns;
-        job.output_columns = shape_.output.columns;
-        for (int chunk = 0; chunk < chunks_; ++chunk) {
-            job.pixels = pixels_.data() + chunk * shape_.input.pixels();
+        for (int chunk = 0; chunk < lists_.chunks; ++chunk) {
+            job.pixels = lists_.pixels(chunk);
             for (int tap = 0; tap < shape_.taps(); ++tap) {
-                const int row_tap = tap / shape_.columns.taps, column_tap = tap % shape_.columns.taps;
                 job.slab = weights_[block].data() +
                            (std::size_t(tap) * shape_.input.channels + chunk * kChunkChannels) *
                                layout.width;
-                job.row_begin = shape_.rows.output_begin(row_tap);
-                job.row_end = shape_.rows.output_end(row_tap);
-                job.row_offset = shape_.rows.input_offset(row_tap);
-                job.column_begin = shape_.columns.output_begin(column_tap);
-                job.column_end = shape_.columns.output_end(column_tap);
-                job.column_offset = shape_.columns.input_offset(column_tap);
+                job.window = shape_.window(tap);
                 kernels_.gather(job);
             }
         }
     }
 
+    std::size_t bytes() const override { return FloatConvolution::bytes() + lists_.bytes(); }
+
+private:
+    SpikeLists lists_;
+};
+
+// The same with int8 weights. Two blocks of 64 outputs share their rows.
+class Int8Convolution : public Convolution {
+public:
+    Int8Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
+                    Weights weight, const float* bias_values)
+        : Convolution(kernels, source, shape, bias_values, kInt8Narrowest),
+          quantum_(weight.quantum * source.scale),
+          width_(layout.blocks > 1 ? kInt8Width : layout.width),
+          lists_(kernels, source, shape.input, width_ * int(sizeof(std::int16_t))),
+          slab_(std::size_t(kChunkChannels) * width_) {
+        for (int first = 0; first < shape.output.channels; first += width_)
+            weights_.push_back(pack_block<std::int8_t>(
+                shape, {first, width_}, {0, shape.input.channels},
+                [&](std::size_t i) { return weight.whole[i]; }));
+    }
+
+    std::uint64_t prepare() override { return lists_.build(fanout_.data()); }
+
+    void accumulate(int block, Sum* current) const override {
+        const Buffer<std::int8_t>& weights = weights_[block * layout.width / width_];
+        Int8GatherJob job{};
+        job.slab = slab_.data();
+        job.offsets = lists_.offsets();
+        job.current = &current->whole;
+        job.block_size = layout.block_size();
+        job.width = width_;
+        for (int chunk = 0; chunk < lists_.chunks; ++chunk) {
+            job.pixels = lists_.pixels(chunk);
+            job.channels = lists_.channels(chunk);
+            for (int tap = 0; tap < shape_.taps(); ++tap) {
+                job.weights = weights.data() + (std::size_t(tap) * shape_.input.channels +
+                                                chunk * kChunkChannels) * width_;
+                job.window = shape_.window(tap);
+                kernels_.gather_int8(job);
+            }
+        }
+    }
+
+    int blocks_at_once() const override { return width_ / layout.width; }
+    float quantum() const override { return quantum_; }
     std::size_t bytes() const override {
-        return Convolution::bytes() + pixels_.bytes() + offsets_.bytes();
+        return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() + slab_.bytes();
     }
 
 private:
-    const int chunks_;
-    Buffer<PixelSpikes> pixels_;      // [chunk][input pixel]
-    Buffer<std::uint16_t> offsets_;
+    const float quantum_;
+    const int width_;  // of a row: 32, 64 or 128
+    SpikeLists lists_;
+    mutable Buffer<std::int16_t> slab_;             // scratch
+    std::vector<Buffer<std::int8_t>> weights_;  // [row block] -> [tap][channel][width_]
 };
 
 }  // namespace
 
 std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source source,
-                                             const ConvolutionShape& shape, const float* weight,
+                                             const ConvolutionShape& shape, Weights weight,
                                              const float* bias) {
-    if (source.signal->is_bits() && shape.groups == 1)
-        return std::make_unique<SlabConvolution>(kernels, source, shape, weight, bias);
-    return std::make_unique<PushConvolution>(kernels, source, shape, weight, bias);
+    if (!source.signal->is_bits() || shape.groups != 1)
+        return std::make_unique<PushConvolution>(kernels, source, shape, weight, bias);
+    if (weight.is_int8())
+        return std::make_unique<Int8Convolution>(kernels, source, shape, weight, bias);
+    return std::make_unique<SlabConvolution>(kernels, source, shape, weight, bias);
 }
 
 }  // namespace mpsl

@@ -9,14 +9,11 @@ namespace {
 // Fully connected: the rows of active inputs are added up.
 class Dense : public Connection {
 public:
-    Dense(const Kernels& kernels, Source source, Extent seen, int out, const float* weight,
-          const float* bias_values)
-        : Connection(BlockLayout(Extent{out, 1, 1})), kernels_(kernels), source_(source),
-          seen_(seen), weights_(seen.size() * layout.size()) {
-        const std::size_t in = seen.size();
-        for (int o = 0; o < out; ++o)
-            for (std::size_t i = 0; i < in; ++i)
-                weights_[i * layout.size() + o] = weight[o * in + i];
+    // `count_scale`: what one of the spikes that a 2x2 pool counts is worth in a row's value.
+    Dense(const Kernels& kernels, Source source, Extent seen, int out, const float* bias_values,
+          int narrowest, float count_scale)
+        : Connection(BlockLayout(Extent{out, 1, 1}, narrowest)), kernels_(kernels),
+          source_(source), seen_(seen), count_scale_(count_scale) {
         std::copy_n(bias_values, out, bias.data());
     }
 
@@ -34,18 +31,22 @@ public:
         return synops * layout.extent.channels;
     }
 
-    void accumulate(int, float* current) const override {
-        DenseJob job{};
-        job.rows = rows_.data();
-        job.row_count = rows_.size();
-        job.weights = weights_.data();
-        job.padded_out = layout.size();
-        job.current = current;
-        kernels_.dense(job);
+    int blocks_at_once() const override { return layout.blocks; }
+    std::size_t bytes() const override { return bias.bytes(); }
+
+protected:
+    // Weights [in][padded out].
+    template <class T, class Weight>
+    Buffer<T> pack(Weight weight) const {
+        const std::size_t in = seen_.size(), out = layout.extent.channels;
+        Buffer<T> packed(in * layout.size());
+        for (std::size_t o = 0; o < out; ++o)
+            for (std::size_t i = 0; i < in; ++i) packed[i * layout.size() + o] = weight(o * in + i);
+        return packed;
     }
 
-    int blocks_at_once() const override { return layout.blocks; }
-    std::size_t bytes() const override { return weights_.bytes() + bias.bytes(); }
+    const Kernels& kernels_;
+    std::vector<ActiveRow> rows_;
 
 private:
     // A 2x2 window's spikes are counted, and its row is added once, times the count.
@@ -66,18 +67,66 @@ private:
                         const std::size_t channel = w * 64 + bit;
                         const std::size_t pixel = std::size_t(y) * seen_.columns + x;
                         rows_.push_back({std::uint32_t(channel * seen_.pixels() + pixel),
-                                         float(count) * source_.scale});
+                                         float(count) * count_scale_});
                         spikes += count;
                     }
                 }
         return spikes;
     }
 
-    const Kernels& kernels_;
     const Source source_;
     const Extent seen_;
+    const float count_scale_;
+};
+
+class FloatDense : public Dense {
+public:
+    FloatDense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
+               const float* bias_values)
+        : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale),
+          weights_(pack<float>([&](std::size_t i) { return weight.at(i); })) {}
+
+    void accumulate(int, Sum* current) const override {
+        DenseJob job{};
+        job.rows = rows_.data();
+        job.row_count = rows_.size();
+        job.weights = weights_.data();
+        job.padded_out = layout.size();
+        job.current = &current->real;
+        kernels_.dense(job);
+    }
+
+    std::size_t bytes() const override { return Dense::bytes() + weights_.bytes(); }
+
+private:
     Buffer<float> weights_;  // [in][padded out]
-    std::vector<ActiveRow> rows_;
+};
+
+// The same with int8 weights, from spikes.
+class Int8Dense : public Dense {
+public:
+    Int8Dense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
+              const float* bias_values)
+        : Dense(kernels, source, seen, out, bias_values, kInt8Narrowest, 1.0f),
+          quantum_(weight.quantum * source.scale),
+          weights_(pack<std::int8_t>([&](std::size_t i) { return weight.whole[i]; })) {}
+
+    void accumulate(int, Sum* current) const override {
+        Int8DenseJob job{};
+        job.rows = rows_.data();
+        job.row_count = rows_.size();
+        job.weights = weights_.data();
+        job.padded_out = layout.size();
+        job.current = &current->whole;
+        kernels_.dense_int8(job);
+    }
+
+    float quantum() const override { return quantum_; }
+    std::size_t bytes() const override { return Dense::bytes() + weights_.bytes(); }
+
+private:
+    const float quantum_;
+    Buffer<std::int8_t> weights_;  // [in][padded out]
 };
 
 // Neurons without weights before them.
@@ -91,14 +140,14 @@ public:
         return 0;
     }
 
-    void accumulate(int block, float* current) const override {
+    void accumulate(int block, Sum* current) const override {
         const Buffer<float>& values = source_.signal->values();
         const std::size_t pixels = layout.extent.pixels();
         const int begin = block * layout.width;
         const int end = std::min(begin + layout.width, layout.extent.channels);
         for (int c = begin; c < end; ++c)
             for (std::size_t p = 0; p < pixels; ++p)
-                current[p * layout.width + c - begin] += values[c * pixels + p];
+                current[p * layout.width + c - begin].real += values[c * pixels + p];
     }
 
     std::size_t bytes() const override { return bias.bytes(); }
@@ -110,8 +159,10 @@ private:
 }  // namespace
 
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,
-                                       const float* weight, const float* bias) {
-    return std::make_unique<Dense>(kernels, source, seen, out, weight, bias);
+                                       Weights weight, const float* bias) {
+    if (weight.is_int8() && source.signal->is_bits())
+        return std::make_unique<Int8Dense>(kernels, source, seen, out, weight, bias);
+    return std::make_unique<FloatDense>(kernels, source, seen, out, weight, bias);
 }
 
 std::unique_ptr<Connection> make_identity(Source source) {

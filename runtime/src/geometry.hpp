@@ -40,6 +40,16 @@ struct ConvolutionShape {
     Axis rows, columns;
     int groups = 1;
     int taps() const { return rows.taps * columns.taps; }
+
+    // The outputs that a tap connects, and where their inputs lie.
+    TapWindow window(int tap) const {
+        const int row_tap = tap / columns.taps, column_tap = tap % columns.taps;
+        return {rows.output_begin(row_tap),       rows.output_end(row_tap),
+                columns.output_begin(column_tap), columns.output_end(column_tap),
+                rows.input_offset(row_tap),       columns.input_offset(column_tap),
+                rows.stride,                      columns.stride,
+                input.columns,                    output.columns};
+    }
 };
 
 // For each position of one axis the (tap, output) pairs that it reaches.
@@ -66,8 +76,9 @@ struct Reach {
 // that never fire. 64 channels of a block share one word of spikes; few channels take less.
 struct BlockLayout {
     BlockLayout() = default;
-    explicit BlockLayout(Extent of)
-        : extent(of), width(of.channels <= 16 ? 16 : of.channels <= 32 ? 32 : 64),
+    explicit BlockLayout(Extent of, int narrowest = kFloatNarrowest)
+        : extent(of),
+          width(of.channels <= 16 && narrowest <= 16 ? 16 : of.channels <= 32 ? 32 : 64),
           blocks((of.channels + width - 1) / width) {}
 
     std::size_t block_size() const { return extent.pixels() * width; }

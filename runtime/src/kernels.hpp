@@ -42,6 +42,13 @@ struct ListJob {
 
 // ---- lists -> current ---------------------------------------------------------------------------
 
+struct TapWindow {
+    int row_begin, row_end, column_begin, column_end;  // outputs
+    int row_offset, column_offset;                     // input = output * stride + offset
+    int row_stride, column_stride;
+    int input_columns, output_columns;
+};
+
 // One tap of one chunk of one block, over all pixels that it connects.
 struct GatherJob {
     const float* slab;  // [chunk channel][width]
@@ -49,10 +56,28 @@ struct GatherJob {
     const PixelSpikes* pixels;  // [input pixel]
     float* current;             // [output pixel][width]
     int width;
-    int row_begin, row_end, column_begin, column_end;  // outputs
-    int row_offset, column_offset;                     // input = output * stride + offset
-    int row_stride, column_stride;
-    int input_columns, output_columns;
+    TapWindow window;
+};
+
+// An int8 row is widened to int16 before it is added: 128 channels of two blocks make 256 bytes.
+constexpr int kInt8Width = 128;
+
+// Channels of the narrowest block: 16 float32, or 32 int16, fill the widest register.
+constexpr int kFloatNarrowest = 16, kInt8Narrowest = 32;
+
+// The same in whole numbers. Up to `kInt16Spikes` weights of at most 127 fit an int16 sum.
+constexpr int kInt16Spikes = 258;
+
+struct Int8GatherJob {
+    const std::int8_t* weights;  // [chunk channel][width]
+    int channels;
+    std::int16_t* slab;  // scratch, [chunk channel][width]
+    const std::uint16_t* offsets;
+    const PixelSpikes* pixels;  // [input pixel]
+    std::int32_t* current;      // [output pixel][width], of width 128 in two blocks of 64 …
+    std::size_t block_size;     // … this far apart
+    int width;                  // 32, 64 or 128
+    TapWindow window;
 };
 
 // ---- events -> current --------------------------------------------------------------------------
@@ -93,11 +118,20 @@ struct DenseJob {
     float* current;          // [padded_out]
 };
 
+struct Int8DenseJob {
+    const ActiveRow* rows;  // values: whole numbers up to 4
+    std::size_t row_count;
+    const std::int8_t* weights;  // [in][padded_out]
+    std::size_t padded_out;      // a multiple of 32
+    std::int32_t* current;       // [padded_out]
+};
+
 // ---- current -> spikes --------------------------------------------------------------------------
 
 // One block of a population, all arrays [pixel][width] but `bias` [width].
 struct FireJob {
-    float* current;
+    void* current;  // float32, or int32 multiples of `quantum` where that is not 0
+    float quantum;
     bool clear_current;
     const float* bias;
     float* state;      // V
@@ -123,7 +157,9 @@ struct Kernels {
     void (*build_lists)(ListJob&);
     void (*gather)(const GatherJob&);
     void (*push)(const PushJob&);
+    void (*gather_int8)(const Int8GatherJob&);
     void (*dense)(const DenseJob&);
+    void (*dense_int8)(const Int8DenseJob&);
     void (*fire_uniform)(const FireJob&);
     void (*fire_each)(const FireJob&);
     // Writes the indices of values that are not zero (NaN is not zero); returns their number.

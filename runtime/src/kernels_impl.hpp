@@ -117,26 +117,25 @@ void build_lists(ListJob& job) {
 
 // sum[0 … Vectors−1] += the rows at `slab` + offsets[0 … count−1]. Rows are added in pairs, which
 // halves the chain of dependent additions.
-template <int Vectors>
-MPSL_INLINE void add_rows(Float* sum, const char* slab, const std::uint16_t* offsets, int count) {
+template <int Vectors, class Vector>
+MPSL_INLINE void add_rows(Vector* sum, const char* slab, const std::uint16_t* offsets, int count) {
     int i = 0;
     for (; i + 1 < count; i += 2) {
-        const Float* const a = (const Float*)(slab + offsets[i]);
-        const Float* const b = (const Float*)(slab + offsets[i + 1]);
+        const Vector* const a = (const Vector*)(slab + offsets[i]);
+        const Vector* const b = (const Vector*)(slab + offsets[i + 1]);
         for (int k = 0; k < Vectors; ++k) sum[k] += a[k] + b[k];
     }
     if (i < count) {
-        const Float* const a = (const Float*)(slab + offsets[i]);
+        const Vector* const a = (const Vector*)(slab + offsets[i]);
         for (int k = 0; k < Vectors; ++k) sum[k] += a[k];
     }
 }
 
-// The current of one output pixel; fours and twos by doubling (Horner).
-template <int Vectors>
-MPSL_INLINE void gather_pixel(const PixelSpikes& pixel, const char* slab,
-                              const std::uint16_t* offsets, Float* current) {
-    Float sum[Vectors];
-    for (int k = 0; k < Vectors; ++k) sum[k] = Float{};
+// sum[0 … Vectors−1] = what one input pixel adds; fours and twos by doubling (Horner).
+template <int Vectors, class Vector>
+MPSL_INLINE void sum_pixel(const PixelSpikes& pixel, const char* slab,
+                           const std::uint16_t* offsets, Vector* sum) {
+    for (int k = 0; k < Vectors; ++k) sum[k] = Vector{};
     if (pixel.twos_end) {
         if (pixel.fours_end) {
             add_rows<Vectors>(sum, slab, offsets, pixel.fours_end);
@@ -146,7 +145,6 @@ MPSL_INLINE void gather_pixel(const PixelSpikes& pixel, const char* slab,
         for (int k = 0; k < Vectors; ++k) sum[k] += sum[k];
     }
     add_rows<Vectors>(sum, slab, offsets + pixel.twos_end, pixel.end - pixel.twos_end);
-    for (int k = 0; k < Vectors; ++k) current[k] += sum[k];
 }
 
 template <int Width>
@@ -155,19 +153,23 @@ void gather_width(const GatherJob& job) {
     // Sums of a part must fit the registers; narrow registers take a row in two parts.
     constexpr int kPart = kVectors < 8 ? kVectors : 8;
     const char* const slab = (const char*)job.slab;
-    for (int y = job.row_begin; y < job.row_end; ++y) {
+    const TapWindow& window = job.window;
+    for (int y = window.row_begin; y < window.row_end; ++y) {
         const PixelSpikes* const input =
             job.pixels +
-            std::ptrdiff_t(y * job.row_stride + job.row_offset) * job.input_columns +
-            job.column_offset;
-        float* const output = job.current + std::size_t(y) * job.output_columns * Width;
-        for (int x = job.column_begin; x < job.column_end; ++x) {
-            const PixelSpikes& pixel = input[std::ptrdiff_t(x) * job.column_stride];
+            std::ptrdiff_t(y * window.row_stride + window.row_offset) * window.input_columns +
+            window.column_offset;
+        float* const output = job.current + std::size_t(y) * window.output_columns * Width;
+        for (int x = window.column_begin; x < window.column_end; ++x) {
+            const PixelSpikes& pixel = input[std::ptrdiff_t(x) * window.column_stride];
             if (!pixel.end) continue;
             const std::uint16_t* const offsets = job.offsets + pixel.begin;
             Float* const current = (Float*)(output + std::size_t(x) * Width);
-            for (int part = 0; part < kVectors; part += kPart)
-                gather_pixel<kPart>(pixel, slab + part * kVectorBytes, offsets, current + part);
+            for (int part = 0; part < kVectors; part += kPart) {
+                Float sum[kPart];
+                sum_pixel<kPart>(pixel, slab + part * kVectorBytes, offsets, sum);
+                for (int k = 0; k < kPart; ++k) current[part + k] += sum[k];
+            }
         }
     }
 }
@@ -177,6 +179,8 @@ void gather(const GatherJob& job) {
     else if (job.width == 32) gather_width<32>(job);
     else gather_width<16>(job);
 }
+
+#include "kernels_int8.hpp"
 
 template <int Width>
 void push_width(const PushJob& job) {
@@ -236,11 +240,18 @@ void dense(const DenseJob& job) {
     }
 }
 
-template <int Width>
+// The current without bias: sums of float32, or exact whole numbers of quanta.
+template <bool IsInt>
+MPSL_INLINE Float real_current(const void* current, Float quantum) {
+    if (!IsInt) return *(const Float*)current;
+    return __builtin_convertvector(*(const Int*)current, Float) * quantum;
+}
+
+template <int Width, bool IsInt>
 void fire_uniform_width(const FireJob& job) {
     constexpr int kVectors = Width / kLanes;
     const Float decay = splat(job.decay), threshold = splat(job.threshold);
-    const Float reset_value = splat(job.reset_value);
+    const Float reset_value = splat(job.reset_value), quantum = splat(job.quantum);
     const Float* const bias = (const Float*)job.bias;
     Float* current = (Float*)job.current;
     Float* state = (Float*)job.state;
@@ -248,7 +259,8 @@ void fire_uniform_width(const FireJob& job) {
     for (std::size_t p = 0; p < job.pixels; ++p) {
         std::uint64_t word = 0;
         for (int k = 0; k < kVectors; ++k) {
-            const Float u = decay * state[k] + (current[k] + bias[k]);
+            const Float input = real_current<IsInt>(current + k, quantum) + bias[k];
+            const Float u = decay * state[k] + input;
             const Mask fired = u >= threshold;
             word |= bits_at_least(u, threshold) << (k * kLanes);
             state[k] = job.subtract ? u - (Float)(fired & (Mask)threshold)
@@ -263,10 +275,16 @@ void fire_uniform_width(const FireJob& job) {
     }
 }
 
+template <bool IsInt>
+void fire_uniform_kind(const FireJob& job) {
+    if (job.width == 64) fire_uniform_width<64, IsInt>(job);
+    else if (job.width == 32) fire_uniform_width<32, IsInt>(job);
+    else fire_uniform_width<16, IsInt>(job);
+}
+
 void fire_uniform(const FireJob& job) {
-    if (job.width == 64) fire_uniform_width<64>(job);
-    else if (job.width == 32) fire_uniform_width<32>(job);
-    else fire_uniform_width<16>(job);
+    if (job.quantum != 0) fire_uniform_kind<true>(job);
+    else fire_uniform_kind<false>(job);
 }
 
 void fire_each(const FireJob& job) {
@@ -276,7 +294,9 @@ void fire_each(const FireJob& job) {
         std::uint64_t word = 0;
         for (int k = 0; k < vectors; ++k) {
             const std::size_t i = p * vectors + k;
-            Float input = ((Float*)job.current)[i] + bias[k];
+            const Float* const current = (const Float*)job.current + i;
+            Float input = (job.quantum != 0 ? real_current<true>(current, splat(job.quantum))
+                                            : *current) + bias[k];
             if (job.clear_current) ((Float*)job.current)[i] = Float{};
             const Float threshold = ((const Float*)job.thresholds)[i];
             if (job.kind == FireJob::Threshold) {
@@ -324,7 +344,8 @@ std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* i
 }  // namespace
 
 const Kernels MPSL_KERNELS = {
-    MPSL_ISA_NAME, build_lists, gather, push, dense, fire_uniform, fire_each, find_nonzero,
+    MPSL_ISA_NAME, build_lists,  gather,    push,         gather_int8, dense, dense_int8,
+    fire_uniform, fire_each, find_nonzero,
 };
 
 }  // namespace mpsl

@@ -18,6 +18,7 @@ using namespace mpsl;
 namespace {
 
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const std::int8_t, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using BytesOut = nb::ndarray<std::uint8_t, nb::c_contig, nb::device::cpu>;
@@ -41,8 +42,11 @@ FireJob::Kind kind_of(const std::string& name) {
     throw std::invalid_argument("kind of neuron is not known; got " + name);
 }
 
-void add_convolution(Network& network, Floats weight, Floats bias, Pair stride, Four padding,
-                     Pair dilation, int groups) {
+Weights weights_of(const Floats& values) { return float_weights(values.data(), values.size()); }
+
+template <class Array>
+void insert_convolution(Network& network, const Array& weight, Weights weights, Floats bias,
+                        Pair stride, Four padding, Pair dilation, int groups) {
     if (weight.ndim() != 4) throw std::invalid_argument("weight is not [out, in, rows, columns]");
     ConvolutionOptions o{};
     o.filters = int(weight.shape(0));
@@ -52,12 +56,33 @@ void add_convolution(Network& network, Floats weight, Floats bias, Pair stride, 
     std::tie(o.top, o.bottom, o.left, o.right) = padding;
     std::tie(o.dilation_rows, o.dilation_columns) = dilation;
     o.groups = groups;
-    network.add_convolution(o, weight.data(), weight.size(), bias.data(), bias.size());
+    network.add_convolution(o, weights, bias.data(), bias.size());
+}
+
+void add_convolution(Network& network, Floats weight, Floats bias, Pair stride, Four padding,
+                     Pair dilation, int groups) {
+    insert_convolution(network, weight, weights_of(weight), bias, stride, padding, dilation,
+                       groups);
+}
+
+void add_int8_convolution(Network& network, Bytes weight, float quantum, Floats bias, Pair stride,
+                          Four padding, Pair dilation, int groups) {
+    insert_convolution(network, weight, int8_weights(weight.data(), quantum, weight.size()), bias,
+                       stride, padding, dilation, groups);
+}
+
+template <class Array>
+void insert_dense(Network& network, const Array& weight, Weights weights, Floats bias) {
+    if (weight.ndim() != 2) throw std::invalid_argument("weight is not [out, in]");
+    network.add_dense(int(weight.shape(0)), weights, bias.data(), bias.size());
 }
 
 void add_dense(Network& network, Floats weight, Floats bias) {
-    if (weight.ndim() != 2) throw std::invalid_argument("weight is not [out, in]");
-    network.add_dense(int(weight.shape(0)), weight.data(), weight.size(), bias.data(), bias.size());
+    insert_dense(network, weight, weights_of(weight), bias);
+}
+
+void add_int8_dense(Network& network, Bytes weight, float quantum, Floats bias) {
+    insert_dense(network, weight, int8_weights(weight.data(), quantum, weight.size()), bias);
 }
 
 void add_pooling(Network& network, Pair kernel, Pair stride, Pair padding, float scale) {
@@ -136,7 +161,9 @@ NB_MODULE(_native, m) {
                  new (self) Network(Extent{channels, rows, columns});
              })
         .def("add_convolution", &add_convolution)
+        .def("add_int8_convolution", &add_int8_convolution)
         .def("add_dense", &add_dense)
+        .def("add_int8_dense", &add_int8_dense)
         .def("add_pooling", &add_pooling)
         .def("add_scaling",
              [](Network& network, Floats scale) {

@@ -1,5 +1,6 @@
 #include "network.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <stdexcept>
 #include <string>
@@ -30,6 +31,14 @@ Axis make_axis(int input, int taps, int stride, int before, int after, int dilat
 bool is_power_of_two(float value) {
     int exponent;
     return value > 0 && std::frexp(value, &exponent) == 0.5f;
+}
+
+void check_weights(const Weights& weight) {
+    if (!weight.is_int8()) return;
+    if (!is_power_of_two(weight.quantum))
+        throw std::invalid_argument("quantum is no power of two");
+    if (std::count(weight.whole, weight.whole + weight.size, std::int8_t(-128)))
+        throw std::invalid_argument("int8 weight is below -127");
 }
 
 Extent checked(Extent extent) {
@@ -88,9 +97,10 @@ Source Network::take_source() {
     return source;
 }
 
-void Network::add_convolution(const ConvolutionOptions& o, const float* weight,
-                              std::size_t weight_size, const float* bias, std::size_t bias_size) {
+void Network::add_convolution(const ConvolutionOptions& o, Weights weight, const float* bias,
+                              std::size_t bias_size) {
     check_building();
+    check_weights(weight);
     if (pending_connection_ || o.groups != 1) materialise();
     ConvolutionShape shape;
     shape.input = seen();
@@ -102,19 +112,19 @@ void Network::add_convolution(const ConvolutionOptions& o, const float* weight,
     shape.columns = make_axis(shape.input.columns, o.kernel_columns, o.stride_columns, o.left,
                               o.right, o.dilation_columns);
     shape.output = {o.filters, shape.rows.output, shape.columns.output};
-    expect("weight does not fit", weight_size,
+    expect("weight does not fit", weight.size,
            std::size_t(o.filters) * (shape.input.channels / o.groups) * shape.taps());
     expect("bias does not fit", bias_size, o.filters);
     pending_connection_ = make_convolution(kernels_, take_source(), shape, weight, bias);
 }
 
-void Network::add_dense(int out, const float* weight, std::size_t weight_size, const float* bias,
-                        std::size_t bias_size) {
+void Network::add_dense(int out, Weights weight, const float* bias, std::size_t bias_size) {
     check_building();
+    check_weights(weight);
     if (pending_connection_) materialise();
     const Extent in = seen();
     if (out < 1) throw std::invalid_argument("weight has no rows");
-    expect("weight does not fit", weight_size, in.size() * out);
+    expect("weight does not fit", weight.size, in.size() * out);
     expect("bias does not fit", bias_size, out);
     pending_connection_ = make_dense(kernels_, take_source(), in, out, weight, bias);
 }

@@ -29,10 +29,11 @@ class Network {
 public:
     explicit Network(Extent input);
 
-    void add_convolution(const ConvolutionOptions& options, const float* weight,
-                         std::size_t weight_size, const float* bias, std::size_t bias_size);
-    void add_dense(int out, const float* weight, std::size_t weight_size, const float* bias,
-                   std::size_t bias_size);
+    // int8 weights: the caller has proven that no current exceeds 2^24 quanta
+    // (mpsl_runtime/grid.py), so that float32 holds it exactly.
+    void add_convolution(const ConvolutionOptions& options, Weights weight, const float* bias,
+                         std::size_t bias_size);
+    void add_dense(int out, Weights weight, const float* bias, std::size_t bias_size);
     void add_pooling(const PoolingOptions& options);
     void add_scaling(const float* scale, std::size_t size);
     // Every array of `parameters` has `size` values.

@@ -64,10 +64,11 @@ void Population::reset() {
     output_.bits.clear();
 }
 
-void Population::fire(int block, float* current, const float* bias, bool clear) {
+void Population::fire(int block, void* current, float quantum, const float* bias, bool clear) {
     const std::size_t offset = block * layout_.block_size();
     FireJob job{};
     job.current = current;
+    job.quantum = quantum;
     job.clear_current = clear;
     job.bias = bias;
     job.state = state_.data() + offset;

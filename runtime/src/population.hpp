@@ -24,8 +24,9 @@ public:
     Population(const Kernels& kernels, BlockLayout layout, const NeuronParameters& parameters);
 
     void reset();
-    // Fires one block. `current` [pixel][width] without bias; set to zero afterwards if `clear`.
-    void fire(int block, float* current, const float* bias, bool clear);
+    // Fires one block. `current` [pixel][width] without bias, see FireJob; set to zero afterwards
+    // if `clear`.
+    void fire(int block, void* current, float quantum, const float* bias, bool clear);
     // After the last block of a step.
     void finish_step();
 

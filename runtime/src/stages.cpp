@@ -15,7 +15,10 @@ std::uint64_t PopulationStage::run(Current mode) {
     if (mode != Current::Reuse) {
         const std::uint64_t synops = connection_->prepare();
         if (mode == Current::ComputeAndHold) {
-            if (held_.empty()) held_ = Buffer<float>(layout.size());
+            if (held_.empty()) {
+                const int goes = (layout.blocks + at_once - 1) / at_once;
+                held_ = Buffer<Sum>(layout.block_size() * at_once * goes);
+            }
             held_.clear();
             held_synops_ = synops;
             for (int block = 0; block < layout.blocks; block += at_once)
@@ -23,19 +26,22 @@ std::uint64_t PopulationStage::run(Current mode) {
         } else {
             for (int block = 0; block < layout.blocks; block += at_once) {
                 connection_->accumulate(block, current_.data());
-                for (int i = 0; i < at_once; ++i)
-                    population.fire(block + i, current_.data() + i * layout.block_size(),
-                                    connection_->bias.data() + (block + i) * layout.width, true);
+                for (int i = block; i < std::min(block + at_once, layout.blocks); ++i)
+                    fire(i, current_.data() + (i - block) * layout.block_size(), true);
             }
             population.finish_step();
             return synops;
         }
     }
     for (int block = 0; block < layout.blocks; ++block)
-        population.fire(block, held_.data() + block * layout.block_size(),
-                        connection_->bias.data() + block * layout.width, false);
+        fire(block, held_.data() + block * layout.block_size(), false);
     population.finish_step();
     return held_synops_;
+}
+
+void PopulationStage::fire(int block, Sum* current, bool clear) {
+    population.fire(block, current, connection_->quantum(),
+                    connection_->bias.data() + block * connection_->layout.width, clear);
 }
 
 std::size_t PopulationStage::bytes() const {
@@ -54,6 +60,10 @@ std::uint64_t WeightStage::run(Current) {
     const int channels_at_once = connection_->blocks_at_once() * layout.width;
     const std::uint64_t synops = connection_->prepare();
     float* const values = output.write_values().data();
+    const float quantum = connection_->quantum();
+    const auto real = [quantum](Sum sum) {
+        return quantum == 0 ? sum.real : float(sum.whole) * quantum;
+    };
     for (int first = 0; first < layout.extent.channels; first += channels_at_once) {
         current_.clear();
         connection_->accumulate(first / layout.width, current_.data());
@@ -61,7 +71,7 @@ std::uint64_t WeightStage::run(Current) {
         for (int c = first; c < end; ++c)
             for (std::size_t p = 0; p < pixels; ++p)
                 values[c * pixels + p] =
-                    current_[layout.index(c - first, p)] + connection_->bias[c];
+                    real(current_[layout.index(c - first, p)]) + connection_->bias[c];
     }
     return synops;
 }

@@ -32,9 +32,11 @@ public:
     Population population;
 
 private:
+    void fire(int block, Sum* current, bool clear);
+
     std::unique_ptr<Connection> connection_;
-    Buffer<float> current_;  // [block of one go][pixel][width], zero between steps
-    Buffer<float> held_;     // [block][pixel][width], of the constant input
+    Buffer<Sum> current_;  // [block of one go][pixel][width], zero between steps
+    Buffer<Sum> held_;      // [block][pixel][width], of the constant input
     std::uint64_t held_synops_ = 0;
 };
 
@@ -49,7 +51,7 @@ public:
 
 private:
     std::unique_ptr<Connection> connection_;
-    Buffer<float> current_;  // [block of one go][pixel][width]
+    Buffer<Sum> current_;  // [block of one go][pixel][width]
 };
 
 struct PoolingShape {

@@ -1,0 +1,67 @@
+// The spikes of one step as lists of row offsets, for every connection that sums rows of weights.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "buffer.hpp"
+#include "connection.hpp"
+#include "geometry.hpp"
+#include "kernels.hpp"
+
+namespace mpsl {
+
+class SpikeLists {
+public:
+    // `input`: as the convolution sees it, after the pool.
+    SpikeLists(const Kernels& kernels, Source source, Extent input, int row_bytes)
+        : chunks((input.channels + kChunkChannels - 1) / kChunkChannels), kernels_(kernels),
+          source_(source), input_(input), row_bytes_(row_bytes), pixels_(chunks * input.pixels()),
+          // A channel is in at most two of fours, twos and ones.
+          offsets_(input.size() * (source.pooled ? 2 : 1) + kListSlack) {}
+
+    // Reads the source; returns Σ spikes · fanout[pixel].
+    std::uint64_t build(const std::uint32_t* fanout) {
+        std::uint64_t synops = 0;
+        std::uint32_t used = 0;
+        for (int chunk = 0; chunk < chunks; ++chunk) {
+            ListJob job{};
+            job.spikes = source_.signal->bits.data();
+            job.words = source_.signal->words;
+            job.first_word = chunk * (kChunkChannels / 64);
+            job.word_count = std::min(kChunkChannels / 64, job.words - job.first_word);
+            job.rows = input_.rows;
+            job.columns = input_.columns;
+            job.source_columns = source_.signal->extent.columns;
+            job.pooled = source_.pooled;
+            job.row_bytes = row_bytes_;
+            job.fanout = fanout;
+            job.offsets = offsets_.data();
+            job.first_offset = used;
+            job.pixels = pixels_.data() + chunk * input_.pixels();
+            kernels_.build_lists(job);
+            used = job.end_offset;
+            synops += job.synops;
+        }
+        return synops;
+    }
+
+    const std::uint16_t* offsets() const { return offsets_.data(); }
+    const PixelSpikes* pixels(int chunk) const { return pixels_.data() + chunk * input_.pixels(); }
+    int channels(int chunk) const {
+        return std::min(kChunkChannels, input_.channels - chunk * kChunkChannels);
+    }
+    std::size_t bytes() const { return pixels_.bytes() + offsets_.bytes(); }
+
+    const int chunks;
+
+private:
+    const Kernels& kernels_;
+    const Source source_;
+    const Extent input_;
+    const int row_bytes_;
+    Buffer<PixelSpikes> pixels_;  // [chunk][input pixel]
+    Buffer<std::uint16_t> offsets_;
+};
+
+}  // namespace mpsl
