@@ -26,8 +26,8 @@ Array = NDArray[np.float32]
 class Engine:
     """Runs a plan, one step at a time.
 
-    The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`) chooses the instruction set; by
-    default it is the best that the processor has.
+    The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`, `vnni`) chooses the instruction
+    set; by default it is the best that the processor has.
 
     An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`). Its
     layers behind spikes are summed in whole numbers, from weights of one byte; one whose proof
@@ -67,7 +67,7 @@ class Engine:
 
     @property
     def isa(self) -> str:
-        """The instruction set that is used: `baseline`, `v3` or `v4`."""
+        """The instruction set that is used: `baseline`, `v3`, `v4` or `vnni`."""
         return self._network.isa
 
     @property

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "connection.hpp"
+#include "dense_input.hpp"
 #include "spike_lists.hpp"
 
 namespace mpsl {
@@ -72,6 +73,13 @@ protected:
     Buffer<std::uint32_t> fanout_;  // [input pixel]: weights that a spike there reaches
 };
 
+// Above this share of firing neurons the dense loops are faster than lists; measured on network A.
+struct Crossover {
+    double plain, pooled;
+    double of(const Source& source) const { return source.pooled ? pooled : plain; }
+};
+constexpr Crossover kFloatCrossover{0.45, 0.30}, kInt8Crossover{0.20, 0.10};
+
 class FloatConvolution : public Convolution {
 public:
     FloatConvolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
@@ -141,11 +149,18 @@ public:
     SlabConvolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
                     Weights weight, const float* bias_values)
         : FloatConvolution(kernels, source, shape, weight, bias_values),
-          lists_(kernels, source, shape.input, layout.width * int(sizeof(float))) {}
+          lists_(kernels, source, shape.input, layout.width * int(sizeof(float))) {
+        if (layout.width == 64)
+            dense_ = std::make_unique<DenseInput>(kernels, source, shape, true);
+    }
 
-    std::uint64_t prepare() override { return lists_.build(fanout_.data()); }
+    std::uint64_t prepare() override {
+        is_dense_ = dense_ && dense_->density() > kFloatCrossover.of(source_);
+        return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
+    }
 
     void accumulate(int block, Sum* current) const override {
+        if (is_dense_) return accumulate_dense(block, current);
         GatherJob job{};
         job.offsets = lists_.offsets();
         job.current = &current->real;
@@ -162,10 +177,22 @@ public:
         }
     }
 
-    std::size_t bytes() const override { return FloatConvolution::bytes() + lists_.bytes(); }
+    std::size_t bytes() const override {
+        return FloatConvolution::bytes() + lists_.bytes() + (dense_ ? dense_->bytes() : 0);
+    }
 
 private:
+    void accumulate_dense(int block, Sum* current) const {
+        TileJob job = dense_->job();
+        job.channels = shape_.input.channels;
+        job.weights = weights_[block].data();
+        job.current = current;
+        kernels_.tiles(job);
+    }
+
     SpikeLists lists_;
+    std::unique_ptr<DenseInput> dense_;  // null where there are no dense loops
+    bool is_dense_ = false;              // in this step
 };
 
 // The same with int8 weights. Two blocks of 64 outputs share their rows.
@@ -182,11 +209,19 @@ public:
             weights_.push_back(pack_block<std::int8_t>(
                 shape, {first, width_}, {0, shape.input.channels},
                 [&](std::size_t i) { return weight.whole[i]; }));
+        if (layout.width != 64 || !kernels.has_int8_tiles) return;
+        dense_ = std::make_unique<DenseInput>(kernels, source, shape, false);
+        for (int block = 0; block < layout.blocks; ++block)
+            dense_weights_.push_back(pack_fours(weight.whole, block));
     }
 
-    std::uint64_t prepare() override { return lists_.build(fanout_.data()); }
+    std::uint64_t prepare() override {
+        is_dense_ = dense_ && dense_->density() > kInt8Crossover.of(source_);
+        return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
+    }
 
     void accumulate(int block, Sum* current) const override {
+        if (is_dense_) return accumulate_dense(block, current);
         const Buffer<std::int8_t>& weights = weights_[block * layout.width / width_];
         Int8GatherJob job{};
         job.slab = slab_.data();
@@ -209,15 +244,45 @@ public:
     int blocks_at_once() const override { return width_ / layout.width; }
     float quantum() const override { return quantum_; }
     std::size_t bytes() const override {
-        return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() + slab_.bytes();
+        return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() + slab_.bytes() +
+               bytes_of(dense_weights_) + (dense_ ? dense_->bytes() : 0);
     }
 
 private:
+    int fours() const { return (shape_.input.channels + 3) / 4; }
+
+    // Weights [tap][channel / 4][64][4] of one block.
+    Buffer<std::int8_t> pack_fours(const std::int8_t* weight, int block) const {
+        const std::size_t taps = shape_.taps(), channels = shape_.input.channels;
+        Buffer<std::int8_t> packed(taps * fours() * 256);
+        const std::size_t first = std::size_t(block) * 64;
+        const std::size_t end = std::min<std::size_t>(first + 64, shape_.output.channels);
+        for (std::size_t out = first; out < end; ++out)
+            for (std::size_t c = 0; c < channels; ++c)
+                for (std::size_t tap = 0; tap < taps; ++tap)
+                    packed[((tap * fours() + c / 4) * 64 + out - first) * 4 + c % 4] =
+                        weight[(out * channels + c) * taps + tap];
+        return packed;
+    }
+
+    void accumulate_dense(int first, Sum* current) const {
+        TileJob job = dense_->job();
+        job.channels = fours() * 4;
+        for (int block = first; block < std::min(first + blocks_at_once(), layout.blocks); ++block) {
+            job.weights = dense_weights_[block].data();
+            job.current = current + (block - first) * layout.block_size();
+            kernels_.tiles(job);
+        }
+    }
+
     const float quantum_;
     const int width_;  // of a row: 32, 64 or 128
     SpikeLists lists_;
     mutable Buffer<std::int16_t> slab_;             // scratch
     std::vector<Buffer<std::int8_t>> weights_;  // [row block] -> [tap][channel][width_]
+    std::unique_ptr<DenseInput> dense_;         // null where there are no dense loops
+    std::vector<Buffer<std::int8_t>> dense_weights_;  // [block] -> [tap][channel / 4][64][4]
+    bool is_dense_ = false;                           // in this step
 };
 
 }  // namespace

@@ -33,6 +33,7 @@ const Kernels& select_kernels() {
     // Best first.
     const Choice choices[] = {
 #if defined(__x86_64__)
+        {&kernels_vnni, runs_v4() && __builtin_cpu_supports("avx512vnni")},
         {&kernels_v4, runs_v4()},
         {&kernels_v3, runs_v3()},
 #endif

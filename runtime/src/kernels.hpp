@@ -80,6 +80,31 @@ struct Int8GatherJob {
     TapWindow window;
 };
 
+// ---- everything -> current, where so much fires that lists do not pay --------------------------
+
+// Counts the spikes of each channel and pixel, 0 … 4 under a 2x2 pool, into an image with borders.
+struct CountJob {
+    const std::uint64_t* spikes;  // [source pixel][words]
+    int words, rows, columns, source_columns;  // as in ListJob
+    int padded_columns, top, left;             // of the image
+    bool pooled;
+    const std::uint32_t* fanout;  // [pixel]
+    std::uint8_t* counts;  // [padded row][padded column][64 · words]
+    float* values;         // the same, or null
+    std::uint64_t synops;  // result
+};
+
+// One block of 64 outputs. Steps and offsets are in elements of the input image.
+struct TileJob {
+    const float* values;  // with `weights` float32 [tap][channel][64], or
+    const std::uint8_t* counts;  // with int8 [tap][channel / 4][64][4]
+    const void* weights;
+    void* current;  // [output pixel][64], float32 or int32
+    int taps, channels;
+    const int* tap_offsets;
+    int pixel_step, row_step, output_rows, output_columns;
+};
+
 // ---- events -> current --------------------------------------------------------------------------
 
 struct InputEvent {
@@ -160,6 +185,9 @@ struct Kernels {
     void (*gather_int8)(const Int8GatherJob&);
     void (*dense)(const DenseJob&);
     void (*dense_int8)(const Int8DenseJob&);
+    void (*count_spikes)(CountJob&);
+    void (*tiles)(const TileJob&);
+    bool has_int8_tiles;
     void (*fire_uniform)(const FireJob&);
     void (*fire_each)(const FireJob&);
     // Writes the indices of values that are not zero (NaN is not zero); returns their number.
@@ -168,7 +196,7 @@ struct Kernels {
 
 extern const Kernels kernels_baseline;
 #if defined(__x86_64__)
-extern const Kernels kernels_v3, kernels_v4;
+extern const Kernels kernels_v3, kernels_v4, kernels_vnni;
 #endif
 
 // The best kernels that this processor runs, or those that the environment variable MPSL_ISA

@@ -181,6 +181,7 @@ void gather(const GatherJob& job) {
 }
 
 #include "kernels_int8.hpp"
+#include "kernels_tiles.hpp"
 
 template <int Width>
 void push_width(const PushJob& job) {
@@ -345,6 +346,7 @@ std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* i
 
 const Kernels MPSL_KERNELS = {
     MPSL_ISA_NAME, build_lists,  gather,    push,         gather_int8, dense, dense_int8,
+    count_spikes, tiles,     kHasInt8Tiles,
     fire_uniform, fire_each, find_nonzero,
 };
 

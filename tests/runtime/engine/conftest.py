@@ -27,7 +27,7 @@ def available() -> list[str]:
     """The instruction sets of this processor, by asking for each."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("baseline", "v3", "v4"):
+        for name in ("baseline", "v3", "v4", "vnni"):
             patch.setenv("MPSL_ISA", name)
             try:
                 found.append(_native.isa())
