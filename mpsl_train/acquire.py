@@ -24,7 +24,8 @@ def default_root(name: str, data: Path | None) -> Path:
 
 
 def locate(name: str, data: Path | None) -> Path:
-    """The folder of a data set; `dvs-digits` is made, downloads are tried only without `--data`.
+    """The folder of a data set. What is absent is made or downloaded only without `--data`: a
+    folder that was named and is not there is a mistake in the name.
 
     Raises:
         DataError: it is not there and cannot be got.
@@ -32,14 +33,14 @@ def locate(name: str, data: Path | None) -> Path:
     try:
         return datasets.find(name, data)
     except DataError:
-        if name == "dvs-digits":
-            from mpsl_train import dvs_digits
-
-            dvs_digits.make(default_root(name, data))
-        elif name in _FETCHED and data is None:
-            from mpsl_train import download
-
-            download.fetch(name, default_root(name, None))
-        else:
+        if data is not None or name not in (*_FETCHED, "dvs-digits"):
             raise
-    return datasets.find(name, data)
+    if name == "dvs-digits":
+        from mpsl_train import dvs_digits
+
+        dvs_digits.make(default_root(name, None))
+    else:
+        from mpsl_train import download
+
+        download.fetch(name, default_root(name, None))
+    return datasets.find(name, None)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpsl_runtime.errors import RecipeError
 from mpsl_train import neuron
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule
@@ -207,6 +208,13 @@ class SpikingLayer(nn.Module):
             return
         index = self.mechanisms.index(name)
         change = rule.update(pre, post)
+        if change.shape != state.banks[index].shape:
+            raise RecipeError(
+                f"rule {name!r} returned a change of the wrong shape",
+                got=tuple(change.shape),
+                expected=tuple(state.banks[index].shape),
+                where=f"layer {self.spec.name}",
+            )
         post.updates[name] = change
         state.banks[index] = torch.add(change, state.banks[index], alpha=rule.settings.decay)
 

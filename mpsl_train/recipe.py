@@ -67,7 +67,7 @@ class Data(_Section):
 class Neuron(_Section):
     """`[neuron]`: ρ_m, V_th, the width a of the rectangular surrogate, the reset."""
 
-    decay: Annotated[float, Field(ge=0, le=1)] = 0.75
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.75
     threshold: Positive = 0.3
     surrogate_width: Positive = 1.0
     reset: Literal["subtract", "zero"] = "subtract"
@@ -248,11 +248,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         if not equals or not key.strip():
             raise RecipeError("--set needs key=value", got=repr(override), where="--set")
         _check_keys(_nested(key.strip(), None), f"--set {override}")
-        _merge(values, _nested(key.strip(), _value(text.strip())))
+        value = _value(text.strip())
+        if key.strip() == "plugins" and isinstance(value, list):
+            value = [_inside(Path(), item) if Path(str(item)).is_file() else item for item in value]
+        _merge(values, _nested(key.strip(), value))
     _check_keys(values, str(path))
     plugins = values.get("plugins")
     if isinstance(plugins, list):
-        values["plugins"] = [_beside(path, plugin) for plugin in plugins]
+        values["plugins"] = [_inside(path.parent, plugin) for plugin in plugins]
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -263,10 +266,11 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{key}: {message}", got=got, where=path) from None
 
 
-def _beside(recipe: Path, plugin: object) -> object:
-    """A plug-in's file is named relative to the recipe; the run must still find it later."""
+def _inside(folder: Path, plugin: object) -> object:
+    """A plug-in's file is named relative to the recipe, in `--set` first to the current folder; the
+    run must still find it later."""
     if isinstance(plugin, str) and plugin.endswith(".py"):
-        return str((recipe.parent / plugin).resolve())
+        return str((folder / plugin).resolve())
     return plugin
 
 

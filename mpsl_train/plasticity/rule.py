@@ -20,6 +20,7 @@ import importlib
 import importlib.util
 import math
 import pkgutil
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -169,9 +170,20 @@ R = TypeVar("R", bound=type[Rule])
 
 
 def register(name: str) -> Callable[[R], R]:
-    """Makes a rule known to recipes under `name`."""
+    """Makes a rule known to recipes under `name`.
+
+    Raises:
+        RecipeError: not a plain name, or another class has it.
+    """
+    if not re.fullmatch(r"[a-z0-9_-]+", name):
+        raise RecipeError(
+            "rule has no plain name", got=repr(name), expected="small letters, digits, - and _"
+        )
 
     def decorate(rule: R) -> R:
+        known = _RULES.get(name)
+        if known is not None and known.__qualname__ != rule.__qualname__:
+            raise RecipeError("two rules have the same name", got=repr(name), where=rule.__module__)
         rule.name = name
         _RULES[name] = rule
         return rule
@@ -203,8 +215,13 @@ def load_plugin(source: str) -> None:
             spec.loader.exec_module(module)
         else:
             importlib.import_module(source)
-    except (ImportError, OSError, SyntaxError) as error:
-        raise RecipeError("plug-in cannot be imported", got=error, where=source) from error
+    except RecipeError:
+        raise
+    except Exception as error:  # whatever a user's file raises is the user's to read, in one line
+        name = type(error).__name__
+        raise RecipeError(
+            "plug-in cannot be imported", got=f"{name}: {error}", where=source
+        ) from error
 
 
 def names() -> list[str]:

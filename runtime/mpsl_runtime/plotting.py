@@ -5,6 +5,7 @@ matplotlib comes with the extra `mpsl-runtime[plot]`, and is imported only here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.atomic import replacing
-from mpsl_runtime.errors import MissingExtraError, UsageError
+from mpsl_runtime.errors import MissingExtraError, OutputError, UsageError
 from mpsl_runtime.events import Events
 from mpsl_runtime.steps import Chunk, Recording
 from mpsl_runtime.stream import Prediction, Step
@@ -94,11 +95,14 @@ def check_plot(path: Path) -> None:
 
     Raises:
         MissingExtraError: no matplotlib. UsageError: a suffix that is no picture.
+        OutputError: the folder is absent or not writable.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(
             "unknown picture format", got=repr(path.suffix), expected=" ".join(_SUFFIXES)
         )
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError("cannot write output", expected="a folder to write into", where=path)
     try:
         import matplotlib  # noqa: F401
     except ImportError:

@@ -97,6 +97,9 @@ def decode_events(data: bytes, name: str | Path) -> Events:
     """
     suffix = Path(name).suffix.lower()
     if suffix == ".bin":
+        if not data:
+            # What an interrupted copy leaves; a network would answer it from its biases alone.
+            raise DataError("empty recording", got="0 bytes", expected="events", where=name)
         return decode_nmnist_bin(data, name)
     if suffix == ".csv":
         return _decode_csv(data, name)

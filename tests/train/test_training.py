@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from mpsl_runtime import datasets, readout
 from mpsl_runtime.errors import DataError, MpslError, OutputError, RunError
 from mpsl_runtime.metadata import ModelMetadata
-from mpsl_train import training
+from mpsl_train import acquire, training
 from mpsl_train.layers import SpikingLayer
 from mpsl_train.recipe import load
 from mpsl_train.training import train
@@ -312,3 +312,31 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_reci
 
     assert digest() == digest()
     assert digest() != digest("seed=1")
+
+
+def test_a_data_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such data folder"):
+        acquire.locate("dvs-digits", tmp_path / "typo")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "part"),
+    [
+        ("undefined_name", "NameError"),
+        ("class R(Rule):\n    def update(self, pre, post):\n        return pre.mean\n"
+         "register('flat')(R)", "wrong shape"),
+        ("register('a.b')(Rule)", "no plain name"),
+        ("class R(Rule):\n    pass\nregister('stbp')(R)", "same name"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_plug_in_is_one_line(
+    body: str, part: str, small_data: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    head = "from mpsl_train.plasticity import Rule, register\n"
+    (tmp_path / "mine.py").write_text(head + body, encoding="utf-8")
+    with pytest.raises(MpslError, match=part):
+        _train(
+            small_recipe, tmp_path / "run", small_data, "mechanisms=stbp+flat",
+            f"plugins=[{tmp_path / 'mine.py'}]",
+        )  # fmt: skip
