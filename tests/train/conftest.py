@@ -62,8 +62,13 @@ def small_recipe(tmp_path: Path, recipe_text: str) -> Path:
     return path
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Before the runs that a session shares, too: two threads sum in another order."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _quiet_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test writes into the user's cache or takes more than one thread."""
+    """No test writes into the user's cache."""
     monkeypatch.setenv("MPSL_CACHE", str(tmp_path / "cache"))
-    torch.set_num_threads(1)
