@@ -196,7 +196,9 @@ def networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
     """Two to four weighted layers with pools between them."""
     shape = (draw(st.integers(1, 3)), draw(st.integers(4, 11)), draw(st.integers(4, 11)))
     builder = make_plan(shape)
-    for _ in range(draw(st.integers(2, 3))):
+    for layer in range(draw(st.integers(2, 3))):
+        if layer and draw(st.booleans()) and min(builder.shape[1:]) >= 4:
+            builder.pool(scale=draw(st.sampled_from([1.0, 0.25])))
         _, rows, columns = builder.shape
         builder.conv(
             draw(st.sampled_from([1, 5, 20, 40, 66, 130, 260])),
@@ -205,8 +207,6 @@ def networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
             padding=((draw(st.integers(0, 2)),) * 2, (draw(st.integers(0, 2)),) * 2),
         )
         builder.fire(reset=draw(st.sampled_from(["subtract", "value"])))
-        if draw(st.booleans()) and min(builder.shape[1:]) >= 4:
-            builder.pool(scale=draw(st.sampled_from([1.0, 0.25])))
     if draw(st.booleans()):
         builder.dense(draw(st.integers(1, 140))).fire()
     return on_grid(builder.plan(), seed=draw(st.integers(0, 1 << 20)))
