@@ -243,6 +243,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError("recipe cannot be read", got=error, where=path) from error
+    places: dict[str, str] = {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
@@ -252,6 +253,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         if key.strip() == "plugins" and isinstance(value, list):
             value = [_inside(Path(), item) if Path(str(item)).is_file() else item for item in value]
         _merge(values, _nested(key.strip(), value))
+        places[key.strip()] = f"--set {override}"
     _check_keys(values, str(path))
     plugins = values.get("plugins")
     if isinstance(plugins, list):
@@ -263,7 +265,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         key = ".".join(str(part) for part in first["loc"]) or "recipe"
         message = first["msg"].removeprefix("Value error, ")
         got = None if first["type"] in ("missing", "value_error") else repr(first["input"])
-        raise RecipeError(f"{key}: {message}", got=got, where=path) from None
+        raise RecipeError(f"{key}: {message}", got=got, where=places.get(key, path)) from None
 
 
 def _inside(folder: Path, plugin: object) -> object:

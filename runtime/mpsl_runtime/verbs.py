@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 __all__ = ["bench", "inspect", "register", "replay", "run"]
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+_StepSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--dt-s",
+        metavar="S",
+        help="Seconds that a step of a .nir without our metadata stands for; to run it on events, "
+        "give --steps and --step-us too.",
+    ),
+]
 
 
 def run(
@@ -34,7 +43,9 @@ def run(
     ],
     policy: Annotated[
         str,
-        typer.Option(help="tumbling: reset every T steps. continuous: the state runs on."),
+        typer.Option(
+            help="tumbling: reset every T steps, a prediction each. continuous: the state runs on."
+        ),
     ] = "tumbling",
     steps: Annotated[
         int | None, typer.Option(metavar="T", min=1, help="Steps of a window. [the model's]")
@@ -43,10 +54,7 @@ def run(
         int | None,
         typer.Option("--step-us", metavar="N", min=1, help="Microseconds a step. [the model's]"),
     ] = None,
-    dt_s: Annotated[
-        float | None,
-        typer.Option("--dt-s", metavar="S", help="Seconds a step of a foreign .nir stands for."),
-    ] = None,
+    dt_s: _StepSeconds = None,
     plot: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Picture of the first recording (.png .svg .pdf)."),
@@ -204,10 +212,7 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(metavar="MODEL.nir|MODEL.onnx|RUN", help="A model or a run folder.")
     ],
-    dt_s: Annotated[
-        float | None,
-        typer.Option("--dt-s", metavar="S", help="Seconds a step of a foreign .nir stands for."),
-    ] = None,
+    dt_s: _StepSeconds = None,
     as_json: _Json = False,
 ) -> None:
     """Show what a model or a run folder holds.
@@ -245,10 +250,7 @@ def bench(
     rounds: Annotated[
         int, typer.Option(metavar="N", min=1, help="Turns of every program; medians count.")
     ] = 15,
-    dt_s: Annotated[
-        float | None,
-        typer.Option("--dt-s", metavar="S", help="Seconds a step of a foreign .nir stands for."),
-    ] = None,
+    dt_s: _StepSeconds = None,
     as_json: _Json = False,
 ) -> None:
     """Measure the engine, in turns with other programs, and check that outputs are equal.

@@ -73,6 +73,12 @@ def dense_graph(meta: ModelMetadata | None, shape: tuple[int, int, int], seed: i
 
 
 @pytest.fixture
+def make_metadata() -> Callable[..., ModelMetadata]:
+    """`make_metadata(**changes)`: of a model for 12x10 pixels, three classes, five steps."""
+    return metadata
+
+
+@pytest.fixture
 def write_model(tmp_path: Path) -> Callable[..., Path]:
     """`write_model(name="model.nir", **metadata changes)` → path; `foreign=True`: no metadata."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,7 @@ from mpsl_runtime.events import Events
 from mpsl_runtime.metadata import ModelMetadata
 from mpsl_runtime.readers import write_nmnist_bin
 
-
-def meta(**changes: Any) -> ModelMetadata:
-    base = ModelMetadata(
-        mpsl=1,
-        dataset="nmnist",
-        network="10",
-        input_kind="events",
-        steps=4,
-        step_us=1000,
-        coding="count",
-        origin="zero",
-        downsample=1,
-        sensor_width=34,
-        sensor_height=34,
-        crop="",
-        image_mean="",
-        image_std="",
-        input_grid=1.0,
-        classes="0,1,2,3,4,5,6,7,8,9",
-        readout="count",
-        dt=1e-4,
-        recipe_hash="",
-    )
-    return replace(base, **changes)
+Meta = Callable[..., ModelMetadata]
 
 
 def recording(seed: int) -> Events:
@@ -149,11 +126,15 @@ def test_a_truncated_recording_is_named_folder_or_zip(tmp_path: Path) -> None:
             split.events(9)
 
 
-def test_an_event_outside_the_sensor_names_the_recording(tmp_path: Path) -> None:
+def test_an_event_outside_the_sensor_names_the_recording(
+    tmp_path: Path, make_metadata: Meta
+) -> None:
     root = unpacked(tmp_path)
     write_nmnist_bin(root / "Test/0/00000.bin", Events.from_columns([0], [34], [0], [0]))
     with pytest.raises(DataError, match=r"outside the sensor; got x=34.*0/00000\.bin"):
-        datasets.open_split("nmnist", root, "test").input(0, meta())
+        datasets.open_split("nmnist", root, "test").input(
+            0, make_metadata(sensor_width=34, sensor_height=34, steps=4)
+        )
 
 
 def test_a_damaged_zip_is_one_line(tmp_path: Path) -> None:
@@ -173,14 +154,14 @@ def test_a_damaged_zip_is_one_line(tmp_path: Path) -> None:
         datasets.content_hash(split)
 
 
-def test_input_of_a_recording_is_its_binned_frames(tmp_path: Path) -> None:
+def test_input_of_a_recording_is_its_binned_frames(tmp_path: Path, make_metadata: Meta) -> None:
     split = datasets.open_split("nmnist", unpacked(tmp_path), "test")
-    metadata = meta()
+    metadata = make_metadata(sensor_width=34, sensor_height=34, steps=4)
     expected = binning.frames(recording(10), metadata.binning)
     assert expected.sum() > 0
     assert np.array_equal(split.input(2, metadata), expected)
     with pytest.raises(DataError, match="model and data set do not fit"):
-        split.input(2, meta(input_kind="image"))
+        split.input(2, make_metadata(input_kind="image"))
 
 
 def idx_files(root: Path, images: np.ndarray, labels: np.ndarray, packed: bool = True) -> Path:
@@ -198,20 +179,22 @@ LABELS = np.arange(12) % 10
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_idx_images_come_back_with_labels_and_a_channel(tmp_path: Path, packed: bool) -> None:
+def test_idx_images_come_back_with_labels_and_a_channel(
+    tmp_path: Path, packed: bool, make_metadata: Meta
+) -> None:
     root = idx_files(tmp_path / "mnist", IMAGES, LABELS, packed)
     split = datasets.open_split("mnist", datasets.find("mnist", tmp_path), "test")
     assert root == datasets.find("mnist", root)
     assert split.ids[:2] == ["00000", "00001"]
     assert np.array_equal(split.images(), IMAGES[:, None])
     assert split.labels.tolist() == LABELS.tolist()
-    current = split.input(3, meta(input_kind="image", steps=6))
+    current = split.input(3, make_metadata(input_kind="image", steps=6))
     assert current.shape == (6, 1, 28, 28)
     assert np.array_equal(current[5, 0], IMAGES[3].astype(np.float32) / 256)
 
 
-def test_normalised_images_lie_on_a_grid_of_one_sixty_fourth() -> None:
-    metadata = meta(input_kind="image", image_mean="0.5,0.25", image_std="0.3,0.2")
+def test_normalised_images_lie_on_a_grid_of_one_sixty_fourth(make_metadata: Meta) -> None:
+    metadata = make_metadata(input_kind="image", image_mean="0.5,0.25", image_std="0.3,0.2")
     images = np.arange(512, dtype=np.int64).astype(np.uint8).reshape(1, 2, 16, 16)
     current = datasets.image_current(images, metadata)
     assert current.dtype == np.float32
@@ -219,7 +202,9 @@ def test_normalised_images_lie_on_a_grid_of_one_sixty_fourth() -> None:
     pixel = images[0, 1, 3, 4] / 255
     assert current[0, 1, 3, 4] == np.float32(round((pixel - 0.25) / 0.2 * 64) / 64)
     with pytest.raises(DataError, match="mean or std does not fit"):
-        datasets.image_current(images, meta(input_kind="image", image_mean="1,2,3", image_std="1"))
+        datasets.image_current(
+            images, make_metadata(input_kind="image", image_mean="1,2,3", image_std="1")
+        )
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,8 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe not toml")
     with pytest.raises(RecipeError, match="cannot be read"):
         load(path)
+
+
+def test_a_wrong_value_names_the_option_it_came_from(minimal: Path) -> None:
+    with pytest.raises(RecipeError, match=r"batch_size.*'abc'; in --set training.batch_size=abc"):
+        load(minimal, ["training.batch_size=abc"])
