@@ -60,6 +60,7 @@ class Samples(Dataset[Batch]):
     Attributes:
         frames: unsigned event counts [N, T, C, H, W], or images [N, C, H, W].
         labels: int64 [N].
+        share: (rank, processes): a batch of training is cut into so many parts of equal size.
     """
 
     def __init__(
@@ -68,15 +69,22 @@ class Samples(Dataset[Batch]):
         labels: NDArray[np.int64],
         metadata: ModelMetadata,
         augmentation: Augmentation | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.frames, self.labels, self.metadata = frames, labels, metadata
         self.augmentation = augmentation or Augmentation()
+        self.share = share
 
     def __getitem__(self, index: Index) -> Batch:
         seed, indices = index
-        frames = self.frames[indices]
-        if seed is not None:
-            frames = augment(frames, self.augmentation, np.random.default_rng(seed))
+        if seed is None:
+            frames = self.frames[indices]
+        else:
+            count, (rank, parts) = len(indices), self.share
+            first = rank * (count // parts)
+            indices = indices[first : first + count // parts]
+            generator = np.random.default_rng(seed)
+            frames = augment(self.frames[indices], self.augmentation, generator, first, count)
         values: NDArray[np.generic]
         if self.metadata.input_kind == "image":
             values = image_current(frames.astype(np.uint8, copy=False), self.metadata)
@@ -86,20 +94,26 @@ class Samples(Dataset[Batch]):
         return torch.from_numpy(values), torch.from_numpy(self.labels[indices])
 
 
-def to_window(values: Tensor) -> Tensor:
-    """A batch as the network takes it: [B, T, C, H, W] becomes float32 [T, B, C, H, W]; a constant
-    current [B, C, H, W] stays."""
-    values = values.float()
+def to_window(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A batch as the network takes it: [B, T, C, H, W] becomes [T, B, C, H, W] of floating point; a
+    constant current [B, C, H, W] stays."""
+    values = values.to(dtype)
     return values if values.dim() == 4 else values.transpose(0, 1).contiguous()
 
 
 def augment(
-    frames: NDArray[np.unsignedinteger], how: Augmentation, generator: np.random.Generator
+    frames: NDArray[np.unsignedinteger],
+    how: Augmentation,
+    generator: np.random.Generator,
+    first: int = 0,
+    count: int | None = None,
 ) -> NDArray[np.unsignedinteger]:
     """Randomly changed copies; all steps of a sample are changed alike.
 
     Args:
         frames: [B, …, H, W].
+        first, count: these are samples first … first + B − 1 of a batch of `count`, and are changed
+            as they would be in the whole batch.
     """
     reach = how.shift + how.crop
     if not reach and not how.flip:
@@ -107,8 +121,10 @@ def augment(
     rows, columns = frames.shape[-2:]
     padded = np.pad(frames, [(0, 0)] * (frames.ndim - 2) + [(reach, reach)] * 2)
     out = np.empty_like(frames)
-    places = generator.integers(0, 2 * reach + 1, (len(frames), 2))
-    mirrored = generator.random(len(frames)) < 0.5 if how.flip else np.zeros(len(frames), bool)
+    count = len(frames) if count is None else count
+    places = generator.integers(0, 2 * reach + 1, (count, 2))[first : first + len(frames)]
+    mirrored = generator.random(count) < 0.5 if how.flip else np.zeros(count, bool)
+    mirrored = mirrored[first : first + len(frames)]
     for index, ((top, left), mirror) in enumerate(zip(places, mirrored, strict=True)):
         one = padded[index, ..., top : top + rows, left : left + columns]
         out[index] = one[..., ::-1] if mirror else one

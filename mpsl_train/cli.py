@@ -26,6 +26,10 @@ def train(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe field; repeatable."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Processes on this host, each with a device of its own. [torchrun's, 1]"),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last finished epoch.")
     ] = False,
@@ -44,11 +48,13 @@ def train(
     from mpsl_train.training import train as run_training
 
     try:
-        result = run_training(chosen, run, data=data, device=device, resume=resume)
+        result = run_training(chosen, run, data=data, device=device, devices=devices, resume=resume)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; the same command with --out {run} --resume continues"
         ) from None
+    if not result.report:
+        return  # another process of this training has it
     if as_json:
         print(json.dumps(result.report, ensure_ascii=False))
         return

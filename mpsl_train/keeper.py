@@ -72,10 +72,14 @@ class Keeper(Checkpoint):  # type: ignore[misc]
         better = accuracy is not None and accuracy > self.best
         if accuracy is not None and better:
             self.best, self.best_epoch = accuracy, int(row["epoch"])
-        write_history(self.run / "metrics.csv", self.history)
+        if trainer.is_global_zero:
+            write_history(self.run / "metrics.csv", self.history)
         for name in ("best.ckpt", "last.ckpt") if better else ("last.ckpt",):
-            with replacing(self.run / name) as temporary:
-                trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                with replacing(self.run / name) as temporary:
+                    trainer.save_checkpoint(temporary)
+            else:  # takes part in collecting the state, and writes nothing
+                trainer.save_checkpoint(self.run / name)
         self.bar.epoch_done(row)
         if self.finished_early:
             trainer.should_stop = True

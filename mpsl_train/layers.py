@@ -14,6 +14,7 @@ from mpsl_runtime.errors import RecipeError
 from mpsl_train import neuron
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule
+from mpsl_train.ranks import average
 
 __all__ = ["LayerState", "NeuronSettings", "SpikingLayer"]
 
@@ -231,7 +232,8 @@ class SpikingLayer(nn.Module):
         for index, rule in enumerate(self.rule_list, start=1):
             if rule.learned:
                 continue
-            bank = state.banks[index - 1].detach()
+            # A rule that takes means of its own sees its share of the batch alone.
+            bank = average(state.banks[index - 1].detach())
             if self.cap > 0 and learned is not None:
                 scale = (self.cap * learned.norm() / bank.norm().clamp_min(1e-12)).clamp(max=1.0)
                 bank = bank * scale

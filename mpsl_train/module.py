@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mpsl_runtime.errors import MpslError
 from mpsl_train.batches import Batch, to_window
 from mpsl_train.network import Network, NonFiniteError, Output
+from mpsl_train.ranks import total
 from mpsl_train.recipe import Recipe
 
 __all__ = ["TrainingModule", "loss_of", "parameter_groups", "predictions_of"]
@@ -107,12 +108,16 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
     def _seed(self, batch_index: int) -> None:
         """Dropout depends on seed, epoch and batch alone. Data loaders draw from the same global
         state, and not equally often in a resumed run."""
-        generator = np.random.default_rng([self.recipe.seed, 4, self.current_epoch, batch_index])
+        words = [self.recipe.seed, 4, self.current_epoch, batch_index]
+        # Each process drops inputs of its own share.
+        words += [self.global_rank] if self.global_rank else []
+        generator = np.random.default_rng(words)
         torch.manual_seed(int(generator.integers(2**62)))
 
     def _window(self, batch: Batch, split: str) -> Tensor:
         values, labels = batch
-        output = self.network(to_window(values), self.recipe.data.steps)
+        window = to_window(values, self.network.layer_list[0].bias.dtype)
+        output = self.network(window, self.recipe.data.steps)
         loss = loss_of(self.recipe.training.loss, output, labels)
         right = (predictions_of(self.recipe.training.loss, output) == labels).sum()
         sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
@@ -155,9 +160,10 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         return loss / count, right / count
 
     def epoch_metrics(self) -> dict[str, float]:
-        """Means over the epoch, and the learning rate as it stands."""
+        """Means over the epoch and all processes, and the learning rate as it stands."""
         metrics = {}
-        for split, (loss, right, count) in self.sums.items():
+        for split in sorted(self.sums):
+            loss, right, count = total(self.sums[split], self.device)
             metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = loss / count, right / count
         metrics["learning_rate"] = float(self.optimizers().param_groups[0]["lr"])
         return metrics

@@ -18,6 +18,7 @@ from mpsl_runtime.errors import MpslError
 from mpsl_train.layers import LayerState, NeuronSettings, SpikingLayer
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule, RuleSettings, find_rule
+from mpsl_train.ranks import everyone
 
 __all__ = ["Network", "NonFiniteError", "Output", "build_network"]
 
@@ -105,7 +106,7 @@ class Network(nn.Module):
                 current = layer.normalise(layer.multiply(x, layer.effective_weight(state)))
                 spikes = layer.fire(current, state)
                 if masks is not None:
-                    _check_membrane(layer, state, step)
+                    self._check_membrane(layer, state, step)
                 seen.append(layer.observe(x, spikes, state))
                 if record or index == len(layers) - 1:
                     recorded[index].append(spikes)
@@ -116,7 +117,7 @@ class Network(nn.Module):
                 for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
                     if name in layer.rules:
                         layer.adapt(name, pre, post, state)
-        if not _finite(states):
+        if not self._finite(states):
             with torch.no_grad():
                 self._step_by_step(frames, steps, False, [state.mask for state in states])
             self._name_bank(states)
@@ -150,7 +151,7 @@ class Network(nn.Module):
             states.append(state)
             if record:
                 recorded.append(x)
-        if not _finite(states):
+        if not self._finite(states):
             self._name_bank(states)
         return Output(x, _membrane(states[-1]), tuple(recorded))
 
@@ -161,8 +162,28 @@ class Network(nn.Module):
                     raise NonFiniteError(
                         f"the bank of {mechanism} is not finite", where=f"layer {layer.spec.name}"
                     )
-            if not bool(torch.isfinite(_membrane(state)).all()):
-                _check_membrane(layer, state, None)
+            self._check_membrane(layer, state, None)
+
+    def _check_membrane(self, layer: SpikingLayer, state: LayerState, step: int | None) -> None:
+        potential = _membrane(state)
+        if not self._agreed(bool(torch.isfinite(potential).all()), potential.device):
+            when = "" if step is None else f" of time step {step + 1}"
+            raise NonFiniteError(
+                f"the membrane potential U{when} is not finite", where=f"layer {layer.spec.name}"
+            )
+
+    def _agreed(self, holds: bool, device: torch.device) -> bool:
+        """In training all processes go on or stop together; each validates in its own time."""
+        return everyone(holds, device) if self.training else holds
+
+    def _finite(self, states: Sequence[LayerState]) -> bool:
+        """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the
+        loss does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
+        with torch.no_grad():
+            largest = [_membrane(state).abs().max() for state in states]
+            largest += [bank.detach().abs().max() for state in states for bank in state.banks]
+            holds = bool(torch.isfinite(torch.stack(largest)).all())
+        return self._agreed(holds, largest[0].device)
 
     def check_parameters(self) -> None:
         """Raises NonFiniteError when a parameter or a bank is NaN or infinite, naming its layer."""
@@ -175,23 +196,6 @@ class Network(nn.Module):
             for name, value in layer.state_dict().items():
                 if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                     raise NonFiniteError(f"{name} is not finite", where=f"layer {layer.spec.name}")
-
-
-def _finite(states: Sequence[LayerState]) -> bool:
-    """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the loss
-    does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
-    with torch.no_grad():
-        largest = [_membrane(state).abs().max() for state in states]
-        largest += [bank.detach().abs().max() for state in states for bank in state.banks]
-        return bool(torch.isfinite(torch.stack(largest)).all())
-
-
-def _check_membrane(layer: SpikingLayer, state: LayerState, step: int | None) -> None:
-    if not bool(torch.isfinite(_membrane(state)).all()):
-        when = "" if step is None else f" of time step {step + 1}"
-        raise NonFiniteError(
-            f"the membrane potential U{when} is not finite", where=f"layer {layer.spec.name}"
-        )
 
 
 def _masks(layer: SpikingLayer) -> bool:

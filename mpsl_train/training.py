@@ -33,6 +33,7 @@ from mpsl_train.network import Network, build_network
 from mpsl_train.notation import parse
 from mpsl_train.plasticity import RuleSettings, find_rule, load_plugin
 from mpsl_train.progress import TrainingBar
+from mpsl_train.ranks import Ranks, find_ranks
 from mpsl_train.recipe import Recipe
 from mpsl_train.record import evaluate, save_banks, save_evaluation
 from mpsl_train.report import draw_report, layer_facts, parameter_counts, save_report
@@ -47,7 +48,7 @@ _OWN_FILES = (
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its folder and what report.json says."""
+    """A finished run: its folder and what report.json says, nothing in processes but the first."""
 
     run: Path
     report: dict[str, Any]
@@ -191,14 +192,18 @@ def _fit(
     run: Path,
     loaders: tuple[DataLoader[Batch], DataLoader[Batch]],
     device: str,
+    ranks: Ranks,
+    resume: bool,
 ) -> list[dict[str, float]]:
     """Trains `network` in place, from the last checkpoint if there is one; returns the history."""
     training, (train_batches, validation_batches) = recipe.training, loaders
     module = TrainingModule(network, recipe, len(train_batches))
     bar = TrainingBar(training.epochs)
+    bar.enabled = ranks.first
     keeper = Keeper(run, training.patience, bar)
     last = run / "last.ckpt"
-    if last.is_file():
+    resume = resume and last.is_file()
+    if resume:
         state = _load(last)
         keeper.load_state_dict(state["callbacks"][keeper.state_key])
         if keeper.finished_early or len(keeper.history) >= training.epochs:
@@ -206,7 +211,7 @@ def _fit(
             return keeper.history
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        devices=1,
+        **ranks.trainer_options(device),
         max_epochs=training.epochs,
         logger=TensorBoardLogger(run, name="tensorboard", version=""),
         callbacks=[bar, keeper],
@@ -223,14 +228,14 @@ def _fit(
             module,
             train_batches,
             validation_batches if len(validation_batches) else None,
-            ckpt_path=last if last.is_file() else None,
+            ckpt_path=last if resume else None,
             weights_only=True,
         )
     except SystemExit:
         # Lightning turns Ctrl-C into exit code 1 and leaves SIGINT ignored.
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from None
-    if recipe.training.checkpoint == "best" and (run / "best.ckpt").is_file():
+    if ranks.first and recipe.training.checkpoint == "best" and (run / "best.ckpt").is_file():
         module.load_state_dict(_load(run / "best.ckpt")["state_dict"])
     return keeper.history
 
@@ -250,6 +255,7 @@ def train(
     *,
     data: Path | None = None,
     device: str = "auto",
+    devices: int | None = None,
     resume: bool = False,
 ) -> Result:
     """Trains, evaluates on the test set once, and writes the run folder.
@@ -258,16 +264,21 @@ def train(
         recipe: as `mpsl_train.recipe.load` returned it.
         run: the folder to write. data: the data set's folder or its parent.
         device: `auto`, `cpu` or `cuda`.
+        devices: processes on this host, each with a device of its own and its share of every batch;
+            None: as many as torchrun started, else one. The program that called is started again
+            for each but the first.
         resume: go on from the last finished epoch; ends at the same banks, bit for bit on CPU.
 
     Raises:
         MpslError: anything a user can cause. KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     started = time.monotonic()
-    device = _device(device)
+    device, ranks = _device(device), find_ranks(devices)
     metadata = metadata_of(recipe)
     shape = input_shape(metadata)
     network = build(recipe, shape, len(metadata.class_names))
+    normalised = any(layer.batchnorm is not None for layer in network.layer_list)
+    ranks.check(recipe.training.batch_size, normalised, device)
     root = locate(recipe.data.dataset, data)
     split = datasets.open_split(recipe.data.dataset, root, "train")
     training, held_out = stratified_split(
@@ -279,21 +290,27 @@ def train(
             got=len(training), expected=f"≥ {recipe.training.batch_size}",
             where="recipe key training.batch_size",
         )  # fmt: skip
-    _prepare_run(run, recipe, resume)
+    if ranks.first:
+        _prepare_run(run, recipe, resume)
     frames = load_frames(split, metadata, datasets.content_hash(split))
-    samples = Samples(frames, split.labels, metadata, recipe.augmentation)
+    share = (ranks.rank, ranks.world)
+    samples = Samples(frames, split.labels, metadata, recipe.augmentation, share)
+    if len(held_out) >= ranks.world:  # fewer: each process takes all of them, the means are equal
+        held_out = held_out[ranks.rank :: ranks.world]
     size = recipe.training.batch_size
     loaders = (
         _loader(samples, BatchOrder(training, size, recipe.seed)),
         _loader(samples, BatchOrder(held_out, max(size, 100))),
     )
     with _quiet():
-        history = _fit(network, recipe, run, loaders, device)
+        history = _fit(network, recipe, run, loaders, device, ranks, resume)
+    if not ranks.first:
+        return Result(run, {})
     network.check_parameters()
     del frames, samples, loaders
     network = network.to(device)
     report = _finish(network, recipe, run, metadata, shape, root, device, history)
-    report["run"] = str(run)
+    report["run"], report["processes"] = str(run), ranks.world
     report["seconds_now"] = round(time.monotonic() - started, 1)
     return Result(run, report)
 

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_train.ranks import average
 
 __all__ = [
     "Post",
@@ -90,29 +91,31 @@ class Pre:
     def correlate(self, post: Tensor) -> Tensor:
         """C: the mean over the batch (and positions) of post·preᵀ, in the shape of the weights.
 
+        The batch is that of all processes, here and in `mean`.
+
         Args:
             post: g, [B, Co, Ho, Wo] or [B, out].
         """
         if post.dim() == 2:
-            return post.t() @ self.spikes / post.shape[0]
+            return average(post.t() @ self.spikes / post.shape[0])
         count = post.shape[0] * post.shape[2] * post.shape[3]
         template = self.spikes.new_empty(1).expand(self.weight_shape)
         gradient: Tensor = torch.ops.aten.convolution_backward(
             post, self.spikes, template, None, self.stride, self.padding, (1, 1), False, (0, 0), 1,
             (False, True, False),
         )[1]  # fmt: skip
-        return gradient / count
+        return average(gradient / count)
 
     @cached_property
     def mean(self) -> Tensor:
         """P: `correlate` with g ≡ 1, the same for every output; [1, Ci, kh, kw] or [1, in]."""
         if self.spikes.dim() == 2:
-            return self.spikes.mean(0, keepdim=True)
+            return average(self.spikes.mean(0, keepdim=True))
         rows, columns = self.weight_shape[2:]
         total = F.pad(self.spikes.sum(0), (self.padding[1],) * 2 + (self.padding[0],) * 2)
         windows = total.unfold(1, rows, self.stride[0]).unfold(2, columns, self.stride[1])
         count = self.spikes.shape[0] * windows.shape[1] * windows.shape[2]
-        return windows.sum((1, 2)).unsqueeze(0) / count
+        return average(windows.sum((1, 2)).unsqueeze(0) / count)
 
 
 @dataclass(eq=False)
