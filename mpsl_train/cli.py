@@ -19,7 +19,10 @@ def train(
         typer.Option(help="The data set's folder or its parent. [$MPSL_DATA/<data set>]"),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to write. [runs/<recipe>-s<seed>]")
+        Path | None, typer.Option(help="Run folder to write. [runs/<recipe>[-<method>]-s<seed>]")
+    ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Train the recipe by another method: stbp, hgll, mpsl.")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -43,8 +46,10 @@ def train(
     """
     from mpsl_train import recipe as recipes
 
-    chosen = recipes.load(recipes.find_recipe(recipe), set_ or [])
-    run = out if out is not None else Path("runs") / f"{chosen.name}-s{chosen.seed}"
+    changes = [] if method is None else [f"method={method}"]
+    chosen = recipes.load(recipes.find_recipe(recipe), [*changes, *(set_ or [])])
+    name = "-".join([chosen.name, *([chosen.method] if chosen.method else [])])
+    run = out if out is not None else Path("runs") / f"{name}-s{chosen.seed}"
     from mpsl_train.training import train as run_training
 
     try:

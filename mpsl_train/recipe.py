@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_train.methods import changes_of
 
 __all__ = [
     "Augmentation",
@@ -154,6 +155,9 @@ class Recipe(_Section):
 
     Attributes:
         name: of the model. network: in the paper's notation.
+        method: name in `mpsl_train.methods`: in a file it sets what the file leaves out, by
+            `--method` and `--set method=` it changes the file.
+        learner: what moves the weights: the `gradient`.
         mechanisms: one bank for each, in this order; a text is split at `+`.
         plugins: Python files or modules that register a user's rules.
         seed: of weights, split, order of samples and dropout.
@@ -161,6 +165,8 @@ class Recipe(_Section):
 
     name: str
     network: str
+    method: str = ""
+    learner: Literal["gradient"] = "gradient"
     mechanisms: list[str] = Field(default=["stbp", "hebbian", "sbp"], min_length=1)
     plugins: list[str] = []
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -231,7 +237,8 @@ def find_recipe(recipe: str) -> Path:
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies `--set path.key=value`.
+    """Reads a recipe and applies `--set path.key=value` in that order; `method=name` stands for
+    all the changes of that method.
 
     Values are TOML; what is not valid TOML is a text, or a list of texts in `[a,b]`, since shells
     swallow quotes.
@@ -244,6 +251,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError("recipe cannot be read", got=error, where=path) from error
     places: dict[str, str] = {}
+    if values.get("method"):
+        stated, values = values, changes_of(values["method"], values)
+        _merge(values, stated)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
@@ -252,6 +262,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         value = _value(text.strip())
         if key.strip() == "plugins" and isinstance(value, list):
             value = [_inside(Path(), item) if Path(str(item)).is_file() else item for item in value]
+        if key.strip() == "method":
+            _merge(values, changes_of(value, values))
         _merge(values, _nested(key.strip(), value))
         places[key.strip()] = f"--set {override}"
     _check_keys(values, str(path))
