@@ -149,7 +149,8 @@ public:
     SlabConvolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
                     Weights weight, const float* bias_values)
         : FloatConvolution(kernels, source, shape, weight, bias_values),
-          lists_(kernels, source, shape.input, layout.width * int(sizeof(float))) {
+          lists_(kernels, source, shape.input, kSlabChannels,
+                 layout.width * int(sizeof(float))) {
         if (layout.width == 64)
             dense_ = std::make_unique<DenseInput>(kernels, source, shape, true);
     }
@@ -169,7 +170,7 @@ public:
             job.pixels = lists_.pixels(chunk);
             for (int tap = 0; tap < shape_.taps(); ++tap) {
                 job.slab = weights_[block].data() +
-                           (std::size_t(tap) * shape_.input.channels + chunk * kChunkChannels) *
+                           (std::size_t(tap) * shape_.input.channels + chunk * kSlabChannels) *
                                layout.width;
                 job.window = shape_.window(tap);
                 kernels_.gather(job);
@@ -195,16 +196,15 @@ private:
     bool is_dense_ = false;              // in this step
 };
 
-// The same with int8 weights. Two blocks of 64 outputs share their rows.
+// The same with int8 weights: all rows of one output after the other, for up to four blocks at
+// once.
 class Int8Convolution : public Convolution {
 public:
     Int8Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
                     Weights weight, const float* bias_values)
         : Convolution(kernels, source, shape, bias_values, kInt8Narrowest),
-          quantum_(weight.quantum * source.scale),
-          width_(layout.blocks > 1 ? kInt8Width : layout.width),
-          lists_(kernels, source, shape.input, width_ * int(sizeof(std::int16_t))),
-          slab_(std::size_t(kChunkChannels) * width_) {
+          quantum_(weight.quantum * source.scale), width_(layout.width * at_once(layout.blocks)),
+          lists_(kernels, source, shape.input, kRowChannels, 1) {
         for (int first = 0; first < shape.output.channels; first += width_)
             weights_.push_back(pack_block<std::int8_t>(
                 shape, {first, width_}, {0, shape.input.channels},
@@ -222,33 +222,40 @@ public:
 
     void accumulate(int block, Sum* current) const override {
         if (is_dense_) return accumulate_dense(block, current);
-        const Buffer<std::int8_t>& weights = weights_[block * layout.width / width_];
         Int8GatherJob job{};
-        job.slab = slab_.data();
-        job.offsets = lists_.offsets();
+        job.weights = weights_[block * layout.width / width_].data();
+        job.channels = shape_.input.channels;
+        job.lists = lists_.offsets();
+        job.pixels = lists_.pixels(0);
+        job.chunks = lists_.chunks;
+        job.rows = taps_of(shape_.rows);
+        job.columns = taps_of(shape_.columns);
+        job.output_rows = shape_.output.rows;
+        job.output_columns = shape_.output.columns;
         job.current = &current->whole;
         job.block_size = layout.block_size();
         job.width = width_;
-        for (int chunk = 0; chunk < lists_.chunks; ++chunk) {
-            job.pixels = lists_.pixels(chunk);
-            job.channels = lists_.channels(chunk);
-            for (int tap = 0; tap < shape_.taps(); ++tap) {
-                job.weights = weights.data() + (std::size_t(tap) * shape_.input.channels +
-                                                chunk * kChunkChannels) * width_;
-                job.window = shape_.window(tap);
-                kernels_.gather_int8(job);
-            }
-        }
+        kernels_.gather_int8(job);
     }
 
     int blocks_at_once() const override { return width_ / layout.width; }
     float quantum() const override { return quantum_; }
     std::size_t bytes() const override {
-        return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() + slab_.bytes() +
+        return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() +
                bytes_of(dense_weights_) + (dense_ ? dense_->bytes() : 0);
     }
 
 private:
+    // As many of four as leave no block unused.
+    static int at_once(int blocks) {
+        int count = kRowBlocks;
+        while (blocks % count) count /= 2;
+        return count;
+    }
+    static AxisTaps taps_of(const Axis& axis) {
+        return {axis.taps, axis.stride, axis.before, axis.dilation, axis.input};
+    }
+
     int fours() const { return (shape_.input.channels + 3) / 4; }
 
     // Weights [tap][channel / 4][64][4] of one block.
@@ -276,9 +283,8 @@ private:
     }
 
     const float quantum_;
-    const int width_;  // of a row: 32, 64 or 128
+    const int width_;  // of a row: 32, 64, 128 or 256
     SpikeLists lists_;
-    mutable Buffer<std::int16_t> slab_;             // scratch
     std::vector<Buffer<std::int8_t>> weights_;  // [row block] -> [tap][channel][width_]
     std::unique_ptr<DenseInput> dense_;         // null where there are no dense loops
     std::vector<Buffer<std::int8_t>> dense_weights_;  // [block] -> [tap][channel / 4][64][4]

@@ -25,6 +25,11 @@ bool runs_v4() {
            __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl");
 }
+
+bool runs_vnni() {
+    return runs_v4() && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512vbmi2");
+}
 #endif
 
 }  // namespace
@@ -33,7 +38,7 @@ const Kernels& select_kernels() {
     // Best first.
     const Choice choices[] = {
 #if defined(__x86_64__)
-        {&kernels_vnni, runs_v4() && __builtin_cpu_supports("avx512vnni")},
+        {&kernels_vnni, runs_vnni()},
         {&kernels_v4, runs_v4()},
         {&kernels_v3, runs_v3()},
 #endif

@@ -10,16 +10,19 @@
 
 namespace mpsl {
 
-// Channels of a slab: 128 rows of 256 bytes stay in a first-level cache of 32 KiB, and their byte
-// offsets fit 16 bits.
-constexpr int kChunkChannels = 128;
+// Channels of a float32 slab: 128 rows of 256 bytes stay in a first-level cache of 32 KiB, and
+// their byte offsets fit 16 bits.
+constexpr int kSlabChannels = 128;
+
+// Channels of one list of int8 rows.
+constexpr int kRowChannels = 512;
 
 // Room that list builders may write beyond the last entry.
 constexpr std::size_t kListSlack = 64;
 
 // ---- spikes -> lists ----------------------------------------------------------------------------
 
-// The active channels of one pixel and one chunk, as byte offsets of their rows in the slab.
+// The active channels of one pixel and one chunk, each as `step` · its number in the chunk.
 // A 2x2 pool turns into bit planes: channels that count four, then two, then one.
 struct PixelSpikes {
     std::uint32_t begin;                   // into `offsets`
@@ -31,7 +34,7 @@ struct ListJob {
     int words, first_word, word_count;
     int rows, columns, source_columns;  // rows, columns: as the convolution sees them
     bool pooled;                        // 2x2, the source having twice the rows and columns
-    int row_bytes;
+    int step;
     const std::uint32_t* fanout;  // [pixel] weights that one spike reaches
     std::uint16_t* offsets;
     std::uint32_t first_offset;
@@ -59,25 +62,32 @@ struct GatherJob {
     TapWindow window;
 };
 
-// An int8 row is widened to int16 before it is added: 128 channels of two blocks make 256 bytes.
-constexpr int kInt8Width = 128;
-
 // Channels of the narrowest block: 16 float32, or 32 int16, fill the widest register.
 constexpr int kFloatNarrowest = 16, kInt8Narrowest = 32;
 
-// The same in whole numbers. Up to `kInt16Spikes` weights of at most 127 fit an int16 sum.
+// Of int8 rows up to four blocks of 64 are summed at once: eight of the widest registers.
+constexpr int kRowBlocks = 4;
+
+// Up to so many weights of at most 127 fit an int16 sum.
 constexpr int kInt16Spikes = 258;
 
+// One axis of a convolution: output o sees input o·stride − before + tap·dilation.
+struct AxisTaps {
+    int taps, stride, before, dilation, input;
+};
+
+// All taps for one output after the other: no sum leaves the registers before it is complete.
 struct Int8GatherJob {
-    const std::int8_t* weights;  // [chunk channel][width]
+    const std::int8_t* weights;  // [tap][channel][width]
     int channels;
-    std::int16_t* slab;  // scratch, [chunk channel][width]
-    const std::uint16_t* offsets;
-    const PixelSpikes* pixels;  // [input pixel]
-    std::int32_t* current;      // [output pixel][width], of width 128 in two blocks of 64 …
-    std::size_t block_size;     // … this far apart
-    int width;                  // 32, 64 or 128
-    TapWindow window;
+    const std::uint16_t* lists;  // channels in their chunk
+    const PixelSpikes* pixels;   // [chunk of kRowChannels][input pixel]
+    int chunks;
+    AxisTaps rows, columns;
+    int output_rows, output_columns;
+    std::int32_t* current;   // [output pixel][width], above width 64 in blocks of 64 …
+    std::size_t block_size;  // … this far apart
+    int width;               // 32, 64, 128 or 256
 };
 
 // ---- everything -> current, where so much fires that lists do not pay --------------------------

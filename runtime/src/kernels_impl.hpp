@@ -47,7 +47,21 @@ MPSL_INLINE std::uint64_t bits_at_least(Float u, Float threshold) {
 
 // Appends base + step·k for each bit k of `mask`. May write kListSlack entries too many.
 MPSL_INLINE std::uint16_t* expand(std::uint64_t mask, int base, int step, std::uint16_t* out) {
-#if MPSL_VECTOR_BYTES == 64
+#if defined(__AVX512VBMI2__)
+    alignas(64) static constexpr std::uint16_t kLanesOfWord[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i first = _mm512_set1_epi16(std::int16_t(base));
+    const __m512i steps = _mm512_set1_epi16(std::int16_t(step));
+    for (int half = 0; half < 2; ++half) {
+        const __mmask32 here = __mmask32(mask >> 32 * half);
+        const __m512i lanes = _mm512_load_si512(kLanesOfWord + 32 * half);
+        const __m512i offsets = _mm512_add_epi16(first, _mm512_mullo_epi16(lanes, steps));
+        _mm512_storeu_si512(out, _mm512_maskz_compress_epi16(here, offsets));
+        out += __builtin_popcount(here);
+    }
+#elif MPSL_VECTOR_BYTES == 64
     const __m512i lanes =
         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i rows = _mm512_mullo_epi32(lanes, _mm512_set1_epi32(step));
@@ -64,10 +78,12 @@ MPSL_INLINE std::uint16_t* expand(std::uint64_t mask, int base, int step, std::u
     return out;
 }
 
+constexpr int kMostWords = kRowChannels / 64;
+
 void build_lists(ListJob& job) {
     const std::uint64_t* const source = job.spikes + job.first_word;
     const std::size_t right = job.words, down = std::size_t(job.source_columns) * job.words;
-    const int word_step = 64 * job.row_bytes;
+    const int word_step = 64 * job.step;
     std::uint16_t* out = job.offsets + job.first_offset;
     std::uint64_t synops = 0;
     for (int y = 0; y < job.rows; ++y) {
@@ -77,7 +93,7 @@ void build_lists(ListJob& job) {
             int spikes;
             if (job.pooled) {
                 const std::uint64_t* const a = source + 2 * y * down + 2 * x * right;
-                std::uint64_t fours[2], twos[2], ones[2];
+                std::uint64_t fours[kMostWords], twos[kMostWords], ones[kMostWords];
                 for (int w = 0; w < job.word_count; ++w) {
                     const std::uint64_t nw = a[w], ne = a[w + right];
                     const std::uint64_t sw = a[w + down], se = a[w + down + right];
@@ -88,13 +104,13 @@ void build_lists(ListJob& job) {
                     fours[w] = top_carry & bottom_carry;
                 }
                 for (int w = 0; w < job.word_count; ++w)
-                    out = expand(fours[w], w * word_step, job.row_bytes, out);
+                    out = expand(fours[w], w * word_step, job.step, out);
                 const int n4 = int(out - begin);
                 for (int w = 0; w < job.word_count; ++w)
-                    out = expand(twos[w], w * word_step, job.row_bytes, out);
+                    out = expand(twos[w], w * word_step, job.step, out);
                 const int n2 = int(out - begin);
                 for (int w = 0; w < job.word_count; ++w)
-                    out = expand(ones[w], w * word_step, job.row_bytes, out);
+                    out = expand(ones[w], w * word_step, job.step, out);
                 pixel.fours_end = std::uint16_t(n4);
                 pixel.twos_end = std::uint16_t(n2);
                 // 4·n4 + 2·(n2 − n4) + (n1 − n2)
@@ -102,7 +118,7 @@ void build_lists(ListJob& job) {
             } else {
                 const std::uint64_t* const a = source + y * down + x * right;
                 for (int w = 0; w < job.word_count; ++w)
-                    out = expand(a[w], w * word_step, job.row_bytes, out);
+                    out = expand(a[w], w * word_step, job.step, out);
                 pixel.fours_end = pixel.twos_end = 0;
                 spikes = int(out - begin);
             }

@@ -1,6 +1,8 @@
 // The inner loops over int8 weights; a part of kernels_impl.hpp.
 //
-// Rows are summed as int16 and flushed to int32. Registers are widened by the processor's own
+// Rows are read as they are, also from the second-level cache: a slab widened to int16 in the first
+// is no faster, and costs a sum in memory for each tap. They are summed as int16 and flushed to
+// int32. Registers are widened by the processor's own
 // instructions: __builtin_convertvector costs half the speed here.
 
 typedef std::int32_t Int __attribute__((vector_size(kVectorBytes), may_alias));
@@ -60,71 +62,150 @@ MPSL_INLINE void flush(const Short* sum, int times, Int* current) {
     }
 }
 
-// More spikes than an int16 sum may hold: the lists one after the other, in pieces.
+// The rows that one output needs, tap after tap, as long as their sum fits int16; a single tap
+// that alone has more is taken too, and then summed in pieces.
+struct RowList {
+    static constexpr int kRoom = kInt16Spikes + kRowChannels + int(kListSlack);
+    int fours = 0, twos = 0, ones = 0;  // rows
+    int spikes = 0;
+    std::uint16_t of_fours[kRoom], of_twos[kRoom], of_ones[kRoom];
+};
+
+typedef std::uint16_t Rows __attribute__((vector_size(kVectorBytes), may_alias, aligned(2)));
+
+// to[0 … count−1] = from[…] + first. May write kListSlack entries too many.
+MPSL_INLINE void append(const std::uint16_t* from, int count, int first, std::uint16_t* to) {
+    const Rows firsts = Rows{} + std::uint16_t(first);
+    int i = 0;
+    do {
+        *(Rows*)(to + i) = *(const Rows*)(from + i) + firsts;
+        i += kShortLanes;
+    } while (i < count);
+}
+
+MPSL_INLINE void append(const PixelSpikes& pixel, const std::uint16_t* lists, int spikes, int first,
+                        RowList& list) {
+    const std::uint16_t* const from = lists + pixel.begin;
+    if (pixel.twos_end) {
+        const int twos = pixel.twos_end - pixel.fours_end;
+        append(from, pixel.fours_end, first, list.of_fours + list.fours);
+        append(from + pixel.fours_end, twos, first, list.of_twos + list.twos);
+        list.fours += pixel.fours_end;
+        list.twos += twos;
+    }
+    const int ones = pixel.end - pixel.twos_end;
+    append(from + pixel.twos_end, ones, first, list.of_ones + list.ones);
+    list.ones += ones;
+    list.spikes += spikes;
+}
+
+template <int Width, int Vectors>
+MPSL_INLINE void add_int8_rows(Short* sum, const std::int8_t* weights, const std::uint16_t* rows,
+                               int count) {
+    for (int i = 0; i < count; ++i) {
+        const std::int8_t* const row = weights + std::size_t(rows[i]) * Width;
+        for (int k = 0; k < Vectors; ++k) sum[k] += load_int8(row + k * kShortLanes);
+    }
+}
+
+// current += sum, both from the same channel on; `current` in blocks of 64.
 template <int Vectors>
-void gather_int8_crowd(const PixelSpikes& pixel, const char* slab, const std::uint16_t* offsets,
-                       Int* current) {
-    const int ends[] = {pixel.fours_end, pixel.twos_end, pixel.end};
-    int at = 0;
-    for (int plane = 0; plane < 3; ++plane) {
-        while (at < ends[plane]) {
-            const int left = ends[plane] - at;
-            const int count = left < kInt16Spikes ? left : kInt16Spikes;
+MPSL_INLINE void flush_blocks(const Short* sum, int times, std::int32_t* current,
+                              std::size_t block_size) {
+    constexpr int kPiece = Vectors * kShortLanes <= 64 ? Vectors : 64 / kShortLanes;
+    for (int k = 0; k < Vectors; k += kPiece)
+        flush<kPiece>(sum + k, times, (Int*)(current + k * kShortLanes / 64 * block_size));
+}
+
+// One tap with more spikes than an int16 sum may hold.
+template <int Width, int Vectors>
+__attribute__((noinline)) void sum_crowd(const RowList& list, const std::int8_t* weights,
+                                         std::int32_t* current, std::size_t block_size) {
+    const std::uint16_t* const planes[] = {list.of_fours, list.of_twos, list.of_ones};
+    const int counts[] = {list.fours, list.twos, list.ones};
+    for (int plane = 0; plane < 3; ++plane)
+        for (int at = 0; at < counts[plane]; at += kInt16Spikes) {
+            const int left = counts[plane] - at;
             Short sum[Vectors];
             for (int k = 0; k < Vectors; ++k) sum[k] = Short{};
-            add_rows<Vectors>(sum, slab, offsets + at, count);
-            flush<Vectors>(sum, 4 >> plane, current);
-            at += count;
+            add_int8_rows<Width, Vectors>(sum, weights, planes[plane] + at,
+                                          left < kInt16Spikes ? left : kInt16Spikes);
+            flush_blocks<Vectors>(sum, 4 >> plane, current, block_size);
         }
+}
+
+// Adds the rows of `list` to one output and empties the list; fours and twos by doubling (Horner).
+template <int Width>
+MPSL_INLINE void sum_rows(RowList& list, const std::int8_t* weights, std::int32_t* current,
+                          std::size_t block_size) {
+    constexpr int kVectors = Width / kShortLanes;
+    constexpr int kPart = kVectors < 8 ? kVectors : 8;
+    for (int part = 0; part < kVectors; part += kPart) {
+        const int channel = part * kShortLanes;
+        const std::int8_t* const from = weights + channel;
+        std::int32_t* const to = current + channel / 64 * block_size + channel % 64;
+        if (list.spikes > kInt16Spikes) {
+            sum_crowd<Width, kPart>(list, from, to, block_size);
+            continue;
+        }
+        Short sum[kPart];
+        for (int k = 0; k < kPart; ++k) sum[k] = Short{};
+        if (list.fours) {
+            add_int8_rows<Width, kPart>(sum, from, list.of_fours, list.fours);
+            for (int k = 0; k < kPart; ++k) sum[k] += sum[k];
+        }
+        if (list.fours + list.twos) {
+            add_int8_rows<Width, kPart>(sum, from, list.of_twos, list.twos);
+            for (int k = 0; k < kPart; ++k) sum[k] += sum[k];
+        }
+        add_int8_rows<Width, kPart>(sum, from, list.of_ones, list.ones);
+        flush_blocks<kPart>(sum, 1, to, block_size);
     }
+    list.fours = list.twos = list.ones = list.spikes = 0;
 }
 
 template <int Width>
 void gather_int8_width(const Int8GatherJob& job) {
-    constexpr int kVectors = Width / kShortLanes;
-    constexpr int kPart = kVectors < 8 ? kVectors : 8;
-    constexpr int kPartChannels = kPart * kShortLanes;
-    // Parts of a row that lie in one block of 64.
-    constexpr int kFlush = kPartChannels <= 64 ? kPart : 64 / kShortLanes;
-    for (int i = 0; i < job.channels * Width; i += kShortLanes)
-        *(Short*)(job.slab + i) = load_int8(job.weights + i);
-    const char* const slab = (const char*)job.slab;
-    const TapWindow& window = job.window;
     constexpr int kBlockWidth = Width < 64 ? Width : 64;
-    for (int y = window.row_begin; y < window.row_end; ++y) {
-        const PixelSpikes* const input =
-            job.pixels +
-            std::ptrdiff_t(y * window.row_stride + window.row_offset) * window.input_columns +
-            window.column_offset;
-        std::int32_t* const output =
-            job.current + std::size_t(y) * window.output_columns * kBlockWidth;
-        for (int x = window.column_begin; x < window.column_end; ++x) {
-            const PixelSpikes& pixel = input[std::ptrdiff_t(x) * window.column_stride];
-            if (!pixel.end) continue;
-            const std::uint16_t* const offsets = job.offsets + pixel.begin;
-            // 4·n4 + 2·(n2 − n4) + (n1 − n2)
-            const bool crowd = 2 * pixel.fours_end + pixel.twos_end + pixel.end > kInt16Spikes;
-            for (int part = 0; part < kVectors; part += kPart) {
-                Short sum[kPart];
-                if (!crowd) sum_pixel<kPart>(pixel, slab + part * kVectorBytes, offsets, sum);
-                for (int piece = 0; piece < kPart; piece += kFlush) {
-                    const int channel = (part + piece) * kShortLanes;
-                    Int* const current =
-                        (Int*)(output + channel / 64 * job.block_size +
-                               std::size_t(x) * kBlockWidth + channel % 64);
-                    if (crowd)
-                        gather_int8_crowd<kFlush>(pixel, slab + (part + piece) * kVectorBytes,
-                                                  offsets, current);
-                    else
-                        flush<kFlush>(sum + piece, 1, current);
+    const int input_pixels = job.rows.input * job.columns.input;
+    RowList list;
+    for (int y = 0; y < job.output_rows; ++y)
+        for (int x = 0; x < job.output_columns; ++x) {
+            std::int32_t* const current =
+                job.current + (std::size_t(y) * job.output_columns + x) * kBlockWidth;
+            // Rows are numbered from `base` on, in 16 bits.
+            std::ptrdiff_t base = 0;
+            for (int i = 0; i < job.rows.taps; ++i) {
+                const int row = y * job.rows.stride - job.rows.before + i * job.rows.dilation;
+                if (row < 0 || row >= job.rows.input) continue;
+                for (int j = 0; j < job.columns.taps; ++j) {
+                    const int column =
+                        x * job.columns.stride - job.columns.before + j * job.columns.dilation;
+                    if (column < 0 || column >= job.columns.input) continue;
+                    const PixelSpikes* pixel = job.pixels + row * job.columns.input + column;
+                    std::ptrdiff_t first = std::ptrdiff_t(i * job.columns.taps + j) * job.channels;
+                    for (int chunk = 0; chunk < job.chunks; ++chunk) {
+                        // 4·n4 + 2·(n2 − n4) + (n1 − n2)
+                        const int spikes = 2 * pixel->fours_end + pixel->twos_end + pixel->end;
+                        if (list.spikes + spikes > kInt16Spikes ||
+                            first + kRowChannels - base > 65536) {
+                            sum_rows<Width>(list, job.weights + base * Width, current,
+                                            job.block_size);
+                            base = first;
+                        }
+                        append(*pixel, job.lists, spikes, int(first - base), list);
+                        pixel += input_pixels;
+                        first += kRowChannels;
+                    }
                 }
             }
+            sum_rows<Width>(list, job.weights + base * Width, current, job.block_size);
         }
-    }
 }
 
 void gather_int8(const Int8GatherJob& job) {
-    if (job.width == 128) gather_int8_width<128>(job);
+    if (job.width == 256) gather_int8_width<256>(job);
+    else if (job.width == 128) gather_int8_width<128>(job);
     else if (job.width == 64) gather_int8_width<64>(job);
     else gather_int8_width<32>(job);
 }

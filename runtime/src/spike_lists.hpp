@@ -13,10 +13,12 @@ namespace mpsl {
 
 class SpikeLists {
 public:
-    // `input`: as the convolution sees it, after the pool.
-    SpikeLists(const Kernels& kernels, Source source, Extent input, int row_bytes)
-        : chunks((input.channels + kChunkChannels - 1) / kChunkChannels), kernels_(kernels),
-          source_(source), input_(input), row_bytes_(row_bytes), pixels_(chunks * input.pixels()),
+    // `input`: as the convolution sees it, after the pool. Channels are listed in chunks, each as
+    // `step` · its number in the chunk.
+    SpikeLists(const Kernels& kernels, Source source, Extent input, int chunk_channels, int step)
+        : chunks((input.channels + chunk_channels - 1) / chunk_channels), kernels_(kernels),
+          source_(source), input_(input), chunk_words_(chunk_channels / 64), step_(step),
+          pixels_(chunks * input.pixels()),
           // A channel is in at most two of fours, twos and ones.
           offsets_(input.size() * (source.pooled ? 2 : 1) + kListSlack) {}
 
@@ -28,13 +30,13 @@ public:
             ListJob job{};
             job.spikes = source_.signal->bits.data();
             job.words = source_.signal->words;
-            job.first_word = chunk * (kChunkChannels / 64);
-            job.word_count = std::min(kChunkChannels / 64, job.words - job.first_word);
+            job.first_word = chunk * chunk_words_;
+            job.word_count = std::min(chunk_words_, job.words - job.first_word);
             job.rows = input_.rows;
             job.columns = input_.columns;
             job.source_columns = source_.signal->extent.columns;
             job.pooled = source_.pooled;
-            job.row_bytes = row_bytes_;
+            job.step = step_;
             job.fanout = fanout;
             job.offsets = offsets_.data();
             job.first_offset = used;
@@ -48,9 +50,6 @@ public:
 
     const std::uint16_t* offsets() const { return offsets_.data(); }
     const PixelSpikes* pixels(int chunk) const { return pixels_.data() + chunk * input_.pixels(); }
-    int channels(int chunk) const {
-        return std::min(kChunkChannels, input_.channels - chunk * kChunkChannels);
-    }
     std::size_t bytes() const { return pixels_.bytes() + offsets_.bytes(); }
 
     const int chunks;
@@ -59,7 +58,7 @@ private:
     const Kernels& kernels_;
     const Source source_;
     const Extent input_;
-    const int row_bytes_;
+    const int chunk_words_, step_;
     Buffer<PixelSpikes> pixels_;  // [chunk][input pixel]
     Buffer<std::uint16_t> offsets_;
 };
