@@ -1,0 +1,59 @@
+"""A process of a sweep: `python -m mpsl_train.experiments.worker FOLDER DEVICE [DATA]`.
+
+Trains one run after another until none waits. Also the way to add a machine that sees the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from mpsl_runtime.errors import MpslError
+from mpsl_train.experiments.journal import Claim, Journal
+from mpsl_train.recipe import Recipe
+
+__all__ = ["work"]
+
+_POLL_S = 1.0
+
+
+def work(folder: Path, *, device: str = "auto", data: Path | None = None) -> int:
+    """Trains what waits; returns how many runs."""
+    journal, parent, done = Journal(folder), os.getppid(), 0
+    # Until the command that started this process has gone, or every run is finished: a run that is
+    # at work elsewhere may yet be killed there.
+    while os.getppid() == parent and journal.open_runs():
+        with journal.claim() as claim:
+            if claim is None:
+                time.sleep(_POLL_S)
+                continue
+            print(f"== {claim.name}", file=sys.stderr, flush=True)
+            try:
+                journal.finish(claim, _train(claim, device, data))
+            except MpslError as error:
+                journal.fail(claim, str(error))
+            done += 1
+    return done
+
+
+def _train(claim: Claim, device: str, data: Path | None) -> dict[str, Any]:
+    from mpsl_train.training import train
+
+    begun, report = claim.run / "recipe.toml", claim.run / "report.json"
+    if report.is_file() and begun.is_file() and begun.read_text("utf-8") == claim.recipe:
+        # Killed between the last file and the journal.
+        finished: dict[str, Any] = json.loads(report.read_text("utf-8"))
+        return finished
+    recipe = Recipe.model_validate(tomllib.loads(claim.recipe))
+    resume = begun.is_file() and not report.is_file()
+    return train(recipe, claim.run, data=data, device=device, resume=resume).report
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[3]) if len(sys.argv) > 3 else None
+    work(Path(sys.argv[1]), device=sys.argv[2], data=place)
