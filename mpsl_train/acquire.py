@@ -10,7 +10,7 @@ from mpsl_runtime.errors import DataError
 
 __all__ = ["default_root", "locate"]
 
-_FETCHED = ("mnist", "fashion-mnist", "nmnist")
+_FETCHED = ("mnist", "fashion-mnist", "nmnist", "cifar10")
 
 
 def default_root(name: str, data: Path | None) -> Path:

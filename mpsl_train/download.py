@@ -3,9 +3,10 @@
 | data set | files | checked by |
 |---|---|---|
 | `mnist`, `fashion-mnist` | the four IDX files | sha256 of the uncompressed content |
+| `cifar10` | cifar-10-binary.tar.gz, read as it is | sha256 of the archive |
 | `nmnist` | train.zip, test.zip from the address that tonic knows | tonic's md5 of the zip |
 
-The content is hashed, not the .gz: copies that are packed again (Debian's, some mirrors', a user's
+Of IDX files the content is hashed, not the .gz: copies packed again (Debian's, mirrors', a user's
 own) are the same data with other bytes.
 """
 
@@ -18,12 +19,21 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from mpsl_runtime import cifar
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_train.staging import staged
 
-__all__ = ["DOWNLOADS", "MIRRORS", "RemoteFile", "fetch", "matches", "remote_files"]
+__all__ = [
+    "CIFAR10_BATCHES",
+    "DOWNLOADS",
+    "MIRRORS",
+    "RemoteFile",
+    "fetch",
+    "matches",
+    "remote_files",
+]
 
-DOWNLOADS = ("fashion-mnist", "mnist", "nmnist")
+DOWNLOADS = ("cifar10", "fashion-mnist", "mnist", "nmnist")
 
 MIRRORS: dict[str, tuple[str, ...]] = {
     "mnist": (
@@ -34,6 +44,19 @@ MIRRORS: dict[str, tuple[str, ...]] = {
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     ),
+    "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
+}
+
+_CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+
+# sha256 of the published batches, to know them when they are unpacked.
+CIFAR10_BATCHES = {
+    "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
+    "data_batch_2.bin": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
+    "data_batch_3.bin": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
+    "data_batch_4.bin": "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48",
+    "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
+    "test_batch.bin": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
 
 _IDX_SHA256 = {
@@ -79,7 +102,7 @@ class RemoteFile:
     Attributes:
         name: as it is stored.
         urls: where it is, in the order in which they are tried.
-        algorithm: `sha256` of the content, uncompressed, or `md5` of the file.
+        algorithm: `sha256` of the content, uncompressed; `file-sha256` or `md5` of the file.
         digest: hexadecimal.
     """
 
@@ -100,6 +123,9 @@ def remote_files(name: str) -> list[RemoteFile]:
             RemoteFile(file, tuple(base + file for base in MIRRORS[name]), "sha256", digest)
             for file, digest in _IDX_SHA256[name].items()
         ]
+    if name == "cifar10":
+        urls = tuple(base + cifar.ARCHIVE for base in MIRRORS[name])
+        return [RemoteFile(cifar.ARCHIVE, urls, "file-sha256", _CIFAR10_SHA256)]
     if name == "nmnist":
         from tonic.datasets import NMNIST  # it knows the address and the checksums
 
@@ -113,9 +139,10 @@ def remote_files(name: str) -> list[RemoteFile]:
 def matches(path: Path, file: RemoteFile) -> bool:
     """Whether the file at `path` has the content that `file` should have; False if damaged."""
     try:
-        if file.algorithm == "md5":
+        if file.algorithm != "sha256":
+            kind = _md5 if file.algorithm == "md5" else hashlib.sha256
             with path.open("rb") as stream:
-                return hashlib.file_digest(stream, _md5).hexdigest() == file.digest
+                return hashlib.file_digest(stream, kind).hexdigest() == file.digest
         return _content_sha256(path) == file.digest
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return False

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime import binning, idx
+from mpsl_runtime import binning, cifar, idx
 from mpsl_runtime.binning import Origin
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events import Events
@@ -50,6 +50,7 @@ class DatasetFacts:
         sensor_size: (width, height) of the camera; (0, 0) for images.
         origin: t0 of a sample, see `binning.Binning`.
         image_shape: (channels, rows, columns) of images, else None.
+        layout: of the files: IDX, CIFAR's batches, or labelled recordings.
         outer: names of folders that may lie around the data, as its sources pack it.
         missing: what to do when it is not there.
     """
@@ -60,6 +61,7 @@ class DatasetFacts:
     sensor_size: tuple[int, int] = (0, 0)
     origin: Origin = "zero"
     image_shape: tuple[int, int, int] | None = None
+    layout: Literal["recordings", "idx", "cifar"] = "recordings"
     outer: tuple[str, ...] = ()
     missing: str = ""
 
@@ -77,6 +79,18 @@ _GARMENTS = (
     "Bag",
     "Ankle boot",
 )
+_CIFAR10 = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 _IDX_OUTER = ("raw", "MNIST", "MNIST/raw", "FashionMNIST", "FashionMNIST/raw")
 _NMNIST_FILES = "put train.zip and test.zip (or Train/ and Test/) there"
 _IDX_FILES = "put the four official *-ubyte.gz there, or let `mpsl train` fetch them"
@@ -85,15 +99,31 @@ DATASETS: dict[str, DatasetFacts] = {
     facts.name: facts
     for facts in (
         DatasetFacts(
-            "mnist", "image", _DIGITS, image_shape=(1, 28, 28), outer=_IDX_OUTER, missing=_IDX_FILES
+            "mnist",
+            "image",
+            _DIGITS,
+            image_shape=(1, 28, 28),
+            layout="idx",
+            outer=_IDX_OUTER,
+            missing=_IDX_FILES,
         ),
         DatasetFacts(
             "fashion-mnist",
             "image",
             _GARMENTS,
             image_shape=(1, 28, 28),
+            layout="idx",
             outer=_IDX_OUTER,
             missing=_IDX_FILES,
+        ),
+        DatasetFacts(
+            "cifar10",
+            "image",
+            _CIFAR10,
+            image_shape=(3, 32, 32),
+            layout="cifar",
+            outer=("cifar-10-batches-bin",),
+            missing=f"put {cifar.ARCHIVE} or its *.bin there, or let `mpsl train` fetch it",
         ),
         DatasetFacts(
             "nmnist", "events", _DIGITS, (34, 34), outer=("NMNIST",), missing=_NMNIST_FILES
@@ -115,7 +145,9 @@ def _facts(name: str) -> DatasetFacts:
 
 def _is_there(facts: DatasetFacts, root: Path) -> bool:
     splits: tuple[SplitName, ...] = ("train", "test")
-    if facts.kind == "image":
+    if facts.layout == "cifar":
+        return cifar.is_there(root)
+    if facts.layout == "idx":
         return any(idx.find_pair(root, split) is not None for split in splits)
     return any(find_split(root, split) is not None for split in splits)
 
@@ -246,17 +278,7 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
         raise UsageError("unknown split", got=repr(split), expected="train or test")
     root = Path(root)
     if facts.kind == "image":
-        pair = idx.find_pair(root, split)
-        if pair is None:
-            raise DataError(f"data set {name} has no {split} files; {facts.missing}", where=root)
-        images, labels = idx.read_pair(*pair, classes=len(facts.class_names))
-        if images.shape[1:] != facts.image_shape:
-            raise DataError(
-                "images have another shape",
-                got=images.shape[1:],
-                expected=facts.image_shape,
-                where=pair[0],
-            )
+        images, labels = _read_images(facts, root, split)
         return Split(facts, split, [f"{i:05d}" for i in range(len(images))], labels, _images=images)
     place = find_split(root, split)
     if place is None:
@@ -272,6 +294,25 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
             where=place,
         )
     return Split(facts, split, recordings.ids, recordings.labels, _recordings=recordings)
+
+
+def _read_images(
+    facts: DatasetFacts, root: Path, split: SplitName
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    if facts.layout == "cifar":
+        return cifar.read_split(root, split, classes=len(facts.class_names))
+    pair = idx.find_pair(root, split)
+    if pair is None:
+        raise DataError(f"data set {facts.name} has no {split} files; {facts.missing}", where=root)
+    images, labels = idx.read_pair(*pair, classes=len(facts.class_names))
+    if images.shape[1:] != facts.image_shape:
+        raise DataError(
+            "images have another shape",
+            got=images.shape[1:],
+            expected=facts.image_shape,
+            where=pair[0],
+        )
+    return images, labels
 
 
 def image_current(images: NDArray[np.uint8], metadata: ModelMetadata) -> NDArray[np.float32]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
+import tarfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -13,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpsl_runtime import datasets, idx
+from mpsl_runtime import cifar, datasets, idx
 from mpsl_runtime.errors import DataError, OutputError, UsageError
 from mpsl_train import download
 from mpsl_train.download import RemoteFile, fetch
@@ -243,3 +245,26 @@ def test_a_data_set_without_a_download_is_refused(name: str, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="cannot be downloaded"):
         fetch(name, tmp_path / name)
     assert left_in(tmp_path) == []
+
+
+def test_the_archive_of_cifar10_is_fetched_checked_and_read_as_it_is(
+    mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = mirror.folder / cifar.ARCHIVE
+    record = np.zeros((2, 3073), np.uint8).tobytes()
+    with tarfile.open(archive, "w:gz") as packed:
+        for name in (*cifar.BATCHES["train"], *cifar.BATCHES["test"]):
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(record)
+            packed.addfile(member, io.BytesIO(record))
+    monkeypatch.setitem(download.MIRRORS, "cifar10", (mirror.url,))
+    with pytest.raises(DataError, match="file-sha256 is not c4a38c50"):
+        fetch("cifar10", tmp_path / "cifar10")
+    assert left_in(tmp_path) == []
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(download, "_CIFAR10_SHA256", digest)
+    fetch("cifar10", tmp_path / "cifar10")
+    assert left_in(tmp_path / "cifar10") == [cifar.ARCHIVE]
+    assert len(datasets.open_split("cifar10", tmp_path / "cifar10", "train")) == 10
+    archive.unlink()  # already there: not asked for again
+    fetch("cifar10", tmp_path / "cifar10")
