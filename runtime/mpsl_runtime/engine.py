@@ -21,6 +21,7 @@ from mpsl_runtime.reference import checked, checked_addresses
 __all__ = ["Engine"]
 
 Array = NDArray[np.float32]
+_MOST_THREADS = 1024
 
 
 class Engine:
@@ -40,17 +41,25 @@ class Engine:
     def __init__(self, plan: Plan, *, threads: int = 1) -> None:
         """Packs the weights.
 
+        Args:
+            plan: what to run.
+            threads: that share the output channels of a layer, in blocks of 64; a layer of one
+                block is one thread's work. The same bits from any number. They sleep between
+                steps, and end with the engine.
+
         Raises:
-            UsageError: `threads` is not 1 (more are not supported yet), or `MPSL_ISA` names an
-                instruction set that is not known or not there.
+            UsageError: `threads` is not 1 … 1024, or the system refuses them; or `MPSL_ISA` names
+                an instruction set that is not known or not there.
         """
-        if threads != 1:
-            raise UsageError("number of threads is not supported yet", got=threads, expected=1)
+        if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
+            raise UsageError(
+                "number of threads", got=threads, expected=f"1 … {_MOST_THREADS}", where="threads"
+            )
         self.plan = plan
         self._bound = InputBound(plan.metadata)
-        shape = plan.input_shape if len(plan.input_shape) == 3 else (*plan.input_shape, 1, 1)
+        channels, rows, columns = (*plan.input_shape, 1, 1)[:3]
         try:
-            self._network = _native.Network(*shape)
+            self._network = _native.Network(channels, rows, columns, threads)
             grids = _grids(plan)
             for node in plan.nodes:
                 _add(self._network, node, grids.get(node.name))

@@ -60,6 +60,9 @@ def run(
         typer.Option(metavar="FILE", help="Picture of the first recording (.png .svg .pdf)."),
     ] = None,
     engine: Annotated[str, typer.Option(help="native or reference (numpy).")] = "native",
+    threads: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Of the native engine; the same spikes.")
+    ] = 1,
     timeout_s: Annotated[
         float | None,
         typer.Option("--timeout-s", metavar="S", help="Live: end after so long without a word."),
@@ -80,7 +83,14 @@ def run(
     check_source_words(source)
     if plot is not None:
         check_plot(plot)
-    loaded = load(model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us)  # type: ignore[arg-type]
+    loaded = load(
+        model,
+        engine=engine,  # type: ignore[arg-type]
+        dt_s=dt_s,
+        steps=steps,
+        step_us=step_us,
+        threads=threads,
+    )
     binning = loaded.binning
     watcher = Watcher(binning.sensor_size) if plot is not None else None
     found = _recordings(source, binning, loaded.class_names, timeout_s)

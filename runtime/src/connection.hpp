@@ -45,10 +45,10 @@ struct Source {
     float scale;
 };
 
-// weight [Co, Ci/groups, kh, kw], bias [Co].
+// weight [Co, Ci/groups, kh, kw], bias [Co]. `threads`: that will share the blocks.
 std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source source,
                                              const ConvolutionShape& shape, Weights weight,
-                                             const float* bias);
+                                             const float* bias, int threads);
 
 // weight [out, in], `in` in the order channel·pixels + pixel, bias [out].
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,

@@ -201,9 +201,9 @@ private:
 class Int8Convolution : public Convolution {
 public:
     Int8Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
-                    Weights weight, const float* bias_values)
+                    Weights weight, const float* bias_values, int threads)
         : Convolution(kernels, source, shape, bias_values, kInt8Narrowest),
-          quantum_(weight.quantum * source.scale), width_(layout.width * at_once(layout.blocks)),
+          quantum_(weight.quantum * source.scale), width_(layout.width * at_once(layout.blocks, threads)),
           lists_(kernels, source, shape.input, kRowChannels, 1) {
         for (int first = 0; first < shape.output.channels; first += width_)
             weights_.push_back(pack_block<std::int8_t>(
@@ -246,11 +246,15 @@ public:
     }
 
 private:
-    // As many of four as leave no block unused.
-    static int at_once(int blocks) {
-        int count = kRowBlocks;
-        while (blocks % count) count /= 2;
-        return count;
+    // As many of four as leave no block unused and no thread idle.
+    static int at_once(int blocks, int threads) {
+        const auto longest = [=](int count) {
+            return (blocks / count + threads - 1) / threads * count;  // blocks of one thread
+        };
+        int best = 1;
+        for (int count = 2; count <= kRowBlocks; count *= 2)
+            if (blocks % count == 0 && longest(count) <= longest(best)) best = count;
+        return best;
     }
     static AxisTaps taps_of(const Axis& axis) {
         return {axis.taps, axis.stride, axis.before, axis.dilation, axis.input};
@@ -295,11 +299,11 @@ private:
 
 std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source source,
                                              const ConvolutionShape& shape, Weights weight,
-                                             const float* bias) {
+                                             const float* bias, int threads) {
     if (!source.signal->is_bits() || shape.groups != 1)
         return std::make_unique<PushConvolution>(kernels, source, shape, weight, bias);
     if (weight.is_int8())
-        return std::make_unique<Int8Convolution>(kernels, source, shape, weight, bias);
+        return std::make_unique<Int8Convolution>(kernels, source, shape, weight, bias, threads);
     return std::make_unique<SlabConvolution>(kernels, source, shape, weight, bias);
 }
 

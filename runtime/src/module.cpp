@@ -157,9 +157,10 @@ NB_MODULE(_native, m) {
     m.def("isa", [] { return std::string(select_kernels().name); });
     nb::class_<Network>(m, "Network")
         .def("__init__",
-             [](Network* self, int channels, int rows, int columns) {
-                 new (self) Network(Extent{channels, rows, columns});
-             })
+             [](Network* self, int channels, int rows, int columns, int threads) {
+                 new (self) Network(Extent{channels, rows, columns}, threads);
+             },
+             nb::arg("channels"), nb::arg("rows"), nb::arg("columns"), nb::arg("threads") = 1)
         .def("add_convolution", &add_convolution)
         .def("add_int8_convolution", &add_int8_convolution)
         .def("add_dense", &add_dense)

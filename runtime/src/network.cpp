@@ -49,8 +49,8 @@ Extent checked(Extent extent) {
 
 }  // namespace
 
-Network::Network(Extent input)
-    : kernels_(select_kernels()), input_(checked(input)), tip_(&input_) {
+Network::Network(Extent input, int threads)
+    : kernels_(select_kernels()), workers_(threads), input_(checked(input)), tip_(&input_) {
     input_.write_active();
 }
 
@@ -75,7 +75,7 @@ Extent Network::seen() const {
 // Makes stages of what was waiting to become part of the next node.
 void Network::materialise() {
     if (pending_connection_) {
-        auto stage = std::make_unique<WeightStage>(std::move(pending_connection_));
+        auto stage = std::make_unique<WeightStage>(workers_, std::move(pending_connection_));
         tip_ = &stage->output;
         stages_.push_back(std::move(stage));
     }
@@ -115,7 +115,8 @@ void Network::add_convolution(const ConvolutionOptions& o, Weights weight, const
     expect("weight does not fit", weight.size,
            std::size_t(o.filters) * (shape.input.channels / o.groups) * shape.taps());
     expect("bias does not fit", bias_size, o.filters);
-    pending_connection_ = make_convolution(kernels_, take_source(), shape, weight, bias);
+    pending_connection_ =
+        make_convolution(kernels_, take_source(), shape, weight, bias, workers_.threads());
 }
 
 void Network::add_dense(int out, Weights weight, const float* bias, std::size_t bias_size) {
@@ -168,7 +169,8 @@ void Network::add_neurons(const NeuronParameters& parameters, std::size_t size) 
         materialise();
         connection = make_identity({tip_, false, 1.0f});
     }
-    auto stage = std::make_unique<PopulationStage>(kernels_, std::move(connection), parameters);
+    auto stage = std::make_unique<PopulationStage>(kernels_, workers_, std::move(connection),
+                                                   parameters);
     if (populations_.empty()) first_population_stage_ = stages_.size();
     populations_.push_back(&stage->population);
     tip_ = &stage->population.output();

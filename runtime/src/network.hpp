@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "stages.hpp"
+#include "workers.hpp"
 
 namespace mpsl {
 
@@ -27,7 +28,8 @@ struct PoolingOptions {
 // std::invalid_argument on what does not fit; stepping then leaves the network as it was.
 class Network {
 public:
-    explicit Network(Extent input);
+    // `threads`: that share the work of a step; the same bits from any number.
+    explicit Network(Extent input, int threads = 1);
 
     // int8 weights: the caller has proven that no current exceeds 2^24 quanta
     // (mpsl_runtime/grid.py), so that float32 holds it exactly.
@@ -71,6 +73,7 @@ private:
     void advance(Current current, float* output);
 
     const Kernels& kernels_;
+    Workers workers_;
     Signal input_;
     std::vector<std::unique_ptr<Stage>> stages_;
     std::vector<Population*> populations_;

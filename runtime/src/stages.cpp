@@ -4,37 +4,53 @@
 
 namespace mpsl {
 
-PopulationStage::PopulationStage(const Kernels& kernels, std::unique_ptr<Connection> connection,
+namespace {
+
+// Threads write side by side without sharing a cache line.
+std::size_t whole_lines(std::size_t size) {
+    constexpr std::size_t kLine = 64 / sizeof(Sum);
+    return (size + kLine - 1) / kLine * kLine;
+}
+
+}  // namespace
+
+Desks::Desks(const Connection& connection, const Workers& workers)
+    : blocks(connection.layout.blocks), at_once(connection.blocks_at_once()),
+      goes((blocks + at_once - 1) / at_once),
+      current_size_(whole_lines(connection.layout.block_size() * at_once)),
+      current_(current_size_ * std::min(goes, workers.threads())) {}
+
+PopulationStage::PopulationStage(const Kernels& kernels, Workers& workers,
+                                 std::unique_ptr<Connection> connection,
                                  const NeuronParameters& parameters)
-    : population(kernels, connection->layout, parameters), connection_(std::move(connection)),
-      current_(connection_->layout.block_size() * connection_->blocks_at_once()) {}
+    : population(kernels, connection->layout, parameters), workers_(workers),
+      connection_(std::move(connection)), desks_(*connection_, workers) {}
 
 std::uint64_t PopulationStage::run(Current mode) {
-    const BlockLayout& layout = connection_->layout;
-    const int at_once = connection_->blocks_at_once();
-    if (mode != Current::Reuse) {
+    const std::size_t block_size = connection_->layout.block_size();
+    const int at_once = desks_.at_once;
+    if (mode == Current::Compute) {
         const std::uint64_t synops = connection_->prepare();
-        if (mode == Current::ComputeAndHold) {
-            if (held_.empty()) {
-                const int goes = (layout.blocks + at_once - 1) / at_once;
-                held_ = Buffer<Sum>(layout.block_size() * at_once * goes);
-            }
-            held_.clear();
-            held_synops_ = synops;
-            for (int block = 0; block < layout.blocks; block += at_once)
-                connection_->accumulate(block, held_.data() + block * layout.block_size());
-        } else {
-            for (int block = 0; block < layout.blocks; block += at_once) {
-                connection_->accumulate(block, current_.data());
-                for (int i = block; i < std::min(block + at_once, layout.blocks); ++i)
-                    fire(i, current_.data() + (i - block) * layout.block_size(), true);
-            }
-            population.finish_step();
-            return synops;
-        }
+        workers_.run(desks_.goes, [&](int go, int worker) {
+            Sum* const current = desks_.current(worker);
+            const int first = go * at_once;
+            connection_->accumulate(first, current);
+            for (int i = first; i < std::min(first + at_once, desks_.blocks); ++i)
+                fire(i, current + (i - first) * block_size, true);
+        });
+        population.finish_step();
+        return synops;
     }
-    for (int block = 0; block < layout.blocks; ++block)
-        fire(block, held_.data() + block * layout.block_size(), false);
+    if (mode == Current::ComputeAndHold) {
+        if (held_.empty()) held_ = Buffer<Sum>(block_size * at_once * desks_.goes);
+        held_.clear();
+        held_synops_ = connection_->prepare();
+        workers_.run(desks_.goes, [&](int go, int) {
+            connection_->accumulate(go * at_once, held_.data() + go * at_once * block_size);
+        });
+    }
+    workers_.run(desks_.blocks,
+                 [&](int block, int) { fire(block, held_.data() + block * block_size, false); });
     population.finish_step();
     return held_synops_;
 }
@@ -45,39 +61,41 @@ void PopulationStage::fire(int block, Sum* current, bool clear) {
 }
 
 std::size_t PopulationStage::bytes() const {
-    return population.bytes() + connection_->bytes() + current_.bytes() + held_.bytes();
+    return population.bytes() + connection_->bytes() + desks_.bytes() + held_.bytes();
 }
 
-WeightStage::WeightStage(std::unique_ptr<Connection> connection)
-    : output(connection->layout.extent), connection_(std::move(connection)),
-      current_(connection_->layout.block_size() * connection_->blocks_at_once()) {
+WeightStage::WeightStage(Workers& workers, std::unique_ptr<Connection> connection)
+    : output(connection->layout.extent), workers_(workers), connection_(std::move(connection)),
+      desks_(*connection_, workers) {
     output.write_values();
 }
 
 std::uint64_t WeightStage::run(Current) {
     const BlockLayout& layout = connection_->layout;
     const std::size_t pixels = layout.extent.pixels();
-    const int channels_at_once = connection_->blocks_at_once() * layout.width;
+    const int channels_at_once = desks_.at_once * layout.width;
     const std::uint64_t synops = connection_->prepare();
     float* const values = output.write_values().data();
     const float quantum = connection_->quantum();
     const auto real = [quantum](Sum sum) {
         return quantum == 0 ? sum.real : float(sum.whole) * quantum;
     };
-    for (int first = 0; first < layout.extent.channels; first += channels_at_once) {
-        current_.clear();
-        connection_->accumulate(first / layout.width, current_.data());
+    workers_.run(desks_.goes, [&](int go, int worker) {
+        Sum* const current = desks_.current(worker);
+        std::fill_n(current, desks_.current_size(), Sum{});
+        connection_->accumulate(go * desks_.at_once, current);
+        const int first = go * channels_at_once;
         const int end = std::min(first + channels_at_once, layout.extent.channels);
         for (int c = first; c < end; ++c)
             for (std::size_t p = 0; p < pixels; ++p)
                 values[c * pixels + p] =
-                    real(current_[layout.index(c - first, p)]) + connection_->bias[c];
-    }
+                    real(current[layout.index(c - first, p)]) + connection_->bias[c];
+    });
     return synops;
 }
 
 std::size_t WeightStage::bytes() const {
-    return output.bytes() + connection_->bytes() + current_.bytes();
+    return output.bytes() + connection_->bytes() + desks_.bytes();
 }
 
 PoolingStage::PoolingStage(Signal& source, const PoolingShape& shape)

@@ -7,6 +7,7 @@
 #include "connection.hpp"
 #include "population.hpp"
 #include "signal.hpp"
+#include "workers.hpp"
 
 namespace mpsl {
 
@@ -21,11 +22,28 @@ public:
     virtual std::size_t bytes() const = 0;
 };
 
+// What each thread needs of its own to compute the current of a connection.
+class Desks {
+public:
+    Desks(const Connection& connection, const Workers& workers);
+
+    Sum* current(int worker) { return current_.data() + worker * current_size_; }
+    std::size_t current_size() const { return current_size_; }
+    std::size_t bytes() const { return current_.bytes(); }
+
+    const int blocks, at_once;  // of the connection
+    const int goes;             // tasks: blocks, so many at once
+
+private:
+    const std::size_t current_size_;  // of one thread
+    Buffer<Sum> current_;             // [thread][block of one go][pixel][width]
+};
+
 // Weights (or none) and the neurons behind them.
 class PopulationStage : public Stage {
 public:
-    PopulationStage(const Kernels& kernels, std::unique_ptr<Connection> connection,
-                    const NeuronParameters& parameters);
+    PopulationStage(const Kernels& kernels, Workers& workers,
+                    std::unique_ptr<Connection> connection, const NeuronParameters& parameters);
     std::uint64_t run(Current current) override;
     std::size_t bytes() const override;
 
@@ -34,24 +52,26 @@ public:
 private:
     void fire(int block, Sum* current, bool clear);
 
+    Workers& workers_;
     std::unique_ptr<Connection> connection_;
-    Buffer<Sum> current_;  // [block of one go][pixel][width], zero between steps
-    Buffer<Sum> held_;      // [block][pixel][width], of the constant input
+    Desks desks_;       // their current is zero between steps
+    Buffer<Sum> held_;  // [block][pixel][width], of the constant input
     std::uint64_t held_synops_ = 0;
 };
 
 // Weights with no neurons behind them: current and bias become values.
 class WeightStage : public Stage {
 public:
-    explicit WeightStage(std::unique_ptr<Connection> connection);
+    WeightStage(Workers& workers, std::unique_ptr<Connection> connection);
     std::uint64_t run(Current current) override;
     std::size_t bytes() const override;
 
     Signal output;
 
 private:
+    Workers& workers_;
     std::unique_ptr<Connection> connection_;
-    Buffer<Sum> current_;  // [block of one go][pixel][width]
+    Desks desks_;
 };
 
 struct PoolingShape {

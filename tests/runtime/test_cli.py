@@ -113,6 +113,18 @@ def test_native_and_reference_print_the_same_decisions(
     assert lines["native"] == lines["reference"] != []
 
 
+def test_any_number_of_threads_prints_the_same_decisions(
+    mpsl: Run, model_file: Path, labelled_folder: Path
+) -> None:
+    found = []
+    for threads in (1, 2, 5):
+        code, out, _ = mpsl("run", model_file, labelled_folder, "--json", "--threads", threads)
+        assert code == 0
+        found.append([line for line in map(json.loads, out.splitlines()) if "prediction" in line])
+    assert found[0]
+    assert found[0] == found[1] == found[2]
+
+
 def test_people_get_a_line_a_step_and_totals(mpsl: Run, model_file: Path, recording: Path) -> None:
     code, out, _ = mpsl("run", model_file, recording)
     assert code == 0
@@ -157,6 +169,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", model, recording, "--policy", "hop"], "unknown policy"),
         (["run", model, recording, "--steps", "0"], "Invalid value for '--steps'"),
         (["run", model, recording, "--engine", "gpu"], "unknown engine"),
+        (["run", model, recording, "--threads", "4000"], "number of threads"),
         (["run", model, recording, "--plot", tmp_path / "a.txt"], "unknown picture format"),
         (["run", model, "camera://0"], "not supported yet"),
         (["run", model, "udp://nowhere"], "expected udp://host:port"),

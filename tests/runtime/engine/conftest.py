@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from mpsl_runtime import _native
 from mpsl_runtime.engine import Engine
+from mpsl_runtime.grid import layer_grids
+from mpsl_runtime.metadata import ModelMetadata
 from mpsl_runtime.plan import Convolution, Dense, Flatten, Neuron, Node, Plan, Pooling, Scaling
 from mpsl_runtime.reference import Reference
 
@@ -37,6 +40,12 @@ def available() -> list[str]:
 
 
 ISAS = available()
+METADATA = ModelMetadata(
+    mpsl=1, dataset="nmnist", network="", input_kind="events", steps=5, step_us=1000,
+    coding="count", origin="zero", downsample=1, sensor_width=8, sensor_height=6, crop="",
+    image_mean="", image_std="", input_grid=1.0, classes="0,1,2", readout="count", dt=1e-4,
+    recipe_hash="0" * 64, weights="int8", input_max=3,
+)  # fmt: skip
 
 
 @pytest.fixture(params=ISAS, autouse=True)
@@ -137,6 +146,46 @@ class Builder:
     def plan(self) -> Plan:
         return Plan(tuple(self.nodes), self.input_shape, self.shape, None, "test")
 
+    exponent = -6  # of the quantum of int8 weights
+
+    @classmethod
+    def on_grid(cls, plan: Plan, *, weight: int | None = None, seed: int = 5) -> Plan:
+        """The same network as an int8 model, random or with one weight, on thresholds that fire."""
+        random = np.random.default_rng(seed)
+        quantum = 2.0**cls.exponent
+        nodes: list[Node] = []
+        level = 1.0
+        for node in plan.nodes:
+            if isinstance(node, Convolution | Dense):
+                shape = node.weight.shape
+                whole = random.integers(-127, 128, shape)
+                if weight is not None:
+                    whole = np.full(shape, weight)
+                level = max(1.0, np.round(30 * np.sqrt(np.prod(shape[1:]))))
+                bias = random.integers(-int(level), int(level) + 1, len(node.bias))
+                real, shift = np.float32(whole * quantum), np.float32(bias * quantum)
+                nodes.append(replace(node, weight=real, bias=shift, weight_grid=cls.exponent))
+            elif isinstance(node, Neuron):
+                full = np.full(node.output_shape, level * quantum, np.float32)
+                nodes.append(replace(node, threshold=full))
+            else:
+                nodes.append(node)
+        model = replace(plan, nodes=tuple(nodes), metadata=METADATA)
+        assert layer_grids(model)
+        return model
+
+    @staticmethod
+    def with_real_weights(plan: Plan, seed: int) -> Plan:
+        """The same network, its weights no longer exact in any order."""
+        random = np.random.default_rng(seed)
+
+        def real(node: Any) -> Any:
+            factor = random.uniform(0.5, 1.5, node.weight.shape).astype(np.float32)
+            return replace(node, weight=node.weight * factor)
+
+        nodes = [real(n) if isinstance(n, Convolution | Dense) else n for n in plan.nodes]
+        return replace(plan, nodes=tuple(nodes))
+
 
 def events(plan: Plan, steps: int = 5, density: float = 0.3, seed: int = 1) -> Array:
     random = np.random.default_rng(seed)
@@ -144,10 +193,10 @@ def events(plan: Plan, steps: int = 5, density: float = 0.3, seed: int = 1) -> A
     return (counts * (random.random(counts.shape) < density)).astype(np.float32)
 
 
-def assert_equal(plan: Plan, frames: Array, *, busy: bool = True) -> None:
+def assert_equal(plan: Plan, frames: Array, *, busy: bool = True, threads: int = 1) -> None:
     """Spikes, membranes and operations of every layer; `busy`: in every
     population of 20 or more some, but not all, fire."""
-    reference, engine = Reference(plan), Engine(plan)
+    reference, engine = Reference(plan), Engine(plan, threads=threads)
     np.testing.assert_array_equal(engine.run(frames), reference.run(frames))
     assert engine.synops == reference.synops
     np.testing.assert_array_equal(engine.membrane, reference.membrane)

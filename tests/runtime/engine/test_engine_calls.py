@@ -199,12 +199,6 @@ def test_the_native_layer_refuses_by_itself(small: Plan) -> None:
         native.step(np.zeros((2, 6, 5), np.float32), np.zeros(4, np.float64))
 
 
-@pytest.mark.parametrize("threads", [0, 2, -1])
-def test_more_threads_are_refused_for_now(threads: int, small: Plan) -> None:
-    with pytest.raises(UsageError, match="threads"):
-        Engine(small, threads=threads)
-
-
 def test_two_threads_may_share_an_engine(make_frames: Frames, small: Plan) -> None:
     plan = small
     frames = make_frames(plan, steps=40)

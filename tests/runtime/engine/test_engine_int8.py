@@ -14,53 +14,18 @@ from numpy.typing import NDArray
 
 from mpsl_runtime import _native
 from mpsl_runtime.engine import Engine
-from mpsl_runtime.grid import layer_grids
-from mpsl_runtime.metadata import ModelMetadata
 from mpsl_runtime.plan import Convolution, Dense, Neuron, Plan
 from mpsl_runtime.reference import Reference
 
 Array = NDArray[np.float32]
 Equal = Callable[..., None]
 Frames = Callable[..., Array]
-EXPONENT = -6
 RANDOM = settings(
     max_examples=40,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-
-
-METADATA = ModelMetadata(
-    mpsl=1, dataset="nmnist", network="", input_kind="events", steps=5, step_us=1000,
-    coding="count", origin="zero", downsample=1, sensor_width=8, sensor_height=6, crop="",
-    image_mean="", image_std="", input_grid=1.0, classes="0,1,2", readout="count", dt=1e-4,
-    recipe_hash="0" * 64, weights="int8", input_max=3,
-)  # fmt: skip
-
-
-def on_grid(plan: Plan, *, weight: int | None = None, seed: int = 5) -> Plan:
-    """The same network as an int8 model, random or with one weight, on thresholds that fire."""
-    random = np.random.default_rng(seed)
-    quantum = 2.0**EXPONENT
-    nodes: list[Any] = []
-    level = 1.0
-    for node in plan.nodes:
-        if isinstance(node, Convolution | Dense):
-            shape = node.weight.shape
-            whole = random.integers(-127, 128, shape) if weight is None else np.full(shape, weight)
-            level = max(1.0, np.round(30 * np.sqrt(np.prod(shape[1:]))))
-            bias = random.integers(-int(level), int(level) + 1, len(node.bias))
-            changes = {"weight": np.float32(whole * quantum), "bias": np.float32(bias * quantum)}
-            nodes.append(replace(node, weight_grid=EXPONENT, **changes))
-        elif isinstance(node, Neuron):
-            full = np.full(node.output_shape, level * quantum, np.float32)
-            nodes.append(replace(node, threshold=full))
-        else:
-            nodes.append(node)
-    model = replace(plan, nodes=tuple(nodes), metadata=METADATA)
-    assert layer_grids(model)
-    return model
 
 
 CHANNELS = [1, 31, 32, 33, 64, 65, 128, 129, 200, 300]
@@ -75,7 +40,7 @@ def test_any_number_of_channels(
     if pooled:
         builder.pool()
     builder.conv(channels).fire().dense(channels).fire().dense(5).fire()
-    plan = on_grid(builder.plan())
+    plan = make_plan.on_grid(builder.plan())
     equal(plan, make_frames(plan), busy=False)
     assert channels < 31 or Reference(plan).record(make_frames(plan))[1].any()
 
@@ -98,7 +63,7 @@ def test_any_convolution(
     builder = make_plan((2, 11, 9)).conv(8).fire()
     if pooled:
         builder.pool()
-    plan = on_grid(builder.conv(140, **geometry).fire().plan())
+    plan = make_plan.on_grid(builder.conv(140, **geometry).fire().plan())
     equal(plan, make_frames(plan), busy=False)
 
 
@@ -108,10 +73,10 @@ def test_sums_beyond_an_int16_are_exact(
     weight: int, density: float, make_plan: type[Any], make_frames: Frames, equal: Equal
 ) -> None:
     plan = make_plan((2, 8, 8)).conv(128).fire().pool().conv(70).fire().dense(9).fire().plan()
-    plan = on_grid(plan, weight=weight)
+    plan = make_plan.on_grid(plan, weight=weight)
     first = next(n for n in plan.nodes if isinstance(n, Neuron))
     # Where everything fires, 512 spikes reach a pixel: 512 · 127 is beyond 2^15.
-    low = replace(first, threshold=np.full_like(first.threshold, 2.0**EXPONENT))
+    low = replace(first, threshold=np.full_like(first.threshold, 2.0**make_plan.exponent))
     conv = replace(plan.nodes[0], weight=np.abs(plan.nodes[0].weight))  # type: ignore[union-attr]
     plan = replace(plan, nodes=(conv, low, *plan.nodes[2:]))
     frames = make_frames(plan, density=density)
@@ -121,7 +86,7 @@ def test_sums_beyond_an_int16_are_exact(
 
 def test_weights_take_one_byte(make_plan: type[Any]) -> None:
     plan = make_plan((2, 8, 8)).conv(128).fire().conv(256).fire().dense(64).fire().plan()
-    whole = on_grid(plan)
+    whole = make_plan.on_grid(plan)
     weights = sum(n.weight.size for n in plan.nodes if isinstance(n, Convolution | Dense))
     assert Engine(plan).memory_bytes - Engine(whole).memory_bytes > 2 * weights
 
@@ -129,10 +94,10 @@ def test_weights_take_one_byte(make_plan: type[Any]) -> None:
 def test_a_model_without_proof_runs_in_float32(
     make_plan: type[Any], make_frames: Frames, equal: Equal
 ) -> None:
-    plan = on_grid(make_plan((2, 8, 8)).conv(64).fire().conv(64).fire().plan())
+    plan = make_plan.on_grid(make_plan((2, 8, 8)).conv(64).fire().conv(64).fire().plan())
     conv = plan.nodes[2]
     assert isinstance(conv, Convolution)
-    off = replace(conv, weight=conv.weight + np.float32(2.0 ** (EXPONENT - 3)))
+    off = replace(conv, weight=conv.weight + np.float32(2.0 ** (make_plan.exponent - 3)))
     tampered = replace(plan, nodes=(*plan.nodes[:2], off, *plan.nodes[3:]))
     assert Engine(tampered).memory_bytes > Engine(plan).memory_bytes
     equal(tampered, make_frames(tampered), busy=False)
@@ -141,7 +106,9 @@ def test_a_model_without_proof_runs_in_float32(
 def test_a_constant_input_to_an_int8_model(
     make_plan: type[Any], make_frames: Frames, equal: Equal
 ) -> None:
-    plan = on_grid(make_plan((2, 7, 6)).conv(130).fire().conv(130).fire().dense(4).fire().plan())
+    plan = make_plan.on_grid(
+        make_plan((2, 7, 6)).conv(130).fire().conv(130).fire().dense(4).fire().plan()
+    )
     constant = np.broadcast_to(make_frames(plan, steps=1), (6, *plan.input_shape))
     np.testing.assert_array_equal(Engine(plan).run(constant), Reference(plan).run(constant))
 
@@ -209,7 +176,7 @@ def networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
         builder.fire(reset=draw(st.sampled_from(["subtract", "value"])))
     if draw(st.booleans()):
         builder.dense(draw(st.integers(1, 140))).fire()
-    return on_grid(builder.plan(), seed=draw(st.integers(0, 1 << 20)))
+    return make_plan.on_grid(builder.plan(), seed=draw(st.integers(0, 1 << 20)))
 
 
 @given(data=st.data())
@@ -219,4 +186,5 @@ def test_random_int8_networks_equal_the_reference_bit_for_bit(
 ) -> None:
     plan = data.draw(networks(make_plan))
     density = data.draw(st.sampled_from([0.02, 0.2, 1.0]))
-    equal(plan, make_frames(plan, steps=3, density=density), busy=False)
+    threads = data.draw(st.sampled_from([1, 2, 3]))
+    equal(plan, make_frames(plan, steps=3, density=density), busy=False, threads=threads)

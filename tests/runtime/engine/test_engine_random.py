@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mpsl_runtime.engine import Engine
-from mpsl_runtime.plan import Convolution, Dense, Plan
+from mpsl_runtime.plan import Plan
 from mpsl_runtime.reference import Reference
 
 Array = NDArray[np.float32]
@@ -90,19 +89,8 @@ def test_random_networks_equal_the_reference_bit_for_bit(
 ) -> None:
     plan = data.draw(networks(make_plan))
     density = data.draw(st.sampled_from([0.02, 0.2, 1.0]))
-    equal(plan, make_frames(plan, steps=4, density=density), busy=False)
-
-
-def with_real_weights(plan: Plan, seed: int) -> Plan:
-    """The same network, its weights no longer exact in any order."""
-    random = np.random.default_rng(seed)
-    nodes = [
-        replace(node, weight=node.weight * random.uniform(0.5, 1.5, node.weight.shape).astype("f4"))
-        if isinstance(node, Convolution | Dense)
-        else node
-        for node in plan.nodes
-    ]
-    return replace(plan, nodes=tuple(nodes))
+    threads = data.draw(st.sampled_from([1, 2, 3]))
+    equal(plan, make_frames(plan, steps=4, density=density), busy=False, threads=threads)
 
 
 def first_difference(ours: list[Any], theirs: list[Any]) -> tuple[int, int] | None:
@@ -119,7 +107,9 @@ def first_difference(ours: list[Any], theirs: list[Any]) -> tuple[int, int] | No
 def test_random_networks_with_real_weights_differ_only_by_ties(
     data: st.DataObject, make_plan: type[Any], make_frames: Callable[..., Array]
 ) -> None:
-    plan = with_real_weights(data.draw(networks(make_plan)), seed=data.draw(st.integers(0, 99)))
+    plan = make_plan.with_real_weights(
+        data.draw(networks(make_plan)), seed=data.draw(st.integers(0, 99))
+    )
     frames = make_frames(plan, steps=4, density=data.draw(st.sampled_from([0.02, 0.2, 1.0])))
     reference, engine = Reference(plan), Engine(plan)
     theirs, ours = reference.record(frames), engine.record(frames)
