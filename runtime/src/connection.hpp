@@ -26,10 +26,13 @@ public:
 
     // Reads the source, once a step; returns its synaptic operations.
     virtual std::uint64_t prepare() = 0;
-    // Adds to `current`: the `blocks_at_once` blocks from `block` on, [block][pixel][width]; they
-    // have room there even beyond the last block.
-    virtual void accumulate(int block, Sum* current) const = 0;
+    // Adds to `current` these rows of the `blocks_at_once` blocks from `block` on,
+    // [block][pixel of the rows][width]; they have room there even beyond the last block.
+    virtual void accumulate(int block, RowRange rows, Sum* current) const = 0;
     virtual int blocks_at_once() const { return 1; }
+    // The number of rows to ask for at a time in this step, so that the sums are still in the
+    // first-level cache afterwards; all rows are served too.
+    virtual int rows_at_once() const { return layout.extent.rows; }
     // Of an int32 current; 0: the current is float32.
     virtual float quantum() const { return 0; }
     virtual std::size_t bytes() const = 0;

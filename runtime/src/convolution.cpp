@@ -48,6 +48,8 @@ std::size_t bytes_of(const std::vector<Buffer<T>>& buffers) {
     return bytes;
 }
 
+constexpr int kStripPixels = 16;
+
 class Convolution : public Connection {
 public:
     Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
@@ -66,6 +68,11 @@ public:
     std::size_t bytes() const override { return bias.bytes() + fanout_.bytes(); }
 
 protected:
+    // Enough rows to be worth a call, few enough for the first-level cache.
+    int strip_rows() const {
+        return (kStripPixels + layout.extent.columns - 1) / layout.extent.columns;
+    }
+
     const Kernels& kernels_;
     const Source source_;
     const ConvolutionShape shape_;
@@ -101,45 +108,63 @@ protected:
     std::vector<Buffer<float>> weights_;  // [block] -> [tap][channel][width]
 };
 
-// Event by event: any input, any grouping.
-class PushConvolution : public FloatConvolution {
+// Event by event, output by output: any input, any grouping.
+class EventConvolution : public FloatConvolution {
 public:
     using FloatConvolution::FloatConvolution;
 
     std::uint64_t prepare() override {
-        events_.clear();
+        const std::vector<ActiveValue>& events = source_.signal->active();
+        const std::size_t outputs = layout.extent.pixels();
+        begin_.assign(outputs + 2, 0);
+        // Counted two places on, then shifted by filling: begin_[o] is where output o begins.
         std::uint64_t synops = 0;
-        const std::size_t pixels = shape_.input.pixels();
-        for (const ActiveValue& one : source_.signal->active()) {
-            const std::size_t pixel = one.index % pixels;
-            const int columns = shape_.input.columns;
-            events_.push_back({std::int32_t(one.index / pixels), std::int32_t(pixel / columns),
-                               std::int32_t(pixel % columns), one.value});
-            synops += std::uint64_t(one.activity) * fanout_[pixel];
+        for (const ActiveValue& event : events) {
+            synops += std::uint64_t(event.activity) * fanout_[event.index % shape_.input.pixels()];
+            each_target(event, [&](std::size_t output, int) { ++begin_[output + 2]; });
+        }
+        for (std::size_t output = 2; output < begin_.size(); ++output)
+            begin_[output] += begin_[output - 1];
+        reached_.resize(begin_.back());
+        for (const ActiveValue& event : events) {
+            const int channel = int(event.index / shape_.input.pixels());
+            each_target(event, [&](std::size_t output, int tap) {
+                reached_[begin_[output + 1]++] = {tap, channel, event.value};
+            });
         }
         return synops;
     }
 
-    void accumulate(int block, Sum* current) const override {
-        PushJob job{};
-        job.events = events_.data();
-        job.event_count = events_.size();
+    void accumulate(int block, RowRange rows, Sum* current) const override {
+        EventJob job{};
+        job.reached = reached_.data();
+        job.begin = begin_.data() + std::size_t(rows.begin) * layout.extent.columns;
         job.weights = weights_[block].data();
         job.first_channel = ranges_[block].first;
         job.channel_count = ranges_[block].count;
         job.width = layout.width;
-        job.tap_columns = shape_.columns.taps;
-        job.output_columns = shape_.output.columns;
-        job.row_begin = rows_.begin.data();
-        job.row_targets = rows_.targets.data();
-        job.column_begin = columns_.begin.data();
-        job.column_targets = columns_.targets.data();
+        job.outputs = std::size_t(rows.count()) * layout.extent.columns;
         job.current = &current->real;
-        kernels_.push(job);
+        kernels_.gather_events(job);
     }
 
+    int rows_at_once() const override { return strip_rows(); }
+
 private:
-    std::vector<InputEvent> events_;
+    // visit(output, tap) for all that an event reaches.
+    template <class Visit>
+    void each_target(const ActiveValue& event, Visit visit) const {
+        const int pixel = int(event.index % shape_.input.pixels());
+        const int row = pixel / shape_.input.columns, column = pixel % shape_.input.columns;
+        for (std::uint32_t r = rows_.begin[row]; r < rows_.begin[row + 1]; ++r)
+            for (std::uint32_t c = columns_.begin[column]; c < columns_.begin[column + 1]; ++c)
+                visit(std::size_t(rows_.targets[r].output) * shape_.output.columns +
+                          columns_.targets[c].output,
+                      rows_.targets[r].tap * shape_.columns.taps + columns_.targets[c].tap);
+    }
+
+    std::vector<EventReach> reached_;
+    std::vector<std::uint32_t> begin_;  // [outputs + 2]
 };
 
 // Spikes, perhaps pooled 2x2: for each tap a slab of weights stays in the first-level cache while
@@ -160,7 +185,7 @@ public:
         return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
     }
 
-    void accumulate(int block, Sum* current) const override {
+    void accumulate(int block, RowRange, Sum* current) const override {
         if (is_dense_) return accumulate_dense(block, current);
         GatherJob job{};
         job.offsets = lists_.offsets();
@@ -203,7 +228,8 @@ public:
     Int8Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
                     Weights weight, const float* bias_values, int threads)
         : Convolution(kernels, source, shape, bias_values, kInt8Narrowest),
-          quantum_(weight.quantum * source.scale), width_(layout.width * at_once(layout.blocks, threads)),
+          quantum_(weight.quantum * source.scale),
+          width_(layout.width * at_once(layout.blocks, threads)),
           lists_(kernels, source, shape.input, kRowChannels, 1) {
         for (int first = 0; first < shape.output.channels; first += width_)
             weights_.push_back(pack_block<std::int8_t>(
@@ -220,7 +246,7 @@ public:
         return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
     }
 
-    void accumulate(int block, Sum* current) const override {
+    void accumulate(int block, RowRange rows, Sum* current) const override {
         if (is_dense_) return accumulate_dense(block, current);
         Int8GatherJob job{};
         job.weights = weights_[block * layout.width / width_].data();
@@ -230,15 +256,17 @@ public:
         job.chunks = lists_.chunks;
         job.rows = taps_of(shape_.rows);
         job.columns = taps_of(shape_.columns);
-        job.output_rows = shape_.output.rows;
+        job.row_begin = rows.begin;
+        job.row_end = rows.end;
         job.output_columns = shape_.output.columns;
         job.current = &current->whole;
-        job.block_size = layout.block_size();
+        job.block_size = rows.count() * layout.row_size();
         job.width = width_;
         kernels_.gather_int8(job);
     }
 
     int blocks_at_once() const override { return width_ / layout.width; }
+    int rows_at_once() const override { return is_dense_ ? layout.extent.rows : strip_rows(); }
     float quantum() const override { return quantum_; }
     std::size_t bytes() const override {
         return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() +
@@ -301,7 +329,7 @@ std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source sour
                                              const ConvolutionShape& shape, Weights weight,
                                              const float* bias, int threads) {
     if (!source.signal->is_bits() || shape.groups != 1)
-        return std::make_unique<PushConvolution>(kernels, source, shape, weight, bias);
+        return std::make_unique<EventConvolution>(kernels, source, shape, weight, bias);
     if (weight.is_int8())
         return std::make_unique<Int8Convolution>(kernels, source, shape, weight, bias, threads);
     return std::make_unique<SlabConvolution>(kernels, source, shape, weight, bias);

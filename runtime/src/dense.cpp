@@ -86,7 +86,7 @@ public:
         : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale),
           weights_(pack<float>([&](std::size_t i) { return weight.at(i); })) {}
 
-    void accumulate(int, Sum* current) const override {
+    void accumulate(int, RowRange, Sum* current) const override {
         DenseJob job{};
         job.rows = rows_.data();
         job.row_count = rows_.size();
@@ -111,7 +111,7 @@ public:
           quantum_(weight.quantum * source.scale),
           weights_(pack<std::int8_t>([&](std::size_t i) { return weight.whole[i]; })) {}
 
-    void accumulate(int, Sum* current) const override {
+    void accumulate(int, RowRange, Sum* current) const override {
         Int8DenseJob job{};
         job.rows = rows_.data();
         job.row_count = rows_.size();
@@ -140,7 +140,7 @@ public:
         return 0;
     }
 
-    void accumulate(int block, Sum* current) const override {
+    void accumulate(int block, RowRange, Sum* current) const override {
         const Buffer<float>& values = source_.signal->values();
         const std::size_t pixels = layout.extent.pixels();
         const int begin = block * layout.width;

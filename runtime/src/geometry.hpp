@@ -52,6 +52,10 @@ struct ConvolutionShape {
     }
 };
 
+struct ReachTarget {
+    std::int32_t tap, output;
+};
+
 // For each position of one axis the (tap, output) pairs that it reaches.
 struct Reach {
     explicit Reach(const Axis& axis) : begin(axis.input + 1) {
@@ -72,6 +76,12 @@ struct Reach {
     std::vector<ReachTarget> targets;
 };
 
+// Rows begin … end − 1 of a map.
+struct RowRange {
+    int begin, end;
+    int count() const { return end - begin; }
+};
+
 // Channels side by side in memory: [block][pixel][width], the last block filled up with channels
 // that never fire. 64 channels of a block share one word of spikes; few channels take less.
 struct BlockLayout {
@@ -82,6 +92,7 @@ struct BlockLayout {
           blocks((of.channels + width - 1) / width) {}
 
     std::size_t block_size() const { return extent.pixels() * width; }
+    std::size_t row_size() const { return std::size_t(extent.columns) * width; }  // of a block
     std::size_t size() const { return block_size() * blocks; }
     std::size_t index(int channel, std::size_t pixel) const {
         return channel / width * block_size() + pixel * width + channel % width;

@@ -84,8 +84,8 @@ struct Int8GatherJob {
     const PixelSpikes* pixels;   // [chunk of kRowChannels][input pixel]
     int chunks;
     AxisTaps rows, columns;
-    int output_rows, output_columns;
-    std::int32_t* current;   // [output pixel][width], above width 64 in blocks of 64 …
+    int row_begin, row_end, output_columns;
+    std::int32_t* current;   // [output pixel from row_begin on][width], above width 64 in blocks of 64 …
     std::size_t block_size;  // … this far apart
     int width;               // 32, 64, 128 or 256
 };
@@ -117,25 +117,19 @@ struct TileJob {
 
 // ---- events -> current --------------------------------------------------------------------------
 
-struct InputEvent {
-    std::int32_t channel, row, column;
+// What one event adds to one output: value · the weights of a tap and a channel.
+struct EventReach {
+    std::int32_t tap, channel;
     float value;
 };
 
-struct ReachTarget {
-    std::int32_t tap, output;
-};
-
-struct PushJob {
-    const InputEvent* events;
-    std::size_t event_count;
-    const float* weights;  // [tap][channel − first_channel][width]
-    int first_channel, channel_count, width, tap_columns, output_columns;
-    const std::uint32_t* row_begin;
-    const ReachTarget* row_targets;
-    const std::uint32_t* column_begin;
-    const ReachTarget* column_targets;
-    float* current;  // [output pixel][width]
+struct EventJob {
+    const EventReach* reached;   // of output 0, then of output 1, …
+    const std::uint32_t* begin;  // [outputs + 1], into `reached`
+    const float* weights;        // [tap][channel − first_channel][width]
+    int first_channel, channel_count, width;
+    std::size_t outputs;
+    float* current;  // [output][width]
 };
 
 // ---- active rows -> current ---------------------------------------------------------------------
@@ -191,7 +185,7 @@ struct Kernels {
     const char* name;
     void (*build_lists)(ListJob&);
     void (*gather)(const GatherJob&);
-    void (*push)(const PushJob&);
+    void (*gather_events)(const EventJob&);
     void (*gather_int8)(const Int8GatherJob&);
     void (*dense)(const DenseJob&);
     void (*dense_int8)(const Int8DenseJob&);

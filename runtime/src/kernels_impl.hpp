@@ -200,35 +200,33 @@ void gather(const GatherJob& job) {
 #include "kernels_tiles.hpp"
 
 template <int Width>
-void push_width(const PushJob& job) {
+void gather_events_width(const EventJob& job) {
     constexpr int kVectors = Width / kLanes;
-    for (std::size_t i = 0; i < job.event_count; ++i) {
-        const InputEvent& event = job.events[i];
-        const int channel = event.channel - job.first_channel;
-        if (channel < 0 || channel >= job.channel_count) continue;
-        const Float value = splat(event.value);
-        for (std::uint32_t r = job.row_begin[event.row]; r < job.row_begin[event.row + 1]; ++r) {
-            const ReachTarget row = job.row_targets[r];
-            for (std::uint32_t c = job.column_begin[event.column];
-                 c < job.column_begin[event.column + 1]; ++c) {
-                const ReachTarget column = job.column_targets[c];
-                const std::size_t tap = std::size_t(row.tap) * job.tap_columns + column.tap;
-                const Float* const weight =
-                    (const Float*)(job.weights + (tap * job.channel_count + channel) * Width);
-                Float* const current =
-                    (Float*)(job.current +
-                             (std::size_t(row.output) * job.output_columns + column.output) *
-                                 Width);
-                for (int k = 0; k < kVectors; ++k) current[k] += weight[k] * value;
+    constexpr int kPart = kVectors < 8 ? kVectors : 8;
+    for (std::size_t output = 0; output < job.outputs; ++output) {
+        const EventReach* const first = job.reached + job.begin[output];
+        const EventReach* const end = job.reached + job.begin[output + 1];
+        for (int part = 0; part < kVectors; part += kPart) {
+            Float sum[kPart];
+            for (int k = 0; k < kPart; ++k) sum[k] = Float{};
+            for (const EventReach* event = first; event < end; ++event) {
+                const int channel = event->channel - job.first_channel;
+                if (channel < 0 || channel >= job.channel_count) continue;
+                const std::size_t row = std::size_t(event->tap) * job.channel_count + channel;
+                const Float* const weight = (const Float*)(job.weights + row * Width) + part;
+                const Float value = splat(event->value);
+                for (int k = 0; k < kPart; ++k) sum[k] += weight[k] * value;
             }
+            Float* const current = (Float*)(job.current + output * Width) + part;
+            for (int k = 0; k < kPart; ++k) current[k] += sum[k];
         }
     }
 }
 
-void push(const PushJob& job) {
-    if (job.width == 64) push_width<64>(job);
-    else if (job.width == 32) push_width<32>(job);
-    else push_width<16>(job);
+void gather_events(const EventJob& job) {
+    if (job.width == 64) gather_events_width<64>(job);
+    else if (job.width == 32) gather_events_width<32>(job);
+    else gather_events_width<16>(job);
 }
 
 // Eight rows at once: eight streams from memory for one pass over the sums.
@@ -361,8 +359,8 @@ std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* i
 }  // namespace
 
 const Kernels MPSL_KERNELS = {
-    MPSL_ISA_NAME, build_lists,  gather,    push,         gather_int8, dense, dense_int8,
-    count_spikes, tiles,     kHasInt8Tiles,
+    MPSL_ISA_NAME, build_lists, gather,        gather_events, gather_int8, dense, dense_int8,
+    count_spikes,  tiles,       kHasInt8Tiles,
     fire_uniform, fire_each, find_nonzero,
 };
 

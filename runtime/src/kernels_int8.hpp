@@ -169,10 +169,9 @@ void gather_int8_width(const Int8GatherJob& job) {
     constexpr int kBlockWidth = Width < 64 ? Width : 64;
     const int input_pixels = job.rows.input * job.columns.input;
     RowList list;
-    for (int y = 0; y < job.output_rows; ++y)
-        for (int x = 0; x < job.output_columns; ++x) {
-            std::int32_t* const current =
-                job.current + (std::size_t(y) * job.output_columns + x) * kBlockWidth;
+    std::int32_t* current = job.current;
+    for (int y = job.row_begin; y < job.row_end; ++y)
+        for (int x = 0; x < job.output_columns; ++x, current += kBlockWidth) {
             // Rows are numbered from `base` on, in 16 bits.
             std::ptrdiff_t base = 0;
             for (int i = 0; i < job.rows.taps; ++i) {

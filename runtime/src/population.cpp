@@ -64,8 +64,10 @@ void Population::reset() {
     output_.bits.clear();
 }
 
-void Population::fire(int block, void* current, float quantum, const float* bias, bool clear) {
-    const std::size_t offset = block * layout_.block_size();
+void Population::fire(int block, RowRange rows, void* current, float quantum, const float* bias,
+                      bool clear) {
+    const std::size_t offset = block * layout_.block_size() + rows.begin * layout_.row_size();
+    const std::size_t first_pixel = std::size_t(rows.begin) * layout_.extent.columns;
     FireJob job{};
     job.current = current;
     job.quantum = quantum;
@@ -73,9 +75,9 @@ void Population::fire(int block, void* current, float quantum, const float* bias
     job.bias = bias;
     job.state = state_.data() + offset;
     job.membrane = membrane_.empty() ? nullptr : membrane_.data() + offset;
-    job.spikes = output_.bits.data() + block;
+    job.spikes = output_.bits.data() + first_pixel * output_.words + block;
     job.spike_stride = output_.words;
-    job.pixels = layout_.extent.pixels();
+    job.pixels = std::size_t(rows.count()) * layout_.extent.columns;
     job.width = layout_.width;
     job.subtract = subtract_;
     if (uniform_) {

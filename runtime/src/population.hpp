@@ -24,9 +24,10 @@ public:
     Population(const Kernels& kernels, BlockLayout layout, const NeuronParameters& parameters);
 
     void reset();
-    // Fires one block. `current` [pixel][width] without bias, see FireJob; set to zero afterwards
-    // if `clear`.
-    void fire(int block, void* current, float quantum, const float* bias, bool clear);
+    // Fires these rows of one block. `current` [pixel of the rows][width] without bias, see
+    // FireJob; set to zero afterwards if `clear`.
+    void fire(int block, RowRange rows, void* current, float quantum, const float* bias,
+              bool clear);
     // After the last block of a step.
     void finish_step();
 

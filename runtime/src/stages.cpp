@@ -18,7 +18,8 @@ Desks::Desks(const Connection& connection, const Workers& workers)
     : blocks(connection.layout.blocks), at_once(connection.blocks_at_once()),
       goes((blocks + at_once - 1) / at_once),
       current_size_(whole_lines(connection.layout.block_size() * at_once)),
-      current_(current_size_ * std::min(goes, workers.threads())) {}
+      current_(current_size_ *
+               std::min(goes * connection.layout.extent.rows, workers.threads())) {}
 
 PopulationStage::PopulationStage(const Kernels& kernels, Workers& workers,
                                  std::unique_ptr<Connection> connection,
@@ -28,35 +29,45 @@ PopulationStage::PopulationStage(const Kernels& kernels, Workers& workers,
 
 std::uint64_t PopulationStage::run(Current mode) {
     const std::size_t block_size = connection_->layout.block_size();
-    const int at_once = desks_.at_once;
+    const RowRange all{0, connection_->layout.extent.rows};
     if (mode == Current::Compute) {
         const std::uint64_t synops = connection_->prepare();
-        workers_.run(desks_.goes, [&](int go, int worker) {
-            Sum* const current = desks_.current(worker);
-            const int first = go * at_once;
-            connection_->accumulate(first, current);
-            for (int i = first; i < std::min(first + at_once, desks_.blocks); ++i)
-                fire(i, current + (i - first) * block_size, true);
+        const int step = connection_->rows_at_once();
+        const int strips = (all.end + step - 1) / step;
+        workers_.run(desks_.goes * strips, [&](int task, int worker) {
+            const int row = task % strips * step;
+            accumulate_and_fire(task / strips * desks_.at_once,
+                                {row, std::min(row + step, all.end)}, desks_.current(worker));
         });
         population.finish_step();
         return synops;
     }
     if (mode == Current::ComputeAndHold) {
-        if (held_.empty()) held_ = Buffer<Sum>(block_size * at_once * desks_.goes);
+        if (held_.empty()) held_ = Buffer<Sum>(block_size * desks_.at_once * desks_.goes);
         held_.clear();
         held_synops_ = connection_->prepare();
         workers_.run(desks_.goes, [&](int go, int) {
-            connection_->accumulate(go * at_once, held_.data() + go * at_once * block_size);
+            const int first = go * desks_.at_once;
+            connection_->accumulate(first, all, held_.data() + first * block_size);
         });
     }
-    workers_.run(desks_.blocks,
-                 [&](int block, int) { fire(block, held_.data() + block * block_size, false); });
+    workers_.run(desks_.blocks, [&](int block, int) {
+        fire(block, all, held_.data() + block * block_size, false);
+    });
     population.finish_step();
     return held_synops_;
 }
 
-void PopulationStage::fire(int block, Sum* current, bool clear) {
-    population.fire(block, current, connection_->quantum(),
+void PopulationStage::accumulate_and_fire(int first, RowRange rows, Sum* current) {
+    const BlockLayout& layout = connection_->layout;
+    connection_->accumulate(first, rows, current);
+    const int end = std::min(first + connection_->blocks_at_once(), layout.blocks);
+    for (int block = first; block < end; ++block, current += rows.count() * layout.row_size())
+        fire(block, rows, current, true);
+}
+
+void PopulationStage::fire(int block, RowRange rows, Sum* current, bool clear) {
+    population.fire(block, rows, current, connection_->quantum(),
                     connection_->bias.data() + block * connection_->layout.width, clear);
 }
 
@@ -83,7 +94,7 @@ std::uint64_t WeightStage::run(Current) {
     workers_.run(desks_.goes, [&](int go, int worker) {
         Sum* const current = desks_.current(worker);
         std::fill_n(current, desks_.current_size(), Sum{});
-        connection_->accumulate(go * desks_.at_once, current);
+        connection_->accumulate(go * desks_.at_once, {0, layout.extent.rows}, current);
         const int first = go * channels_at_once;
         const int end = std::min(first + channels_at_once, layout.extent.channels);
         for (int c = first; c < end; ++c)

@@ -50,7 +50,8 @@ public:
     Population population;
 
 private:
-    void fire(int block, Sum* current, bool clear);
+    void accumulate_and_fire(int first_block, RowRange rows, Sum* current);
+    void fire(int block, RowRange rows, Sum* current, bool clear);
 
     Workers& workers_;
     std::unique_ptr<Connection> connection_;
