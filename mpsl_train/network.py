@@ -54,6 +54,7 @@ class Network(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.mechanisms = tuple(mechanisms)
+        self._labels: Tensor | None = None
 
     @property
     def layer_list(self) -> list[SpikingLayer]:
@@ -65,12 +66,20 @@ class Network(nn.Module):
         """Whether a window changes banks now: in training, where a mechanism is local."""
         return self.training and any(layer.plastic for layer in self.layer_list)
 
-    def forward(self, frames: Tensor, steps: int = 0, *, record: bool = False) -> Output:
+    def forward(
+        self,
+        frames: Tensor,
+        steps: int = 0,
+        *,
+        record: bool = False,
+        labels: Tensor | None = None,
+    ) -> Output:
         """Runs one window from a state of rest; in training it commits the banks at its end.
 
         Args:
             frames: [T, B, C, H, W], or a constant current [B, C, H, W] shown for `steps` steps.
             record: also return the spikes of every layer.
+            labels: [B], for rules that ask for a reward; nothing else reads them.
 
         Raises:
             NonFiniteError: a membrane or a bank is NaN or infinite; no bank was committed.
@@ -78,6 +87,7 @@ class Network(nn.Module):
         constant = frames.dim() == 4
         if constant and steps < 1:
             raise ValueError("a constant current needs the number of steps")
+        self._labels = labels
         if self.plastic:
             return self._step_by_step(frames, steps if constant else len(frames), record)
         return self._layer_by_layer(frames, steps, record)
@@ -113,6 +123,10 @@ class Network(nn.Module):
                 x = spikes
             for (_, post), (_, above) in pairwise(seen):
                 post.above = above
+            if self._labels is not None:
+                reward = _membrane(states[-1]).detach().argmax(1).eq(self._labels).float()
+                for _, post in seen:
+                    post.reward = reward
             for name in self.mechanisms:
                 for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
                     if name in layer.rules:

@@ -127,6 +127,8 @@ class Post:
         threshold: V_th.
         updates: ΔW of each rule that has run in this step, by name.
         above: the same of the next weighted layer, None in the last one.
+        reward: [B], 1 where the output with the highest U of this step is the right class, else 0;
+            None where nobody tells the labels.
     """
 
     membrane: Tensor
@@ -134,6 +136,7 @@ class Post:
     threshold: float
     updates: dict[str, Tensor] = field(default_factory=dict)
     above: Post | None = None
+    reward: Tensor | None = None
 
     @cached_property
     def activity(self) -> Tensor:
