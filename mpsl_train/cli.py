@@ -76,6 +76,8 @@ def train(
 def register(app: typer.Typer) -> None:
     """Adds this distribution's training verbs to `mpsl`."""
     from mpsl_train.data_cli import register_data
+    from mpsl_train.experiments.cli import register_experiments
 
     app.command("train")(train)
     register_data(app)
+    register_experiments(app)

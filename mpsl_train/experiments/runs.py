@@ -1,0 +1,134 @@
+"""Finished run folders as networks, and the samples that an experiment shows to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mpsl_runtime import datasets
+from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.metadata import ModelMetadata
+from mpsl_train.acquire import locate
+from mpsl_train.frames import input_shape, metadata_of
+from mpsl_train.network import Network
+from mpsl_train.recipe import Recipe, load
+from mpsl_train.training import build
+
+__all__ = ["TrainedRun", "check_png", "choose", "load_run", "open_test"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A run that was trained to its end.
+
+    Attributes:
+        folder: of the run. recipe, metadata: as they were used.
+        network: with the banks of `banks.safetensors`, in evaluation.
+    """
+
+    folder: Path
+    recipe: Recipe
+    metadata: ModelMetadata
+    network: Network
+
+
+def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
+    """Reads a run folder.
+
+    Args:
+        folder: as `mpsl train` left it.
+        rules: also the parameters of the rules, which only the checkpoint has.
+
+    Raises:
+        RunError: it is no run, is not finished, or its parts do not belong together.
+    """
+    if not (folder / "recipe.toml").is_file():
+        raise RunError("no such run", expected="a folder that `mpsl train` wrote", where=folder)
+    recipe = load(folder / "recipe.toml")
+    metadata = metadata_of(recipe)
+    state = torch.get_rng_state()
+    network = build(recipe, input_shape(metadata), len(metadata.class_names))
+    torch.set_rng_state(state)  # building draws weights; whoever called has a seed of their own
+    if rules:
+        _read_checkpoint(network, folder, recipe)
+    _read_banks(network, folder)
+    return TrainedRun(folder, recipe, metadata, network.eval())
+
+
+@torch.no_grad()
+def _read_banks(network: Network, folder: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = folder / "banks.safetensors"
+    if not path.is_file():
+        raise RunError("run is not finished", expected="banks.safetensors", where=folder)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RunError("banks cannot be read", got=error, where=path) from error
+    for layer in network.layer_list:
+        targets = {f"W{k}": bank for k, bank in enumerate(layer.banks, start=1)}
+        targets |= {"lambda": layer.coefficients, "bias": layer.bias}
+        norm = layer.batchnorm
+        if norm is not None and norm.running_mean is not None and norm.running_var is not None:
+            targets |= {"bn.weight": norm.weight, "bn.bias": norm.bias}
+            targets |= {"bn.mean": norm.running_mean, "bn.var": norm.running_var}
+        for part, target in targets.items():
+            name = f"{layer.spec.name}.{part}"
+            found = tensors.get(name)
+            if found is None or found.shape != target.shape:
+                raise RunError(
+                    "banks do not belong to the recipe",
+                    got=f"{name} {'absent' if found is None else list(found.shape)}",
+                    expected=list(target.shape),
+                    where=path,
+                )
+            target.copy_(found)
+
+
+def _read_checkpoint(network: Network, folder: Path, recipe: Recipe) -> None:
+    best = folder / "best.ckpt"
+    wanted = best if recipe.training.checkpoint == "best" and best.is_file() else None
+    path = wanted or folder / "last.ckpt"
+    if not path.is_file():
+        raise RunError(
+            "run has no checkpoint, and only that knows the rules' parameters",
+            expected=path.name, where=folder,
+        )  # fmt: skip
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        network.load_state_dict({key.removeprefix("network."): v for key, v in state.items()})
+    except Exception as error:
+        # torch raises whatever unpickling meets; every one of them means the same to a user.
+        raise RunError("checkpoint cannot be read", got=type(error).__name__, where=path) from error
+
+
+def open_test(run: TrainedRun, data: Path | None) -> tuple[datasets.Split, Path]:
+    """The test split that a run belongs to, and the data set's folder."""
+    root = locate(run.recipe.data.dataset, data)
+    return datasets.open_split(run.recipe.data.dataset, root, "test"), root
+
+
+def choose(labels: NDArray[np.int64], limit: int, seed: int) -> NDArray[np.int64]:
+    """Indices of `limit` samples (0: all), drawn at random from the seed, ascending."""
+    if limit < 0:
+        raise UsageError("number of samples is negative", got=limit, expected="≥ 0, 0 for all")
+    if limit == 0 or limit >= len(labels):
+        return np.arange(len(labels))
+    return np.sort(np.random.default_rng([seed, 5]).permutation(len(labels))[:limit])
+
+
+def check_png(out: Path, folders: Sequence[Path]) -> None:
+    """Before hours of work: the picture's name is one, its folder is there, runs are named once."""
+    if out.suffix != ".png":
+        raise UsageError("picture has another format", got=out.name, expected="a name in .png")
+    if not out.resolve().parent.is_dir():
+        raise UsageError("no such folder", where=out.parent)
+    if len({folder.resolve() for folder in folders}) != len(folders):
+        raise UsageError("a run is named twice", got=", ".join(map(str, folders)))
