@@ -87,6 +87,23 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                 },
             },
         ),
+        # Not of the paper: Eq. 12 freezes the banks, these go on at test time. A learned η̂ goes to
+        # zero under this sign; τ_w of 40 steps forgets within a few recordings.
+        "adaptive": Method(
+            "anti-Hebbian banks, to stay plastic at test time: `mpsl robustness --adapt`",
+            "ours; frozen by Eq. 12, as every export is, it is another network",
+            {
+                "learner": "gradient",
+                "mechanisms": ["stbp", "hebbian", "sbp"],
+                "rules": {
+                    **_FAITHFUL,
+                    "eta_hat": 5.0,
+                    "eta_learnable": False,
+                    "sign": "-",
+                    "tau_w": 200.0,
+                },
+            },
+        ),
     }
 )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["features", "register_experiments"]
+__all__ = ["features", "register_experiments", "robustness"]
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of `mpsl train`.")]
 Data = Annotated[
@@ -51,6 +51,54 @@ def features(
     print(f"{out} {out.with_suffix('.json')}", file=sys.stderr)
 
 
+def robustness(
+    run: Runs,
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Picture to write; the JSON beside it.")] = Path(
+        "robustness.png"
+    ),
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Also with rules that go on learning, without labels.")
+    ] = False,
+    align: Annotated[
+        bool,
+        typer.Option("--align", help="Also with mean currents shifted back to those of training."),
+    ] = False,
+    corruption: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this one; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Test samples; 0 = all.")] = 1000,
+    seeds: Annotated[int, typer.Option(help="Of the corruptions.")] = 5,
+    batch: Annotated[int, typer.Option(help="Samples that --adapt and --align see at once.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Measure runs on spoiled samples: noise, crop, lost and false events, jitter, hot pixels.
+
+    Example: mpsl robustness runs/stbp-* runs/adaptive-* --adapt --align --out robustness.png
+    """
+    from mpsl_train.experiments.robustness import robustness as measure
+
+    result = measure(
+        run, out, data=data, adapt=adapt, align=align, corruptions=corruption or [], limit=limit,
+        seeds=seeds, batch=batch, say=lambda line: print(line, file=sys.stderr, flush=True),
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(result))
+        return
+    names = list(result["corruptions"])
+    width = max(len(curve["label"]) for curve in result["curves"])
+    print(f"{'accuracy in %, mean of all levels but 0':<{width}}  clean " +
+          " ".join(f"{name:>11}" for name in names))  # fmt: skip
+    for curve in result["curves"]:
+        clean = 100 * curve["mean"][names[0]][0]
+        means = [100 * sum(curve["mean"][name][1:]) / (len(curve["mean"][name]) - 1)
+                 for name in names]  # fmt: skip
+        print(f"{curve['label']:<{max(width, 39)}}  {clean:5.1f} "
+              + " ".join(f"{value:11.1f}" for value in means))  # fmt: skip
+    print(f"{out} {out.with_suffix('.json')}", file=sys.stderr)
+
+
 def register_experiments(app: typer.Typer) -> None:
     """Adds the experiments to the command."""
+    app.command("robustness")(robustness)
     app.command("features")(features)

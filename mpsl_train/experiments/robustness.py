@@ -1,0 +1,284 @@
+"""`mpsl robustness`: accuracy of runs on samples that get worse (Fig. 3), with error bars.
+
+Beside each frozen network may stand two that use the unlabelled test batches: `aligned`, the
+control, and `plastic`, whose local rules go on (not Eq. 12). Both see the samples in a seeded
+random order, in batches; plastic banks start anew for each level and seed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpsl_runtime import binning, datasets
+from mpsl_runtime.atomic import replacing
+from mpsl_runtime.errors import UsageError
+from mpsl_runtime.events import Events
+from mpsl_runtime.holdout import stratified_split
+from mpsl_runtime.metadata import ModelMetadata
+from mpsl_train.batches import Samples, to_window
+from mpsl_train.experiments.corruptions import CORRUPTIONS, corrupt_events, corrupt_image
+from mpsl_train.experiments.curves import draw_curves
+from mpsl_train.experiments.inference import adaptive, aligned, mean_currents, preserved
+from mpsl_train.experiments.runs import TrainedRun, check_png, choose, load_run, open_test
+from mpsl_train.frames import load_frames
+from mpsl_train.module import predictions_of
+from mpsl_train.network import Network, Output
+
+__all__ = ["robustness"]
+
+# Training samples that tell the mean currents for the control.
+_ALIGNMENT_SAMPLES = 500
+# What decides the input: runs that differ in it cannot see the same corrupted samples.
+_INPUT = (
+    "dataset", "steps", "step_us", "coding", "origin", "downsample", "crop", "image_mean",
+    "image_std",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Curve:
+    """One way to use one run."""
+
+    run: TrainedRun
+    variant: str
+    means: list[Tensor] = field(default_factory=list)
+    accuracy: dict[str, list[list[float]]] = field(default_factory=dict)
+
+
+def robustness(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    data: Path | None = None,
+    adapt: bool = False,
+    align: bool = False,
+    corruptions: Sequence[str] = (),
+    limit: int = 1000,
+    seeds: int = 5,
+    batch: int = 100,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measures runs of one data set under every corruption that fits it; writes `out`, `out`.json.
+
+    Args:
+        folders: of runs; those that differ in their seed alone make one curve. out: `.png`.
+        data: the data set's folder or its parent.
+        adapt: also runs with local rules whose banks go on learning, without labels.
+        align: also each run with its channels' mean currents shifted to those of training.
+        corruptions: names, default all. limit: test samples, 0 = all.
+        seeds: of the corruptions. batch: samples that `adapt` and `align` see at once.
+        say: gets a line for each level.
+
+    Raises:
+        MpslError: a run or its data cannot be read, runs do not go together, an unknown name.
+    """
+    check_png(out, folders)
+    if seeds < 1 or batch < 2:
+        raise UsageError("too few seeds or samples in a batch", got=f"{seeds}, {batch}",
+                         expected="≥ 1 and ≥ 2")  # fmt: skip
+    runs = [load_run(folder, rules=adapt) for folder in folders]
+    _check_inputs(runs)
+    metadata = runs[0].metadata
+    split, root = open_test(runs[0], data)
+    names = _names(corruptions, metadata)
+    indices = choose(split.labels, limit, 0)
+    curves = _curves(runs, root, adapt, align, batch)
+    clean: dict[int, list[float]] = {}
+    source = _Source(split, metadata, indices)
+    for name in names:
+        corruption = CORRUPTIONS[name]
+        for level in corruption.levels:
+            for number, curve in enumerate(curves):
+                curve.accuracy.setdefault(name, []).append(
+                    list(clean.get(number, [])) if level == 0 else []
+                )
+            if level == 0 and clean:
+                continue
+            for seed in range(seeds):
+                new = seed == 0 or (corruption.random and level > 0)
+                if new:
+                    frames = source.corrupted(name, level, seed)
+                    samples = Samples(frames, source.labels, metadata)
+                for curve in curves:
+                    values = curve.accuracy[name][-1]
+                    # Frozen, the order of the samples changes nothing.
+                    known = curve.variant == "frozen" and not new
+                    values.append(values[-1] if known else _accuracy(curve, samples, seed, batch))
+            if level == 0:
+                clean = {number: curve.accuracy[name][-1] for number, curve in enumerate(curves)}
+            say(f"{name} {level:g}: " + ", ".join(
+                f"{np.mean(curve.accuracy[name][-1]):.1%}" for curve in curves[:12]
+            ))  # fmt: skip
+    result = {
+        "dataset": metadata.dataset,
+        "samples": len(indices),
+        "corruption_seeds": seeds,
+        "batch": batch,
+        "corruptions": {
+            name: {"levels": list(CORRUPTIONS[name].levels), "title": CORRUPTIONS[name].title,
+                   "unit": CORRUPTIONS[name].unit}
+            for name in names
+        },
+        "curves": _grouped(curves, names),
+    }  # fmt: skip
+    with replacing(out) as temporary:
+        draw_curves(temporary, result)
+    with replacing(out.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(result) + "\n", "utf-8")
+    return result
+
+
+def _check_inputs(runs: Sequence[TrainedRun]) -> None:
+    for run in runs[1:]:
+        for key in _INPUT:
+            mine, first = getattr(run.metadata, key), getattr(runs[0].metadata, key)
+            if mine != first:
+                raise UsageError(
+                    f"runs differ in {key}", got=repr(mine), expected=repr(first), where=run.folder
+                )
+
+
+def _names(wanted: Sequence[str], metadata: ModelMetadata) -> list[str]:
+    known = [name for name, one in CORRUPTIONS.items() if one.fits(metadata.input_kind)]
+    for name in wanted:
+        if name not in known:
+            raise UsageError(
+                f"no such corruption of {metadata.input_kind}", got=repr(name),
+                expected=", ".join(known),
+            )  # fmt: skip
+    return [name for name in known if not wanted or name in wanted]
+
+
+def _curves(
+    runs: Sequence[TrainedRun], root: Path, adapt: bool, align: bool, batch: int
+) -> list[_Curve]:
+    curves = []
+    for run in runs:
+        curves.append(_Curve(run, "frozen"))
+        if align:
+            curves.append(_Curve(run, "aligned", _training_means(run, root, batch)))
+        if adapt and any(layer.plastic for layer in run.network.layer_list):
+            curves.append(_Curve(run, "plastic"))
+    if adapt and not any(curve.variant == "plastic" for curve in curves):
+        raise UsageError(
+            "no run has a local rule that could go on learning", got="--adapt",
+            expected="a run with hebbian or another local mechanism",
+        )  # fmt: skip
+    return curves
+
+
+def _training_means(run: TrainedRun, root: Path, batch: int) -> list[Tensor]:
+    """Mean currents of clean training samples; the held-out ones are not among them."""
+    recipe = run.recipe
+    split = datasets.open_split(recipe.data.dataset, root, "train")
+    training, _ = stratified_split(
+        split.labels, recipe.data.validation, recipe.seed, recipe.data.train_limit
+    )
+    chosen = np.random.default_rng([recipe.seed, 7]).permutation(training)[:_ALIGNMENT_SAMPLES]
+    frames = load_frames(split, run.metadata, datasets.content_hash(split))
+    samples = Samples(frames, split.labels, run.metadata)
+    whole = max(1, len(chosen) // batch)
+    windows = [to_window(samples[(None, part)][0]) for part in np.array_split(chosen, whole)]
+    return mean_currents(run.network, windows, run.metadata.steps)
+
+
+class _Source:
+    """The chosen test samples, decoded once."""
+
+    def __init__(
+        self, split: datasets.Split, metadata: ModelMetadata, indices: NDArray[np.int64]
+    ) -> None:
+        self.split, self.metadata, self.indices = split, metadata, indices
+        self.labels = split.labels[indices]
+        self.events: list[Events] = []
+        if split.kind == "events":
+            self.events = [split.events(int(index)) for index in indices]
+
+    def corrupted(self, name: str, level: float, seed: int) -> NDArray[np.unsignedinteger]:
+        """Network input [N, C, H, W] or [N, T, C, H, W], unsigned."""
+        if self.split.kind == "image":
+            return np.stack([
+                corrupt_image(name, self.split.image(int(i)), level, seed=seed, index=int(i))
+                for i in self.indices
+            ])  # fmt: skip
+        rule = self.metadata.binning
+        frames = [
+            binning.frames(corrupt_events(name, one, level, seed=seed, index=int(i)), rule)
+            for i, one in zip(self.indices, self.events, strict=True)
+        ]
+        largest = max(float(one.max(initial=0)) for one in frames)
+        return np.stack(frames).astype(np.uint8 if largest < 256 else np.uint32)
+
+
+@torch.no_grad()
+def _accuracy(curve: _Curve, samples: Samples, seed: int, batch: int) -> float:
+    order = np.random.default_rng([seed, 6]).permutation(len(samples.labels))
+    network, steps = curve.run.network, curve.run.metadata.steps
+    right = 0
+    with preserved(network):
+        # Parts of nearly one size: a last batch of a few samples has no mean to speak of.
+        for indices in np.array_split(order, -(-len(order) // batch)):
+            values, labels = samples[(None, indices)]
+            output = _answer(curve, network, to_window(values), steps)
+            predicted = predictions_of(curve.run.recipe.training.loss, output)
+            right += int((predicted == labels).sum())
+    return right / len(order)
+
+
+def _answer(curve: _Curve, network: Network, window: Tensor, steps: int) -> Output:
+    if curve.variant == "aligned":
+        return aligned(network, window, curve.means, steps)
+    if curve.variant == "plastic":
+        return adaptive(network, window, steps)
+    output: Output = network(window, steps)
+    return output
+
+
+def _grouped(curves: Sequence[_Curve], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Runs that differ in their seed alone are one curve: mean ± sd over them; the sd of a single
+    run is over the corruption seeds."""
+    groups: dict[str, list[_Curve]] = {}
+    for curve in curves:
+        recipe = curve.run.recipe.model_copy(update={"seed": 0})
+        groups.setdefault(f"{recipe.hash()} {curve.variant}", []).append(curve)
+    labels = [_label(group[0]) for group in groups.values()]
+    rows = []
+    for group, label in zip(groups.values(), labels, strict=True):
+        if labels.count(label) > 1:
+            label = f"{label}, {group[0].run.folder.name}"
+        row: dict[str, Any] = {
+            "label": label,
+            "variant": group[0].variant,
+            "runs": [str(curve.run.folder) for curve in group],
+            "sd_over": "runs" if len(group) > 1 else "corruption seeds",
+            "mean": {},
+            "sd": {},
+            "accuracy": {},
+        }
+        for name in names:
+            values = np.array([curve.accuracy[name] for curve in group])  # [runs, levels, seeds]
+            spread = values.mean(2) if len(group) > 1 else values[0].T
+            row["mean"][name] = values.mean((0, 2)).tolist()
+            row["sd"][name] = spread.std(0, ddof=1 if len(spread) > 1 else 0).tolist()
+            row["accuracy"][name] = values.tolist()
+        rows.append(row)
+    return rows
+
+
+def _label(curve: _Curve) -> str:
+    recipe = curve.run.recipe
+    label = getattr(recipe, "method", "") or "+".join(recipe.mechanisms)
+    if recipe.rules.sign == "-" and not getattr(recipe, "method", ""):
+        label += " (−)"
+    if "DP" in recipe.network:
+        label += ", dropout"
+    return label if curve.variant == "frozen" else f"{label}, {curve.variant}"
