@@ -8,9 +8,10 @@ from pathlib import Path
 from mpsl_runtime import datasets
 from mpsl_runtime.errors import DataError
 
-__all__ = ["default_root", "locate"]
+__all__ = ["MADE", "default_root", "locate", "make"]
 
-_FETCHED = ("mnist", "fashion-mnist", "nmnist", "cifar10")
+_FETCHED = ("mnist", "fashion-mnist", "nmnist", "cifar10", "dvs-gesture")
+MADE = ("dvs-digits", "dvs-gesture-made")
 
 
 def default_root(name: str, data: Path | None) -> Path:
@@ -23,6 +24,18 @@ def default_root(name: str, data: Path | None) -> Path:
     return (Path(named) if named else Path.home() / ".cache" / "mpsl") / name
 
 
+def make(name: str, root: Path, *, seed: int = 0) -> None:
+    """Makes one of the data sets of `MADE`; errors as the makers say."""
+    if name == "dvs-digits":
+        from mpsl_train import dvs_digits
+
+        dvs_digits.make(root, seed=seed)
+    else:
+        from mpsl_train import made_gestures
+
+        made_gestures.make(root, seed=seed)
+
+
 def locate(name: str, data: Path | None) -> Path:
     """The folder of a data set. What is absent is made or downloaded only without `--data`: a
     folder that was named and is not there is a mistake in the name.
@@ -33,12 +46,10 @@ def locate(name: str, data: Path | None) -> Path:
     try:
         return datasets.find(name, data)
     except DataError:
-        if data is not None or name not in (*_FETCHED, "dvs-digits"):
+        if data is not None or name not in (*_FETCHED, *MADE):
             raise
-    if name == "dvs-digits":
-        from mpsl_train import dvs_digits
-
-        dvs_digits.make(default_root(name, None))
+    if name in MADE:
+        make(name, default_root(name, None))
     else:
         from mpsl_train import download
 

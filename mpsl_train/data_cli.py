@@ -125,9 +125,7 @@ def make(
             metavar="DIR", help="Folder to make. [$MPSL_DATA/NAME, or ~/.cache/mpsl/NAME]"
         ),
     ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Of the simulated camera, dvs-digits only. [0]")
-    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of a simulated data set. [0]")] = None,
     as_json: Json = False,
 ) -> None:
     """Make or download a data set, unless it is there.
@@ -136,22 +134,20 @@ def make(
     """
     from mpsl_runtime import datasets
     from mpsl_runtime.errors import DataError, UsageError
-    from mpsl_train.acquire import default_root
+    from mpsl_train import acquire
 
     facts = datasets.DATASETS.get(name)
     if facts is None:
         datasets.find(name)  # says which names there are
         return
-    if seed is not None and name != "dvs-digits":
+    if seed is not None and name not in acquire.MADE:
         raise UsageError(f"data set {name} has no seed", got=f"--seed {seed}")
     try:
         root = datasets.find(name, data)
     except DataError:
-        root = default_root(name, data)
-    if name == "dvs-digits":
-        from mpsl_train import dvs_digits
-
-        dvs_digits.make(root, seed=seed or 0)
+        root = acquire.default_root(name, data)
+    if name in acquire.MADE:
+        acquire.make(name, root, seed=seed or 0)
     elif not _is_complete(name, root):
         if _made_by(name) != "download":
             raise DataError(
@@ -167,9 +163,9 @@ def make(
 
 
 def _made_by(name: str) -> str | None:
-    from mpsl_train import download
+    from mpsl_train import acquire, download
 
-    if name == "dvs-digits":
+    if name in acquire.MADE:
         return "simulation"
     return "download" if name in download.DOWNLOADS else None
 

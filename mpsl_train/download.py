@@ -5,6 +5,10 @@
 | `mnist`, `fashion-mnist` | the four IDX files | sha256 of the uncompressed content |
 | `cifar10` | cifar-10-binary.tar.gz, read as it is | sha256 of the archive |
 | `nmnist` | train.zip, test.zip from the address that tonic knows | tonic's md5 of the zip |
+| `dvs-gesture` | tonic's two archives, 3.1 GB, unpacked | tonic's md5 of the archive |
+
+tonic 1.7's own addresses of DVS-Gesture answer programs with an empty page (neuromorphs/tonic#330);
+figshare's programming interface serves the same files, so it is asked first.
 
 Of IDX files the content is hashed, not the .gz: copies packed again (Debian's, mirrors', a user's
 own) are the same data with other bytes.
@@ -15,6 +19,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import sys
+import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +31,7 @@ from mpsl_train.staging import staged
 __all__ = [
     "CIFAR10_BATCHES",
     "DOWNLOADS",
+    "FIGSHARE",
     "MIRRORS",
     "RemoteFile",
     "fetch",
@@ -33,7 +39,7 @@ __all__ = [
     "remote_files",
 ]
 
-DOWNLOADS = ("cifar10", "fashion-mnist", "mnist", "nmnist")
+DOWNLOADS = ("cifar10", "dvs-gesture", "fashion-mnist", "mnist", "nmnist")
 
 MIRRORS: dict[str, tuple[str, ...]] = {
     "mnist": (
@@ -46,6 +52,8 @@ MIRRORS: dict[str, tuple[str, ...]] = {
     ),
     "cifar10": ("https://www.cs.toronto.edu/~kriz/",),
 }
+
+FIGSHARE = "https://api.figshare.com/v2/file/download/"
 
 _CIFAR10_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
@@ -104,12 +112,14 @@ class RemoteFile:
         urls: where it is, in the order in which they are tried.
         algorithm: `sha256` of the content, uncompressed; `file-sha256` or `md5` of the file.
         digest: hexadecimal.
+        folder: that a tar archive unpacks to, and which then stands for it; "" = stays packed.
     """
 
     name: str
     urls: tuple[str, ...]
     algorithm: str
     digest: str
+    folder: str = ""
 
 
 def remote_files(name: str) -> list[RemoteFile]:
@@ -133,7 +143,22 @@ def remote_files(name: str) -> list[RemoteFile]:
             RemoteFile("train.zip", (NMNIST.train_url,), "md5", NMNIST.train_md5),
             RemoteFile("test.zip", (NMNIST.test_url,), "md5", NMNIST.test_md5),
         ]
+    if name == "dvs-gesture":
+        from tonic.datasets import DVSGesture
+
+        return [
+            RemoteFile(archive, (_mended(url), url), "md5", md5, archive.removesuffix(".tar.gz"))
+            for archive, url, md5 in (
+                (DVSGesture.train_filename, DVSGesture.train_url, DVSGesture.train_md5),
+                (DVSGesture.test_filename, DVSGesture.test_url, DVSGesture.test_md5),
+            )
+        ]
     raise UsageError("data set cannot be downloaded", got=repr(name), expected=", ".join(DOWNLOADS))
+
+
+def _mended(url: str) -> str:
+    """figshare's address for programs of a file that has one for browsers."""
+    return FIGSHARE + url.rstrip("/").rpartition("/")[2]
 
 
 def matches(path: Path, file: RemoteFile) -> bool:
@@ -185,6 +210,8 @@ def fetch(name: str, root: Path, *, progress: bool = True) -> None:
     missing = []
     for file in remote_files(name):
         path = root / file.name
+        if file.folder and (root / file.folder).is_dir():
+            continue
         if not path.exists():
             missing.append(file)
         elif not matches(path, file):
@@ -198,6 +225,8 @@ def fetch(name: str, root: Path, *, progress: bool = True) -> None:
     with staged(root) as stage:
         for file in missing:
             _download(name, file, stage / file.name, root, progress and sys.stderr.isatty())
+            if file.folder:
+                _unpack(stage / file.name, file.folder)
 
 
 def _download(name: str, file: RemoteFile, path: Path, root: Path, bar: bool) -> None:
@@ -221,6 +250,19 @@ def _download(name: str, file: RemoteFile, path: Path, root: Path, bar: bool) ->
         got=", ".join(f"{why} at {url}" for why, url in zip(reasons, file.urls, strict=True)),
         expected=f"a network; or get it from there, put it in {root}, or pass --data",
     )
+
+
+def _unpack(archive: Path, folder: str) -> None:
+    """Unpacks an archive beside itself and removes it; nothing may land outside its folder."""
+    try:
+        with tarfile.open(archive, "r:gz") as packed:
+            members = [m for m in packed if Path(m.name).parts[:1] == (folder,)]
+            packed.extractall(archive.parent, members, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise DataError("archive cannot be unpacked", got=error, where=archive.name) from None
+    if not (archive.parent / folder).is_dir():
+        raise DataError("archive lacks its folder", expected=folder, where=archive.name)
+    archive.unlink()
 
 
 def _reason(error: Exception) -> str:

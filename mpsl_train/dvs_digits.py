@@ -20,10 +20,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.errors import DataError, OutputError, UsageError
+from mpsl_runtime.errors import OutputError, UsageError
 from mpsl_runtime.readers import encode_nmnist_bin
 from mpsl_train.saccades import camera, simulate, simulate_batch
-from mpsl_train.staging import staged
+from mpsl_train.staging import is_made, staged
 
 __all__ = ["VERSION", "digits", "make", "sample_rng", "simulate", "split_indices"]
 
@@ -94,7 +94,7 @@ def make(root: Path, *, seed: int = 0, progress: bool = True, limit: int | None 
         )
     root = Path(root)
     record = {"dataset": "dvs-digits", "version": VERSION, "seed": seed, "limit": limit}
-    if _is_made(root, record):
+    if is_made(root, record, _RECORD):
         return
     images, labels = digits()
     try:
@@ -104,27 +104,8 @@ def make(root: Path, *, seed: int = 0, progress: bool = True, limit: int | None 
             (stage / _RECORD).write_text(json.dumps(record) + "\n", encoding="utf-8")
     except OutputError:
         # Another process may have been quicker; what it made is the same.
-        if not _is_made(root, record):
+        if not is_made(root, record, _RECORD):
             raise
-
-
-def _is_made(root: Path, record: dict[str, object]) -> bool:
-    """True for the data set that `record` describes, False when there is nothing yet."""
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
-        return False
-    try:
-        found = json.loads((root / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise DataError(
-            "folder holds something else than dvs-digits",
-            expected="a new or empty folder",
-            where=root,
-        ) from None
-    if found != record:
-        raise DataError(
-            "dvs-digits is there, but made otherwise", got=found, expected=record, where=root
-        )
-    return True
 
 
 def _write(

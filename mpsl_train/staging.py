@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from mpsl_runtime.errors import OutputError
+from mpsl_runtime.errors import DataError, OutputError
 
-__all__ = ["staged"]
+__all__ = ["is_made", "staged"]
 
 
 @contextmanager
@@ -43,3 +44,32 @@ def staged(root: Path) -> Iterator[Path]:
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
+
+
+def is_made(root: Path, record: Mapping[str, object], name: str) -> bool:
+    """True for the made data set that `record` describes, False when there is nothing yet.
+
+    Args:
+        record: with the key `dataset`. name: of the file in `root` that holds the record.
+
+    Raises:
+        DataError: `root` holds something else, or the data set made otherwise.
+    """
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        return False
+    try:
+        found = json.loads((root / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DataError(
+            f"folder holds something else than {record['dataset']}",
+            expected="a new or empty folder",
+            where=root,
+        ) from None
+    if found != record:
+        raise DataError(
+            f"{record['dataset']} is there, but made otherwise",
+            got=found,
+            expected=record,
+            where=root,
+        )
+    return True

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events import Events
 
-__all__ = ["decode_aedat"]
+__all__ = ["decode_aedat", "encode_aedat3"]
+
+_EVENTS_A_PACKET = 4096
 
 _PACKET = np.dtype(
     [
@@ -159,3 +161,26 @@ def _decode_3(data: bytes, where: str | Path) -> Events:
         word >> 1 & 1,
         where=where,
     )
+
+
+def encode_aedat3(events: Events) -> bytes:
+    """An AEDAT 3.1 file with these events, as packets of polarity events of source 1.
+
+    Raises:
+        DataError: a coordinate or a time is outside what the format holds.
+    """
+    if len(events) and (
+        int(max(events.x.max(), events.y.max())) > 0x7FFF
+        or int(events.t[0]) < 0
+        or int(events.t[-1]) >= 1 << 31
+    ):
+        raise DataError("events do not fit AEDAT 3.1", expected="x and y < 32768, 0 ≤ t < 2^31 µs")
+    word = events.x.astype("<u4") << 17 | events.y.astype("<u4") << 2
+    word |= events.p.astype("<u4") << 1 | 1
+    pairs = np.stack([word, events.t.astype("<u4")], axis=1).astype("<u4")
+    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"]
+    for start in range(0, len(pairs), _EVENTS_A_PACKET):
+        part = pairs[start : start + _EVENTS_A_PACKET]
+        header = np.array([(1, 1, 8, 4, 0, len(part), len(part), len(part))], _PACKET)
+        parts += [header.tobytes(), part.tobytes()]
+    return b"".join(parts)

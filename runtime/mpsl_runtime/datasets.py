@@ -16,13 +16,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime import binning, cifar, idx
-from mpsl_runtime.binning import Origin
+from mpsl_runtime import binning, cifar, gestures, idx
+from mpsl_runtime.catalogue import DATASETS, NAMES, DatasetFacts
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events import Events
+from mpsl_runtime.gestures import GestureSet
 from mpsl_runtime.labelled import RecordingSet, find_split
 from mpsl_runtime.metadata import InputKind, ModelMetadata
-from mpsl_runtime.readers import decode_events
 
 __all__ = [
     "DATASETS",
@@ -39,104 +39,6 @@ __all__ = [
 SplitName = Literal["train", "test"]
 
 
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What is known of a data set before a file is opened.
-
-    Attributes:
-        name: as on the command line.
-        kind: `events` or `image`.
-        class_names: in the order of the labels; names of the folders where labels are folders.
-        sensor_size: (width, height) of the camera; (0, 0) for images.
-        origin: t0 of a sample, see `binning.Binning`.
-        image_shape: (channels, rows, columns) of images, else None.
-        layout: of the files: IDX, CIFAR's batches, or labelled recordings.
-        outer: names of folders that may lie around the data, as its sources pack it.
-        missing: what to do when it is not there.
-    """
-
-    name: str
-    kind: InputKind
-    class_names: tuple[str, ...]
-    sensor_size: tuple[int, int] = (0, 0)
-    origin: Origin = "zero"
-    image_shape: tuple[int, int, int] | None = None
-    layout: Literal["recordings", "idx", "cifar"] = "recordings"
-    outer: tuple[str, ...] = ()
-    missing: str = ""
-
-
-_DIGITS = tuple("0123456789")
-_GARMENTS = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
-_CIFAR10 = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-_IDX_OUTER = ("raw", "MNIST", "MNIST/raw", "FashionMNIST", "FashionMNIST/raw")
-_NMNIST_FILES = "put train.zip and test.zip (or Train/ and Test/) there"
-_IDX_FILES = "put the four official *-ubyte.gz there, or let `mpsl train` fetch them"
-
-DATASETS: dict[str, DatasetFacts] = {
-    facts.name: facts
-    for facts in (
-        DatasetFacts(
-            "mnist",
-            "image",
-            _DIGITS,
-            image_shape=(1, 28, 28),
-            layout="idx",
-            outer=_IDX_OUTER,
-            missing=_IDX_FILES,
-        ),
-        DatasetFacts(
-            "fashion-mnist",
-            "image",
-            _GARMENTS,
-            image_shape=(1, 28, 28),
-            layout="idx",
-            outer=_IDX_OUTER,
-            missing=_IDX_FILES,
-        ),
-        DatasetFacts(
-            "cifar10",
-            "image",
-            _CIFAR10,
-            image_shape=(3, 32, 32),
-            layout="cifar",
-            outer=("cifar-10-batches-bin",),
-            missing=f"put {cifar.ARCHIVE} or its *.bin there, or let `mpsl train` fetch it",
-        ),
-        DatasetFacts(
-            "nmnist", "events", _DIGITS, (34, 34), outer=("NMNIST",), missing=_NMNIST_FILES
-        ),
-        DatasetFacts("nmnist8", "events", _DIGITS[:8], (34, 34), missing=_NMNIST_FILES),
-        DatasetFacts(
-            "dvs-digits", "events", _DIGITS, (34, 34), missing="run `mpsl data make dvs-digits`"
-        ),
-    )
-}
-NAMES = tuple(DATASETS)
-
-
 def _facts(name: str) -> DatasetFacts:
     if name not in DATASETS:
         raise UsageError("unknown data set", got=repr(name), expected=", ".join(NAMES))
@@ -147,6 +49,8 @@ def _is_there(facts: DatasetFacts, root: Path) -> bool:
     splits: tuple[SplitName, ...] = ("train", "test")
     if facts.layout == "cifar":
         return cifar.is_there(root)
+    if facts.layout == "gestures":
+        return gestures.is_there(root, made=facts.name == "dvs-gesture-made")
     if facts.layout == "idx":
         return any(idx.find_pair(root, split) is not None for split in splits)
     return any(find_split(root, split) is not None for split in splits)
@@ -197,7 +101,7 @@ class Split:
     split: SplitName
     ids: list[str]
     labels: NDArray[np.int64]
-    _recordings: RecordingSet | None = None
+    _recordings: RecordingSet | GestureSet | None = None
     _images: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
@@ -229,7 +133,7 @@ class Split:
         if self._recordings is None:
             raise DataError(f"data set {self.name} has images, not events")
         where = self._recordings.where(index)
-        events = decode_events(self._recordings.read(index), where)
+        events = self._recordings.events(index)
         events.check(sensor_size=self.facts.sensor_size, where=where)
         return replace(events, sensor_size=self.facts.sensor_size)
 
@@ -280,10 +184,7 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
     if facts.kind == "image":
         images, labels = _read_images(facts, root, split)
         return Split(facts, split, [f"{i:05d}" for i in range(len(images))], labels, _images=images)
-    place = find_split(root, split)
-    if place is None:
-        raise DataError(f"data set {name} has no {split} files; {facts.missing}", where=root)
-    recordings = RecordingSet.open(place, facts.class_names, split=split, suffixes=(".bin",))
+    recordings = _recordings(facts, root, split)
     absent = set(range(len(facts.class_names))) - set(recordings.labels.tolist())
     if absent:
         # nmnist8 opened as nmnist would otherwise give a score for the wrong data set.
@@ -291,9 +192,20 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
         raise DataError(
             f"data set {name} lacks recordings of class {names}",
             expected=f"{len(facts.class_names)} classes",
-            where=place,
+            where=root,
         )
     return Split(facts, split, recordings.ids, recordings.labels, _recordings=recordings)
+
+
+def _recordings(facts: DatasetFacts, root: Path, split: SplitName) -> RecordingSet | GestureSet:
+    if facts.layout == "gestures" and gestures.is_there(
+        root, split, made=facts.name == "dvs-gesture-made"
+    ):
+        return GestureSet.open(root, split, len(facts.class_names))
+    place = find_split(root, split) if facts.layout == "recordings" else None
+    if place is None:
+        raise DataError(f"data set {facts.name} has no {split} files; {facts.missing}", where=root)
+    return RecordingSet.open(place, facts.class_names, split=split, suffixes=(".bin",))
 
 
 def _read_images(

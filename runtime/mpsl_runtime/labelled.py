@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
-from mpsl_runtime.readers import SUFFIXES, read_bytes
+from mpsl_runtime.events import Events
+from mpsl_runtime.readers import SUFFIXES, decode_events, read_bytes
 
 __all__ = ["RecordingSet", "find_split"]
 
@@ -123,6 +124,10 @@ class RecordingSet:
     def where(self, index: int) -> Path:
         """The file (inside the zip), for messages and for its suffix."""
         return self.place / self._members[index]
+
+    def events(self, index: int) -> Events:
+        """The recording; DataError when it is absent or damaged."""
+        return decode_events(self.read(index), self.where(index))
 
     def read(self, index: int) -> bytes:
         """The file's content; DataError when it is absent or damaged."""

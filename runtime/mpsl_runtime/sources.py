@@ -5,6 +5,7 @@
 | `xxx.bin` | one trial, time 0 as the model was trained (DESIGN §5) |
 | camera file | one stream that begins with its first event |
 | zip or folder of `[Train|Test]/<label>/<file>` | labelled trials, in the order of their ids |
+| DVS128 Gesture: its folder, or one `.aedat` with its `_labels.csv` | labelled trials |
 | folder of files | each file as above, by name |
 | `udp://host:port` | whatever arrives there, see `mpsl_runtime.live` |
 
@@ -19,8 +20,10 @@ from pathlib import Path
 from mpsl_runtime.binning import Binning
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events import Events
+from mpsl_runtime.gestures import GestureSet, has_labels
+from mpsl_runtime.gestures import is_there as gestures_are_there
 from mpsl_runtime.labelled import RecordingSet, find_split
-from mpsl_runtime.readers import SUFFIXES, decode_events, is_trial, read_events
+from mpsl_runtime.readers import SUFFIXES, is_trial, read_events
 from mpsl_runtime.steps import Chunk, Recording
 
 __all__ = [
@@ -69,6 +72,8 @@ def recordings(source: Source, binning: Binning, class_names: Sequence[str]) -> 
         raise DataError("no such file or folder", where=path)
     if path.suffix.lower() not in SUFFIXES:
         read_events(path)  # says why
+    if has_labels(path):
+        return _labelled(GestureSet.of_recording(path, len(class_names)), binning)
     return _files([path], binning)
 
 
@@ -102,17 +107,25 @@ def _files(paths: Iterable[Path], binning: Binning) -> Iterator[Recording]:
         yield from_events(read_events(path), str(path), binning, trial=is_trial(path))
 
 
-def _labelled(samples: RecordingSet, binning: Binning) -> Iterator[Recording]:
+def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[Recording]:
     for index, sample in enumerate(samples.ids):
-        events = decode_events(samples.read(index), samples.where(index))
+        events = samples.events(index)
         events.check(sensor_size=binning.sensor_size, where=samples.where(index))
         recording = from_events(
-            events, sample, binning, trial=is_trial(sample), target=int(samples.labels[index])
+            events,
+            sample,
+            binning,
+            trial=isinstance(samples, GestureSet) or is_trial(sample),
+            target=int(samples.labels[index]),
         )
         yield Recording(sample, recording.chunks, recording.origin_us, True, recording.target)
 
 
 def _folder(path: Path, binning: Binning, class_names: Sequence[str]) -> Iterator[Recording]:
+    for root in (path, path / "DvsGesture", path / "DVSGesture"):
+        split = next((s for s in ("test", "train") if gestures_are_there(root, s)), None)
+        if split is not None:
+            return _labelled(GestureSet.open(root, split, len(class_names)), binning)
     place = find_split(path, "test") or find_split(path, "train") or path
     if place.suffix.lower() == ".zip":
         return _labelled(RecordingSet.open(place, class_names), binning)

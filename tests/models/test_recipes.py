@@ -28,4 +28,6 @@ def test_a_recipe_builds_a_network(name: str) -> None:
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     assert sum(layer.spec.parameters for layer in network.layer_list) > 1000
     assert recipe.mechanisms == ["stbp", "hebbian", "sbp"]
-    assert (recipe.rules.sign, recipe.rules.cap, recipe.rules.eta_hat) == ("+", 0.25, 1.0)
+    # What learns reliably (η̂ > 1 loses points or dies).
+    assert (recipe.rules.sign, recipe.rules.cap) == ("+", 0.25)
+    assert 0 < recipe.rules.eta_hat <= 1

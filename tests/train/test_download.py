@@ -268,3 +268,54 @@ def test_the_archive_of_cifar10_is_fetched_checked_and_read_as_it_is(
     assert len(datasets.open_split("cifar10", tmp_path / "cifar10", "train")) == 10
     archive.unlink()  # already there: not asked for again
     fetch("cifar10", tmp_path / "cifar10")
+
+
+@pytest.fixture
+def gestures(mirror: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """figshare as it answers programs: an empty page at tonic's addresses, the files at its API."""
+    from tonic.datasets import DVSGesture
+
+    for split, number in (("train", "1"), ("test", "2")):
+        folder = f"ibmGesture{split.capitalize()}"
+        with tarfile.open(mirror.folder / number, "w:gz") as packed:
+            stream = io.BytesIO()
+            np.save(stream, np.zeros((3, 4)))
+            for name in (f"{folder}/user01_led/0.npy", "../outside", "notes.txt"):
+                member = tarfile.TarInfo(name)
+                member.size = len(stream.getvalue())
+                packed.addfile(member, io.BytesIO(stream.getvalue()))
+        digest = hashlib.md5((mirror.folder / number).read_bytes(), usedforsecurity=False)
+        (mirror.folder / "browser").mkdir(exist_ok=True)
+        (mirror.folder / "browser" / number).write_bytes(b"")
+        monkeypatch.setattr(DVSGesture, f"{split}_url", f"{mirror.url}browser/{number}")
+        monkeypatch.setattr(DVSGesture, f"{split}_md5", digest.hexdigest())
+    monkeypatch.setattr(download, "FIGSHARE", mirror.url)
+    return mirror
+
+
+def test_dvs_gesture_comes_from_the_address_for_programs(gestures: Server, tmp_path: Path) -> None:
+    root = tmp_path / "data" / "dvs-gesture"
+    fetch("dvs-gesture", root)
+    assert gestures.asked == ["1", "2"]
+    # Unpacked, without the archives, and without what lies outside their folders.
+    assert left_in(root) == ["ibmGestureTest", "ibmGestureTrain"]
+    assert left_in(root.parent) == ["dvs-gesture"]
+    assert (root / "ibmGestureTrain" / "user01_led" / "0.npy").is_file()
+    assert datasets.find("dvs-gesture", root) == root
+    fetch("dvs-gesture", root)
+    assert len(gestures.asked) == 2
+
+
+def test_the_empty_page_that_tonic_gets_is_refused(gestures: Server, tmp_path: Path) -> None:
+    (gestures.folder / "1").unlink()
+    with pytest.raises(DataError, match=r"ibmGestureTrain\.tar\.gz of data set dvs-gesture") as e:
+        fetch("dvs-gesture", tmp_path / "dvs-gesture")
+    assert "HTTP 404" in str(e.value)
+    assert "md5 is not" in str(e.value)
+    assert left_in(tmp_path) == []
+
+
+def test_the_published_address_is_turned_into_the_one_for_programs() -> None:
+    addresses = [file.urls for file in download.remote_files("dvs-gesture")]
+    assert addresses[0][0] == "https://api.figshare.com/v2/file/download/38022171"
+    assert addresses[1][0] == "https://api.figshare.com/v2/file/download/38020584"
