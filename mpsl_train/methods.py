@@ -42,12 +42,14 @@ class Method:
         summary: one line for `--help` and tables. source: where the settings come from.
         changes: keys of the recipe and their values, nested as in the file.
         network: replaces the network; `{classes}` is the number of classes of the old one.
+        image_steps: T for images; recordings have a T and a step of their own. 0: as it is.
     """
 
     summary: str
     source: str
     changes: Mapping[str, Any]
     network: str = ""
+    image_steps: int = 0
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -56,7 +58,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "three banks in every layer, Eq. 5-12 as published",
             "the paper; η̂ = 1 and cap 0.25 keep training as reliable as STBP's",
             {
-                "learner": "gradient",
                 "mechanisms": ["stbp", "hebbian", "sbp"],
                 "rules": dict(_FAITHFUL),
             },
@@ -64,7 +65,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "stbp": Method(
             "back-propagation through time alone",
             "Wu 2018, spatio-temporal back-propagation, the same surrogate (Eq. 7)",
-            {"learner": "gradient", "mechanisms": ["stbp"], "rules": dict(_FAITHFUL)},
+            {"mechanisms": ["stbp"], "rules": dict(_FAITHFUL)},
         ),
         # Public code, classification/mnist/mnist_model.py: hebb ← 0.95·hebb − ⟨β·s ⊗ (U/V_th − η)⟩
         # with β = 1e-3, η = 0 at first, both learned, λ2 = 0.1 at first, MNIST's 2,304 inputs:
@@ -74,7 +75,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "stbp and an anti-Hebbian bank in the fully connected layers",
             "Wu 2022, public code yjwu12/Hybrid-plasticity-Spiking-Network-Model, MNIST",
             {
-                "learner": "gradient",
                 "mechanisms": ["stbp", "hebbian"],
                 "rules": {
                     **_FAITHFUL,
@@ -93,7 +93,6 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             "anti-Hebbian banks, to stay plastic at test time: `mpsl robustness --adapt`",
             "ours; frozen by Eq. 12, as every export is, it is another network",
             {
-                "learner": "gradient",
                 "mechanisms": ["stbp", "hebbian", "sbp"],
                 "rules": {
                     **_FAITHFUL,
@@ -103,6 +102,17 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     "tau_w": 200.0,
                 },
             },
+        ),
+        # The authors: 784-500-10, T = 10, 100 epochs of batches of 50, learning rates 0.1 and 0.05.
+        "sbp": Method(
+            "local changes alone, no back-propagation, on a multi-layer perceptron",
+            "Zhang 2021, public code thomasaimondy/SBP, SBP_SNN_STDP",
+            {
+                "mechanisms": ["sbp-local"],
+                "rules": {**_FAITHFUL, "coefficients": "fixed"},
+            },
+            network="500FC-{classes}",
+            image_steps=10,
         ),
     }
 )
@@ -133,4 +143,7 @@ def changes_of(name: object, recipe: Mapping[str, Any]) -> dict[str, Any]:
     }
     if method.network:
         changes["network"] = method.network.format(classes=_last_word(recipe.get("network", "")))
+    data = recipe.get("data")
+    if method.image_steps and isinstance(data, Mapping) and "step_us" not in data:
+        changes["data"] = {**changes.get("data", {}), "steps": method.image_steps}
     return changes

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from mpsl_runtime.errors import MpslError
 from mpsl_train.batches import Batch, to_window
+from mpsl_train.local_learning import is_local, local_loss
 from mpsl_train.network import Network, NonFiniteError, Output
 from mpsl_train.ranks import total
 from mpsl_train.recipe import Recipe
@@ -118,14 +119,16 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         values, labels = batch
         window = to_window(values, self.network.layer_list[0].bias.dtype)
         told = labels if split == "training" else None
-        output = self.network(window, self.recipe.data.steps, labels=told)
+        local = told is not None and is_local(self.network)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not local):
+            output = self.network(window, self.recipe.data.steps, record=local, labels=told)
         loss = loss_of(self.recipe.training.loss, output, labels)
         right = (predictions_of(self.recipe.training.loss, output) == labels).sum()
         sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
         sums[0] += float(loss.detach()) * len(labels)
         sums[1] += float(right)
         sums[2] += len(labels)
-        return loss
+        return local_loss(self.network, window, output, labels) if local else loss
 
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One window; the banks are committed at its end."""

@@ -157,7 +157,6 @@ class Recipe(_Section):
         name: of the model. network: in the paper's notation.
         method: name in `mpsl_train.methods`: in a file it sets what the file leaves out, by
             `--method` and `--set method=` it changes the file.
-        learner: what moves the weights: the `gradient`.
         mechanisms: one bank for each, in this order; a text is split at `+`.
         plugins: Python files or modules that register a user's rules.
         seed: of weights, split, order of samples and dropout.
@@ -166,7 +165,6 @@ class Recipe(_Section):
     name: str
     network: str
     method: str = ""
-    learner: Literal["gradient"] = "gradient"
     mechanisms: list[str] = Field(default=["stbp", "hebbian", "sbp"], min_length=1)
     plugins: list[str] = []
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

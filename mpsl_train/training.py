@@ -28,6 +28,7 @@ from mpsl_train.batches import Batch, BatchOrder, Samples
 from mpsl_train.frames import input_shape, load_frames, metadata_of
 from mpsl_train.keeper import Keeper, write_history
 from mpsl_train.layers import NeuronSettings
+from mpsl_train.local_learning import check_local
 from mpsl_train.module import TrainingModule
 from mpsl_train.network import Network, build_network
 from mpsl_train.notation import parse
@@ -85,7 +86,7 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
             where=where,
         )  # fmt: skip
     torch.manual_seed(recipe.seed)
-    return build_network(
+    network = build_network(
         specs,
         recipe.mechanisms,
         NeuronSettings(neuron.decay, neuron.threshold, neuron.surrogate_width, neuron.reset),
@@ -105,6 +106,8 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         flow=rules.local_gradient == "flow",
         bf16=recipe.training.precision == "bf16",
     )
+    check_local(network, recipe.network)
+    return network
 
 
 def _prepare_run(run: Path, recipe: Recipe, resume: bool) -> None:
