@@ -8,9 +8,10 @@ BUILD  := $(shell sed -n 's/^\(nanobind\|scikit_build_core\|cmake\|ninja\|setupt
 # onnxruntime and onnxruntime-gpu overwrite each other: exactly one, by what the machine has.
 ORT    := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 DEMO   := runs/demo
+COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: help setup peers demo test test-main test-runtime check bench clean
+.PHONY: help setup peers demo test test-main test-runtime sanitize sanitize-threads fuzz check bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -51,7 +52,7 @@ demo: setup ## data, training, export, proof and run, in one go
 	@echo
 	@echo "Pictures: $(DEMO)/report.png (training), $(DEMO)/run.png (one recording)"
 
-test: check test-main test-runtime ## everything CI runs
+test: check test-main test-runtime sanitize ## everything CI runs
 
 test-main: setup peers
 	$(BIN)/python -m pytest tests
@@ -67,6 +68,34 @@ test-runtime: .venv-runtime/.installed
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt \
 		--no-build-isolation './runtime[test]'
 	touch $@
+
+# Python is not built so, hence LD_PRELOAD; -S leaves out the editable install, so that mpsl_runtime
+# can only be the one that was built here. Leaks are not looked for: Python's own would drown ours.
+# test_engine.py takes half the time and is left to the plain build: random networks go everywhere it goes.
+SITE = $(shell $(BIN)/python -c 'import hypothesis, pathlib; print(pathlib.Path(hypothesis.__file__).parents[1])')
+SANITIZED = $(CURDIR)/build/$@
+define sanitized-runtime
+	rm -rf $(SANITIZED)/site
+	$(PIP) --no-build-isolation --no-deps --target $(SANITIZED)/site \
+		-C cmake.define.MPSL_SANITIZE=$(1) -C build-dir=$(SANITIZED)/build ./runtime
+endef
+
+sanitize: setup ## the tests of the engine, built with AddressSanitizer and UBSan
+	$(call sanitized-runtime,address$(COMMA)undefined)
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/site:$(SITE) \
+		$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/runtime/engine --ignore=tests/runtime/engine/test_engine.py
+
+fuzz: setup ## random networks and damaged files, new ones every time: FUZZ=2000 of each kind
+	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
+		tests/runtime/engine/test_engine_random.py tests/runtime/test_damaged_files.py
+
+# Not the AVX-512 builds: GCC 12's instrumentation makes them compute wrong sums, with one thread too.
+sanitize-threads: setup ## the tests of threads, built with ThreadSanitizer
+	$(call sanitized-runtime,thread)
+	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1 \
+		PYTHONPATH=$(SANITIZED)/site:$(SITE) $(BIN)/python -S -m pytest -q -p no:cacheprovider \
+		tests/runtime/engine/test_engine_threads.py -k "(baseline or v3) and not forked"
 
 check: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

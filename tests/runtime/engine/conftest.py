@@ -54,6 +54,12 @@ def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
+@pytest.fixture
+def isas() -> list[str]:
+    """The instruction sets of this processor."""
+    return ISAS
+
+
 class Builder:
     """Appends nodes with dyadic random weights; shapes follow from what is there."""
 

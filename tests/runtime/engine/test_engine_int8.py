@@ -8,24 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from mpsl_runtime import _native
 from mpsl_runtime.engine import Engine
-from mpsl_runtime.plan import Convolution, Dense, Neuron, Plan
+from mpsl_runtime.plan import Convolution, Dense, Neuron
 from mpsl_runtime.reference import Reference
 
 Array = NDArray[np.float32]
 Equal = Callable[..., None]
 Frames = Callable[..., Array]
-RANDOM = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 CHANNELS = [1, 31, 32, 33, 64, 65, 128, 129, 200, 300]
@@ -156,35 +148,3 @@ def test_a_weight_below_the_grid_is_refused() -> None:
     network = _native.Network(2, 1, 1)
     with pytest.raises(ValueError, match="-127"):
         network.add_int8_dense(np.full((3, 2), -128, np.int8), 1.0, np.zeros(3, np.float32))
-
-
-@st.composite
-def networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
-    """Two to four weighted layers with pools between them."""
-    shape = (draw(st.integers(1, 3)), draw(st.integers(4, 11)), draw(st.integers(4, 11)))
-    builder = make_plan(shape)
-    for layer in range(draw(st.integers(2, 3))):
-        if layer and draw(st.booleans()) and min(builder.shape[1:]) >= 4:
-            builder.pool(scale=draw(st.sampled_from([1.0, 0.25])))
-        _, rows, columns = builder.shape
-        builder.conv(
-            draw(st.sampled_from([1, 5, 20, 40, 66, 130, 260])),
-            (draw(st.integers(1, min(5, rows))), draw(st.integers(1, min(5, columns)))),
-            stride=(draw(st.integers(1, 2)), 1),
-            padding=((draw(st.integers(0, 2)),) * 2, (draw(st.integers(0, 2)),) * 2),
-        )
-        builder.fire(reset=draw(st.sampled_from(["subtract", "value"])))
-    if draw(st.booleans()):
-        builder.dense(draw(st.integers(1, 140))).fire()
-    return make_plan.on_grid(builder.plan(), seed=draw(st.integers(0, 1 << 20)))
-
-
-@given(data=st.data())
-@RANDOM
-def test_random_int8_networks_equal_the_reference_bit_for_bit(
-    data: st.DataObject, make_plan: type[Any], make_frames: Frames, equal: Equal
-) -> None:
-    plan = data.draw(networks(make_plan))
-    density = data.draw(st.sampled_from([0.02, 0.2, 1.0]))
-    threads = data.draw(st.sampled_from([1, 2, 3]))
-    equal(plan, make_frames(plan, steps=3, density=density), busy=False, threads=threads)

@@ -1,11 +1,17 @@
-"""Random networks: bit for bit with dyadic weights, up to ties with others."""
+"""Random networks: bit for bit with dyadic and int8 weights, up to ties with others.
+
+550 networks a run, the same every time. `make fuzz` (MPSL_FUZZ=N) takes N of each kind, new ones
+every time; what fails is shrunk and printed.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -15,13 +21,41 @@ from mpsl_runtime.plan import Plan
 from mpsl_runtime.reference import Reference
 
 Array = NDArray[np.float32]
-# The fixtures hand out functions and choose the instruction set: nothing to renew for an example.
-RANDOM = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+Frames = Callable[..., Array]
+FUZZ = int(os.environ.get("MPSL_FUZZ") or 0)
+
+
+def examples(count: int) -> settings:
+    """Settings for `count` networks a run."""
+    return settings(
+        max_examples=FUZZ or count,
+        deadline=None,
+        derandomize=not FUZZ,
+        database=None,
+        print_blob=bool(FUZZ),
+        # The fixtures hand out functions: nothing to renew for an example.
+        suppress_health_check=[
+            HealthCheck.function_scoped_fixture,
+            HealthCheck.too_slow,
+            HealthCheck.data_too_large,
+        ],
+    )
+
+
+@pytest.fixture
+def isa() -> None:
+    """Instead of the fixture that repeats every test: each network runs on one drawn set."""
+
+
+@pytest.fixture
+def draw_engine(isas: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[st.DataObject], int]:
+    """Sets the instruction set and gives the number of threads that an example draws."""
+
+    def choose(data: st.DataObject) -> int:
+        monkeypatch.setenv("MPSL_ISA", data.draw(st.sampled_from(isas), label="instruction set"))
+        return int(data.draw(st.sampled_from([1, 2, 3]), label="threads"))
+
+    return choose
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
@@ -79,18 +113,28 @@ def _fire(draw: st.DrawFn, builder: Any) -> None:
     builder.fire(**options)
 
 
+def frames_of(data: st.DataObject, make_frames: Frames, plan: Plan, steps: int) -> Array:
+    """From a few events to one at every pixel, or one frame for all steps."""
+    density = data.draw(st.sampled_from([0.02, 0.2, 1.0]))
+    seed = data.draw(st.integers(0, 99))
+    if data.draw(st.sampled_from([False, False, True])):
+        frame = make_frames(plan, steps=1, density=density, seed=seed)
+        return np.broadcast_to(frame, (steps, *plan.input_shape))
+    return make_frames(plan, steps=steps, density=density, seed=seed)
+
+
 @given(data=st.data())
-@RANDOM
+@examples(240)
 def test_random_networks_equal_the_reference_bit_for_bit(
     data: st.DataObject,
+    draw_engine: Callable[..., int],
     make_plan: type[Any],
-    make_frames: Callable[..., Array],
+    make_frames: Frames,
     equal: Callable[..., None],
 ) -> None:
     plan = data.draw(networks(make_plan))
-    density = data.draw(st.sampled_from([0.02, 0.2, 1.0]))
-    threads = data.draw(st.sampled_from([1, 2, 3]))
-    equal(plan, make_frames(plan, steps=4, density=density), busy=False, threads=threads)
+    frames = frames_of(data, make_frames, plan, 4)
+    equal(plan, frames, busy=False, threads=draw_engine(data))
 
 
 def first_difference(ours: list[Any], theirs: list[Any]) -> tuple[int, int] | None:
@@ -103,15 +147,17 @@ def first_difference(ours: list[Any], theirs: list[Any]) -> tuple[int, int] | No
 
 
 @given(data=st.data())
-@RANDOM
+@examples(150)
 def test_random_networks_with_real_weights_differ_only_by_ties(
-    data: st.DataObject, make_plan: type[Any], make_frames: Callable[..., Array]
+    data: st.DataObject,
+    draw_engine: Callable[..., int],
+    make_plan: type[Any],
+    make_frames: Frames,
 ) -> None:
-    plan = make_plan.with_real_weights(
-        data.draw(networks(make_plan)), seed=data.draw(st.integers(0, 99))
-    )
+    plan = data.draw(networks(make_plan))
+    plan = make_plan.with_real_weights(plan, seed=data.draw(st.integers(0, 99)))
     frames = make_frames(plan, steps=4, density=data.draw(st.sampled_from([0.02, 0.2, 1.0])))
-    reference, engine = Reference(plan), Engine(plan)
+    reference, engine = Reference(plan), Engine(plan, threads=draw_engine(data))
     theirs, ours = reference.record(frames), engine.record(frames)
     difference = first_difference(ours, theirs)
     if difference is None:
@@ -125,3 +171,42 @@ def test_random_networks_with_real_weights_differ_only_by_ties(
     # A tie as verification defines it, with room for currents much larger than the threshold.
     scale = np.maximum(1, np.maximum(np.abs(neuron.threshold), np.abs(membrane).max()))
     assert (np.abs(membrane - neuron.threshold) <= 1e-5 * scale)[differ].all()
+
+
+@st.composite
+def int8_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
+    """Two to four weighted layers with pools between them."""
+    shape = (draw(st.integers(1, 3)), draw(st.integers(4, 11)), draw(st.integers(4, 11)))
+    builder = make_plan(shape)
+    for layer in range(draw(st.integers(2, 3))):
+        if layer and draw(st.booleans()) and min(builder.shape[1:]) >= 4:
+            builder.pool(scale=draw(st.sampled_from([1.0, 0.25])))
+        _, rows, columns = builder.shape
+        kernel = (draw(st.integers(1, min(5, rows))), draw(st.integers(1, min(5, columns))))
+        groups = draw(st.sampled_from([1, 1, 1, builder.shape[0]]))
+        builder.conv(
+            groups * draw(st.sampled_from([1, 5, 20, 40, 66, 130, 260] if groups == 1 else [1, 2])),
+            kernel,
+            stride=draw(pairs(1, 3)),
+            padding=(draw(pairs(0, 3)), draw(pairs(0, 3))),
+            dilation=(1, 1 if kernel[1] * 2 > columns else draw(st.integers(1, 2))),
+            groups=groups,
+        )
+        builder.fire(reset=draw(st.sampled_from(["subtract", "value"])))
+    if draw(st.booleans()):
+        builder.dense(draw(st.integers(1, 140))).fire()
+    return make_plan.on_grid(builder.plan(), seed=draw(st.integers(0, 1 << 20)))
+
+
+@given(data=st.data())
+@examples(160)
+def test_random_int8_networks_equal_the_reference_bit_for_bit(
+    data: st.DataObject,
+    draw_engine: Callable[..., int],
+    make_plan: type[Any],
+    make_frames: Frames,
+    equal: Callable[..., None],
+) -> None:
+    plan = data.draw(int8_networks(make_plan))
+    frames = frames_of(data, make_frames, plan, 3)
+    equal(plan, frames, busy=False, threads=draw_engine(data))
