@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-__all__ = ["features", "register_experiments", "robustness"]
+__all__ = ["ablate", "features", "register_experiments", "robustness"]
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of `mpsl train`.")]
 Data = Annotated[
@@ -98,7 +99,69 @@ def robustness(
     print(f"{out} {out.with_suffix('.json')}", file=sys.stderr)
 
 
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="A name in models/, or a path to a .toml file.")],
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the sweep. [runs/ablate-<recipe>]")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe field; repeatable."),
+    ] = None,
+    mechanisms: Annotated[
+        list[str] | None,
+        typer.Option(help="As stbp+hebbian; repeatable. [stbp, stbp+hebbian, stbp+hebbian+sbp]"),
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(help="Of λ; repeatable. [fixed, learnable, frozen after half the epochs]"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Runs of each combination.")] = 5,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Compare mechanisms and what becomes of λ, seed by seed; the same command goes on.
+
+    Example: mpsl ablate dvs-digits --seeds 3 --set training.epochs=4 --out runs/ablation
+    """
+    from mpsl_train.experiments import ablation
+
+    cells = ablation.configurations(
+        recipe, set_ or [], mechanisms=mechanisms or ablation.MECHANISMS,
+        modes=mode or ablation.MODES, seeds=seeds,
+    )  # fmt: skip
+    name = next(iter(cells[0].recipes.values())).name
+    folder = out if out is not None else Path("runs") / f"ablate-{name}"
+    result = ablation.ablate(cells, folder, data=data, device=device, workers=workers)
+    for run, error in result["failed"].items():
+        print(f"warning: {run} failed: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"{'':<28} λ          test accuracy   against the first, 95 %          p (t)  p (Holm)")
+    for row in result["configurations"]:
+        print(f"{row['mechanisms']:<28} {row['mode']:<10} {_statistics(row['against_first'])}")
+    print(f"{folder / 'ablation.png'} {folder / 'ablation.json'}", file=sys.stderr)
+
+
+def _statistics(row: Mapping[str, Any]) -> str:
+    sd = "" if row["sd"] is None else f" ± {100 * row['sd']:.2f}"
+    accuracy = f"{100 * row['mean']:.2f}{sd}"
+    text = f"{accuracy:<15} "
+    if row["difference"] is None:
+        return text.rstrip()
+    text += f"{100 * row['difference']:+.2f}"
+    if row["interval"] is None:
+        return text
+    low, high = row["interval"]
+    text = f"{text} ({100 * low:+.2f} … {100 * high:+.2f})"
+    return f"{text:<48}{row['p_t']:>6.3f}{row['p_holm']:>10.3f}"
+
+
 def register_experiments(app: typer.Typer) -> None:
     """Adds the experiments to the command."""
+    app.command("ablate")(ablate)
     app.command("robustness")(robustness)
     app.command("features")(features)
