@@ -1,4 +1,5 @@
-// Memory for vectors: aligned to a cache line, set to zero, never resized.
+// Memory for vectors: aligned to a cache line, set to zero, never resized. Large ones ask for huge
+// pages: rows that lie anywhere in megabytes of weights miss few address translations then.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +8,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace mpsl {
 
 template <class T>
@@ -14,10 +19,15 @@ class Buffer {
 public:
     Buffer() = default;
     explicit Buffer(std::size_t size) : size_(size) {
-        const std::size_t bytes = (size * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-        data_.reset(static_cast<T*>(std::aligned_alloc(kAlignment, bytes ? bytes : kAlignment)));
+        const bool is_large = size * sizeof(T) >= kHugePage;
+        const std::size_t alignment = is_large ? kHugePage : kAlignment;
+        const std::size_t bytes = (size * sizeof(T) + alignment - 1) / alignment * alignment;
+        data_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes ? bytes : alignment)));
         if (!data_) throw std::bad_alloc();
-        std::memset(static_cast<void*>(data_.get()), 0, bytes);
+#if defined(MADV_HUGEPAGE)
+        if (is_large) madvise(data_.get(), bytes, MADV_HUGEPAGE);  // refusing it harms nothing
+#endif
+        std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
     }
 
     T* data() { return data_.get(); }
@@ -32,7 +42,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t kAlignment = 64;
+    static constexpr std::size_t kAlignment = 64, kHugePage = std::size_t(2) << 20;
     struct Free {
         void operator()(T* p) const { std::free(p); }
     };

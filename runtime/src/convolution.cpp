@@ -85,7 +85,7 @@ struct Crossover {
     double plain, pooled;
     double of(const Source& source) const { return source.pooled ? pooled : plain; }
 };
-constexpr Crossover kFloatCrossover{0.45, 0.30}, kInt8Crossover{0.20, 0.10};
+constexpr Crossover kFloatCrossover{0.45, 0.30}, kInt8Crossover{0.30, 0.10};
 
 class FloatConvolution : public Convolution {
 public:

@@ -196,6 +196,12 @@ void gather(const GatherJob& job) {
     else gather_width<16>(job);
 }
 
+// Many rows at once are as many streams from memory for one pass over the sums, too short for the
+// processor to foresee: the next rows are fetched meanwhile.
+constexpr std::size_t kRowsAtOnce = 8;
+
+MPSL_INLINE void fetch_line(const void* from) { __builtin_prefetch(from, 0, 3); }
+
 #include "kernels_int8.hpp"
 #include "kernels_tiles.hpp"
 
@@ -229,22 +235,27 @@ void gather_events(const EventJob& job) {
     else gather_events_width<16>(job);
 }
 
-// Eight rows at once: eight streams from memory for one pass over the sums.
 void dense(const DenseJob& job) {
     const std::size_t out = job.padded_out;
     std::size_t i = 0;
-    for (; i + 8 <= job.row_count; i += 8) {
+    for (; i + kRowsAtOnce <= job.row_count; i += kRowsAtOnce) {
         const ActiveRow* const active = job.rows + i;
-        const float* row[8];
-        Float value[8];
-        for (int k = 0; k < 8; ++k) {
+        const float *row[kRowsAtOnce], *next[kRowsAtOnce];
+        Float value[kRowsAtOnce];
+        for (std::size_t k = 0; k < kRowsAtOnce; ++k) {
             row[k] = job.weights + active[k].row * out;
+            const std::size_t ahead = i + kRowsAtOnce + k;
+            next[k] = ahead < job.row_count ? job.weights + job.rows[ahead].row * out : row[k];
             value[k] = splat(active[k].value);
         }
-        for (std::size_t j = 0; j < out; j += kLanes) {
-            Float sum = Float{};
-            for (int k = 0; k < 8; ++k) sum += *(const Float*)(row[k] + j) * value[k];
-            *(Float*)(job.current + j) += sum;
+        for (std::size_t line = 0; line < out; line += 16) {
+            for (std::size_t k = 0; k < kRowsAtOnce; ++k) fetch_line(next[k] + line);
+            for (std::size_t j = line; j < line + 16; j += kLanes) {
+                Float sum = Float{};
+                for (std::size_t k = 0; k < kRowsAtOnce; ++k)
+                    sum += *(const Float*)(row[k] + j) * value[k];
+                *(Float*)(job.current + j) += sum;
+            }
         }
     }
     for (; i < job.row_count; ++i) {

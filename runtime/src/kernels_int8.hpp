@@ -209,23 +209,30 @@ void gather_int8(const Int8GatherJob& job) {
     else gather_int8_width<32>(job);
 }
 
-// Eight rows at once, as in `dense`; 8 rows of at most 4 · 127 fit an int16 sum.
+// As `dense`; eight rows of at most 4 · 127 fit an int16 sum.
 void dense_int8(const Int8DenseJob& job) {
     const std::size_t out = job.padded_out;
-    for (std::size_t i = 0; i < job.row_count; i += 8) {
-        const std::size_t left = job.row_count - i;
-        const std::int8_t* row[8];
-        Short value[8];
-        for (std::size_t k = 0; k < 8; ++k) {
-            const ActiveRow active = job.rows[k < left ? i + k : i];
+    for (std::size_t i = 0; i < job.row_count; i += kRowsAtOnce) {
+        const std::int8_t *row[kRowsAtOnce], *next[kRowsAtOnce];
+        Short value[kRowsAtOnce];
+        for (std::size_t k = 0; k < kRowsAtOnce; ++k) {
+            const std::size_t here = i + k, ahead = here + kRowsAtOnce;
+            const bool is_there = here < job.row_count;
+            const ActiveRow active = job.rows[is_there ? here : i];
             row[k] = job.weights + active.row * out;
-            const std::int16_t count = k < left ? std::int16_t(active.value) : std::int16_t(0);
+            next[k] = ahead < job.row_count ? job.weights + job.rows[ahead].row * out : row[k];
+            const std::int16_t count = is_there ? std::int16_t(active.value) : std::int16_t(0);
             value[k] = Short{} + count;
         }
-        for (std::size_t j = 0; j < out; j += kShortLanes) {
-            Short sum = Short{};
-            for (int k = 0; k < 8; ++k) sum += load_int8(row[k] + j) * value[k];
-            flush<1>(&sum, 1, (Int*)(job.current + j));
+        for (std::size_t line = 0; line < out; line += 64) {
+            for (std::size_t k = 0; k < kRowsAtOnce; ++k) fetch_line(next[k] + line);
+            const std::size_t end = line + 64 < out ? line + 64 : out;
+            for (std::size_t j = line; j < end; j += kShortLanes) {
+                Short sum = Short{};
+                for (std::size_t k = 0; k < kRowsAtOnce; ++k)
+                    sum += load_int8(row[k] + j) * value[k];
+                flush<1>(&sum, 1, (Int*)(job.current + j));
+            }
         }
     }
 }
