@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.quantize import Scale, Stage, integers, quantised_node, scale_of, stages
+from mpsl_export.quantize import Stage, integers, quantised_node, scale_of, stages
 from mpsl_runtime import datasets, readout
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.grid import EXACT_LIMIT, LARGEST_WEIGHT, worst_sum
+from mpsl_runtime.grid import EXACT_LIMIT, worst_sum
 from mpsl_runtime.metadata import ModelMetadata
 from mpsl_runtime.plan import Node, Plan, Pooling
 from mpsl_runtime.reference import Reference, apply
+from mpsl_runtime.scale import Scale, unclipped_threshold
 
 if TYPE_CHECKING:
     import nir
@@ -125,13 +126,18 @@ class Calibration:
 
 
 def calibrate(
-    graph: nir.NIRGraph, plan: Plan, frames: Array, labels: NDArray[np.int64]
+    graph: nir.NIRGraph,
+    plan: Plan,
+    frames: Array,
+    labels: NDArray[np.int64],
+    trained: Sequence[Scale] | None = None,
 ) -> Calibration:
-    """Chooses a scale for every layer.
+    """Chooses a scale for every layer, and the bound on the input.
 
     Args:
         graph: the merged network in float32. plan: of this graph.
         frames: float32 [T, B, *input shape] of training samples. labels: theirs, [B].
+        trained: scales that training used; then only their errors are measured.
 
     Raises:
         ModelError: a layer for which no scale keeps its sums below 2^24 quanta, or that has no
@@ -148,11 +154,11 @@ def calibrate(
     quantum, bound = metadata.input_grid, input_max
     found = stages(graph, plan)
     tried, network_errors = [], []
-    for stage in found:
+    for index, stage in enumerate(found):
         before = plan.nodes[stage.first : stage.last - 1]
         pooled = math.prod(math.prod(n.kernel) for n in before if isinstance(n, Pooling))
         layer = _Layer(plan, stage, exact, (quantum, bound * pooled))
-        tried.append(tuple(layer.candidates()))
+        tried.append(tuple(layer.candidates(trained[index] if trained else None)))
         exact, exact_membrane = layer.expected, layer.expected_membrane
         coarse, coarse_membrane = layer.run(coarse, tried[-1][0].scale)
         membranes = exact_membrane, coarse_membrane
@@ -227,13 +233,13 @@ class _Layer:
         nodes = plan.nodes[stage.first : stage.last + 1]
         self.expected, self.expected_membrane = self._run(nodes, exact)
 
-    def candidates(self) -> list[Candidate]:
-        """Every scale that is tried, the best first.
+    def candidates(self, trained: Scale | None) -> list[Candidate]:
+        """Every scale that is tried, the best first; `trained` alone where there is one.
 
         Raises:
             ModelError: none of them keeps the layer's sums exact.
         """
-        found = [self._judge(scale) for scale in self._scales()]
+        found = [self._judge(scale) for scale in ([trained] if trained else self._scales())]
         proven = [candidate for candidate in found if candidate.worst_sum < EXACT_LIMIT]
         if not proven:
             least = min(candidate.worst_sum for candidate in found)
@@ -249,17 +255,15 @@ class _Layer:
     def run(self, frames: Signal, scale: Scale) -> tuple[Spikes, Array]:
         """Spikes, and the last U in the trained units, with weights on the grid of `scale`."""
         stage = self._stage
-        threshold = np.float32(math.ldexp(scale.threshold, scale.exponent))
+        threshold = np.float32(scale.stored_threshold)
         neuron = replace(stage.neuron, threshold=np.full_like(stage.neuron.threshold, threshold))
         before = self._plan.nodes[stage.first : stage.last - 1]
         spikes, membrane = self._run((*before, quantised_node(stage, scale), neuron), frames)
-        return spikes, membrane * np.float32(scale.step / math.ldexp(1.0, scale.exponent))
+        return spikes, membrane * np.float32(scale.step / scale.quantum)
 
     def _scales(self) -> Iterator[Scale]:
         stage = self._stage
-        peak = max(float(np.abs(stage.weighted.weight).max()), 1e-30)
-        # Half a quantum more than 127 still rounds to 127.
-        whole = min((LARGEST_WEIGHT + 0.49) * stage.threshold / peak, float(EXACT_LIMIT - 1))
+        whole = unclipped_threshold(float(np.abs(stage.weighted.weight).max()), stage.threshold)
         seen: set[Scale] = set()
         for factor in _FINER:
             threshold = int(np.clip(whole * factor, 1, EXACT_LIMIT - 1))

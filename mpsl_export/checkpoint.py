@@ -19,7 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError, RunError
+from mpsl_runtime.grid import EXACT_LIMIT
 from mpsl_runtime.metadata import ModelMetadata, Reset
+from mpsl_runtime.scale import Scale
 
 __all__ = [
     "BatchNorm",
@@ -35,6 +37,7 @@ Array = NDArray[np.float32]
 FORMAT = 1
 # safetensors allows 100 MB; a header of ours has a few kilobytes.
 LARGEST_HEADER_BYTES = 100_000_000
+_LARGEST_EXPONENT = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,7 @@ class Layer:
         mechanisms: the plasticity rule of each bank.
         threshold, decay, reset: V_th, ρ_m and the reset of the neurons.
         neurons: shape of the population, [C, H, W] or [out].
+        scale: of the int8 grid that training ended on; None: it trained in float.
     """
 
     name: str
@@ -82,6 +86,7 @@ class Layer:
     decay: float
     reset: Reset
     neurons: tuple[int, ...]
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +106,12 @@ class Checkpoint:
     input_shape: tuple[int, int, int]
     model: ModelMetadata
     layers: tuple[Layer, ...]
+
+    @property
+    def scales(self) -> tuple[Scale, ...] | None:
+        """The grids that training ended on; None: it trained in float."""
+        found = tuple(layer.scale for layer in self.layers if layer.scale is not None)
+        return found or None
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +171,8 @@ def read_checkpoint(run: Path) -> Checkpoint:
         raise RunError(error.what, got=error.got, expected=error.expected, where=path) from error
     if not layers:
         raise RunError("banks hold no layer", expected="at least one", where=path)
+    if len({layer.scale is None for layer in layers}) > 1:
+        raise RunError("some layers were trained in int8, others in float", where=path)
     return checkpoint
 
 
@@ -321,7 +334,20 @@ def _layer(entry: Mapping[str, Any], tensors: Mapping[str, Array], path: Path) -
         decay=decay,
         reset=entry["reset"],
         neurons=_sizes(entry["neurons"], 3 if kind == "conv" else 1),
+        scale=_scale(entry.get("scale"), name),
     )
+
+
+def _scale(entry: Any, name: str) -> Scale | None:
+    if entry is None:
+        return None
+    scale = Scale(int(entry["exponent"]), int(entry["threshold"]), float(entry["step"]))
+    # Beyond it quanta and the numbers made of them are no float32.
+    if not (1 <= scale.threshold < EXACT_LIMIT and 0 < scale.step < np.inf) or (
+        abs(scale.exponent) > _LARGEST_EXPONENT
+    ):
+        raise ValueError(f"layer {name} has the scale {entry}")
+    return scale
 
 
 def _sizes(values: Any, count: int, *, least: int = 1) -> tuple[int, ...]:

@@ -38,8 +38,9 @@ def export(
     run: Run,
     format: Annotated[Format, typer.Option("--format", help="nir, onnx, or c.")],
     weights: Annotated[
-        Weights, typer.Option("--weights", help="float32, or int8.")
-    ] = Weights.float32,
+        Weights | None,
+        typer.Option("--weights", help="float32, or int8.", show_default="as trained"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -71,6 +72,15 @@ def export(
     if format is Format.c:
         raise UsageError("--format c is not supported yet", expected="nir or onnx")
     checkpoint = read_checkpoint(run)
+    if weights is None:
+        weights = Weights.int8 if checkpoint.scales else Weights.float32
+    elif weights is Weights.float32 and checkpoint.scales:
+        raise UsageError(
+            "run was trained in int8; no record says what it does in float32",
+            got="--weights float32",
+            expected="--weights int8",
+            where=run,
+        )
     kind = "int8." if weights is Weights.int8 else ""
     target = out or run / f"model.{kind}{format.value}"
     if target.suffix != f".{format.value}":

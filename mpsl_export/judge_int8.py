@@ -1,11 +1,14 @@
-"""Holds an int8 artifact against the numpy reference on that same artifact: nothing may differ.
+"""Holds an int8 artifact against the record of training, if training was on its grid, else against
+the numpy reference on that same artifact: nothing may differ.
 
-Training did not use the grid, so its record does not say which spikes are right; but the sums of
+Where training did not use the grid, its record does not say which spikes are right; but the sums of
 such a model never round (`mpsl_runtime.grid`), so every program must give the same ones. Required:
 
-- the artifact holds, bit for bit, what the run's banks become on the grids that it names;
+- the artifact holds, bit for bit, what the run's banks become on the grids that it names, which are
+  those of training where training had some;
 - those grids keep every sum below 2^24 quanta;
-- torch, ONNX Runtime, the engine and the reference agree on every output spike and score;
+- torch, ONNX Runtime, the engine and the reference agree on every output spike and score, and
+  with the record where training was on the grid;
 - each reaches the trained accuracy − 0.5 points.
 
 A program that reads the file in units of its own (norse) is held to the tolerance of float models.
@@ -34,6 +37,7 @@ from mpsl_runtime import readout
 from mpsl_runtime.errors import ModelError, MpslError
 from mpsl_runtime.grid import layer_grids
 from mpsl_runtime.plan import Plan
+from mpsl_runtime.scale import Scale
 
 __all__ = ["ACCURACY_LOSS", "Anchor", "Int8Judge", "anchors_of", "says_int8"]
 
@@ -63,13 +67,18 @@ def says_int8(model: Path) -> bool:
 
 
 def anchors_of(
-    models: Sequence[Path], trials: Sequence[Trial], graph: Any, plan: Plan
+    models: Sequence[Path],
+    trials: Sequence[Trial],
+    graph: Any,
+    plan: Plan,
+    trained: Sequence[Scale] | None = None,
 ) -> dict[Path, Anchor]:
     """An anchor for each int8 file among `models`.
 
     Args:
         trials: those that run anyway; a reference among them is used.
         graph: the merged network in float32. plan: of this graph.
+        trained: the scales that training used, if any.
     """
     anchors: dict[Path, Anchor] = {}
     for model in models:
@@ -77,7 +86,7 @@ def anchors_of(
             continue
         expected, fault = None, ""
         try:
-            expected = _expected(model, graph, plan)
+            expected = _expected(model, graph, plan, trained)
         except MpslError as error:
             fault = str(error)
         anchors[model] = Anchor(
@@ -86,8 +95,8 @@ def anchors_of(
     return anchors
 
 
-def _expected(model: Path, graph: Any, plan: Plan) -> Plan:
-    """What the banks become on the grids that a file names."""
+def _expected(model: Path, graph: Any, plan: Plan, trained: Sequence[Scale] | None) -> Plan:
+    """What the banks become on the grids of training, or else on those that a file names."""
     from mpsl_runtime.graph import plan_of
 
     properties = _properties(model)
@@ -98,7 +107,7 @@ def _expected(model: Path, graph: Any, plan: Plan) -> Plan:
         input_max = int(properties["input_max"])
     except (KeyError, ValueError) as error:
         raise ModelError("int8 model does not say its grid", got=error, where=model) from error
-    scales = stored_scales(found, grids, limits, str(model))
+    scales = trained or stored_scales(found, grids, limits, str(model))
     return plan_of(quantised_graph(graph, plan, scales, input_max), source=str(model))
 
 
@@ -146,8 +155,14 @@ def _properties(model: Path) -> dict[str, Any]:
 class Int8Judge:
     """Words the verdict on int8 artifacts."""
 
-    def __init__(self, evaluation: Evaluation, inputs: Inputs, count: int, rule: str) -> None:
-        """rule: the read-out."""
+    def __init__(
+        self, evaluation: Evaluation, inputs: Inputs, count: int, rule: str, trained_int8: bool
+    ) -> None:
+        """
+        Args:
+            rule: the read-out. trained_int8: the record was made on the grid.
+        """
+        self._trained_int8 = trained_int8
         self._evaluation = evaluation
         self._inputs = inputs
         self._count = count
@@ -160,7 +175,7 @@ class Int8Judge:
         trained = float((self._evaluation.predictions[:n] == labels).mean())
         result: dict[str, Any] = {
             "file": str(anchor.model),
-            "against": "reference",
+            "against": "trained" if self._trained_int8 else "reference",
             "accuracy": {"trained": trained},
             "argmax_agreement": {},
             "spike_mismatch": {},
@@ -201,6 +216,10 @@ class Int8Judge:
         n = self._count
         labels = self._evaluation.labels[:n]
         right, scores = self._outputs(anchor)
+        against = "the reference"
+        if self._trained_int8:
+            right, scores = self._evaluation.spikes[:n], self._evaluation.scores[:n]
+            against = "the record of training"
         predictions = readout.label(scores)
         least = result["accuracy"]["trained"] - ACCURACY_LOSS
         entries = trials if anchor in trials else [anchor, *trials]
@@ -227,7 +246,7 @@ class Int8Judge:
                 continue
             result["reasons"].append(
                 f"{name}: {mismatch:.2e} of the output spikes, and the scores of {differing.sum()} "
-                f"of {n} samples, differ from the reference; none may"
+                f"of {n} samples, differ from {against}; none may"
             )
             if result["first_difference"] is None:
                 place = int(np.flatnonzero(differing)[0])

@@ -1,17 +1,8 @@
 """A network on a grid: weights as int8, biases and thresholds on the same grid of each layer.
 
-A layer fires the same spikes when its weights, its bias and its threshold are all multiplied by one
-number. So the threshold is put on the grid first, without any error: it is made t quanta, one
-quantum stands for V_th/t of what was trained, and
-
-    weight = round(W · t/V_th) within ±127,   bias = round(b · t/V_th),   threshold = t
-
-are whole numbers. Stored are these times the power of two 2^e that is nearest to V_th/t, so that
-the file holds about the trained values, each an exact float32. t is what `calibrate` chooses: a
-larger one makes finer steps and clips the largest weights.
-
-The last layer of a network that is read out by its membrane potential is not rescaled, since its U
-are the scores: one quantum stands for 2^e itself, and V_th is rounded.
+What the whole numbers of a layer are is said in `mpsl_runtime.scale`, since training on the grid
+follows the same rule; here they are put into a network. The scale of each layer is what `calibrate`
+chooses, or what training used.
 """
 
 from __future__ import annotations
@@ -25,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.grid import LARGEST_WEIGHT
+from mpsl_runtime.grid import EXACT_LIMIT, LARGEST_WEIGHT
 from mpsl_runtime.metadata import NeuronMetadata
 from mpsl_runtime.plan import Convolution, Dense, Neuron, Plan
+from mpsl_runtime.scale import Scale, is_exact_decay, whole_numbers
 
 if TYPE_CHECKING:
     import nir
 
 __all__ = [
-    "Scale",
     "Stage",
     "integers",
     "quantised_graph",
@@ -44,21 +35,6 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How one layer becomes whole numbers.
-
-    Attributes:
-        exponent: e; a whole number q is stored as q · 2^e.
-        threshold: t, the layer's threshold in quanta.
-        step: the trained value that one quantum stands for.
-    """
-
-    exponent: int
-    threshold: int
-    step: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +100,7 @@ def stages(graph: nir.NIRGraph, plan: Plan) -> tuple[Stage, ...]:
 def scale_of(stage: Stage, threshold: int) -> Scale:
     """The scale that makes a stage's threshold `threshold` ≥ 1 quanta, or, where U is a score, the
     power of two that comes nearest to that."""
-    step = stage.threshold / threshold
-    exponent = round(math.log2(step))
-    if stage.read_as_score:
-        step = math.ldexp(1.0, exponent)
-        threshold = max(1, round(stage.threshold / step))
-    return Scale(exponent, threshold, step)
+    return Scale.of(stage.threshold, threshold, is_score=stage.read_as_score)
 
 
 def integers(stage: Stage, scale: Scale) -> tuple[NDArray[np.int8], NDArray[np.int64], float]:
@@ -138,11 +109,12 @@ def integers(stage: Stage, scale: Scale) -> tuple[NDArray[np.int8], NDArray[np.i
     Returns:
         (weight int8, bias int64, the part of the weights that had to be clipped to ±127).
     """
-    weight = np.rint(stage.weighted.weight.astype(np.float64) / scale.step)
-    bias = np.rint(stage.weighted.bias.astype(np.float64) / scale.step)
-    clipped = float((np.abs(weight) > LARGEST_WEIGHT).mean())
-    weight = np.clip(weight, -LARGEST_WEIGHT, LARGEST_WEIGHT)
-    return weight.astype(np.int8), bias.astype(np.int64), clipped
+    weight = stage.weighted.weight.astype(np.float64)
+    bias = stage.weighted.bias.astype(np.float64)
+    clipped = float((np.abs(weight) >= (LARGEST_WEIGHT + 0.5) * scale.step).mean())
+    whole = whole_numbers(weight, scale.step, LARGEST_WEIGHT)
+    whole_bias = whole_numbers(bias, scale.step, EXACT_LIMIT)
+    return whole.astype(np.int8), whole_bias.astype(np.int64), clipped
 
 
 def quantised_node(stage: Stage, scale: Scale) -> Convolution | Dense:
@@ -180,7 +152,7 @@ def quantised_graph(
         )
         name, shape = stage.neuron.name, stage.neuron.output_shape
         before = NeuronMetadata.from_mapping(graph.nodes[name].metadata, name)
-        after = replace(before, threshold=math.ldexp(scale.threshold, scale.exponent))
+        after = replace(before, threshold=scale.stored_threshold)
         arrays = encode_neuron(after.threshold, after.decay, shape, after.dt)
         nodes[name] = nir.LIF(**arrays, metadata={**after.to_mapping(), **grid})
     metadata = replace(plan.metadata, weights="int8", input_max=input_max)
@@ -227,7 +199,7 @@ def _stored(values: NDArray[np.integer], exponent: int) -> Array:
 
 
 def _check_decay(decay: float, where: str) -> None:
-    if float(np.float32(decay)) != decay:
+    if not is_exact_decay(decay):
         raise ModelError(
             "decay has no exact binary form, so that int8 would not be exact",
             got=decay,

@@ -37,6 +37,7 @@ class Int8:
         graph: to be written; plan: of this graph.
         calibration: scales and measured errors. grids: the proof, layer by layer.
         source: which samples were used, in words; seed: with which they were drawn.
+        trained: the scales are those that training used.
     """
 
     graph: nir.NIRGraph
@@ -45,6 +46,7 @@ class Int8:
     grids: tuple[LayerGrid, ...]
     source: str
     seed: int
+    trained: bool
 
     def to_mapping(self) -> dict[str, Any]:
         """The report, for JSON."""
@@ -53,6 +55,7 @@ class Int8:
             layer["worst_sum"] = grid.worst_sum
         return {
             "weights": "int8",
+            "scales": "trained" if self.trained else "calibrated",
             "calibrated_on": self.source,
             "seed": self.seed,
             **report,
@@ -63,6 +66,9 @@ def to_int8(
     run: Path, checkpoint: Checkpoint, *, data: Path | None, samples: int, seed: int
 ) -> Int8:
     """The network of a run on a grid, calibrated and proven exact.
+
+    A run that was trained on a grid (recipe key quantize) is put on that very grid, so that its
+    record is the record of this model; the samples then show errors and bound the input.
 
     Args:
         run: the run folder. checkpoint: its banks.
@@ -81,12 +87,14 @@ def to_int8(
     plan = plan_of(graph, source=str(checkpoint.path))
     split, chosen, source = _samples(run, checkpoint, data, samples, seed)
     frames = np.stack([split.input(int(i), checkpoint.model) for i in chosen], axis=1)
-    calibration = calibrate(graph, plan, frames, split.labels[chosen])
+    trained = checkpoint.scales
+    calibration = calibrate(graph, plan, frames, split.labels[chosen], trained)
     result = quantised_graph(graph, plan, calibration.scales, calibration.input_max)
     # What the loader would refuse, or is not exact for every input within its bound, is never
     # written.
     on_grid = plan_of(result, source=str(checkpoint.path))
-    return Int8(result, on_grid, calibration, layer_grids(on_grid), source, seed)
+    grids = layer_grids(on_grid)
+    return Int8(result, on_grid, calibration, grids, source, seed, trained is not None)
 
 
 def report_path(model: Path) -> Path:
@@ -104,7 +112,8 @@ def report_table(result: Int8) -> str:
     """The report for people: the error of every layer."""
     calibration = result.calibration
     lines = [
-        f"int8, calibrated on {calibration.samples} samples ({result.source}, seed {result.seed})",
+        f"int8, {'on the grid of training, measured' if result.trained else 'calibrated'} on "
+        f"{calibration.samples} samples ({result.source}, seed {result.seed})",
         f"  {'layer':<12} {'grid':>6} {'threshold':>10} {'clipped':>8} {'current error':>14} "
         f"{'spike error':>12} {'in network':>11} {'worst sum':>11}",
     ]

@@ -75,7 +75,7 @@ def verify(
     found = [model for model in found if model not in idle]
     for model in found:
         check_shapes(model, plan)
-    anchors = anchors_of(found, trials, graph, plan)
+    anchors = anchors_of(found, trials, graph, plan, checkpoint.scales)
     running = list(trials)
     for anchor in anchors.values():
         if anchor.reference is not None and anchor.reference not in running:
@@ -102,7 +102,8 @@ def verify(
                 ids=np.array(evaluation.ids[:count]),
             )
     judge = Judge(checkpoint, plan, evaluation, inputs, count)
-    int8_judge = Int8Judge(evaluation, inputs, count, checkpoint.model.readout)
+    trained_int8 = checkpoint.scales is not None
+    int8_judge = Int8Judge(evaluation, inputs, count, checkpoint.model.readout, trained_int8)
     reports = []
     for model in found:
         own = [trial for trial in trials if trial.model == model]
@@ -122,8 +123,10 @@ def _check_run(checkpoint: Checkpoint, evaluation: Evaluation) -> None:
     for key, expected in (
         ("recipe_hash", checkpoint.model.recipe_hash),
         ("dataset", checkpoint.model.dataset),
+        ("weights", "int8" if checkpoint.scales else "float32"),
     ):
-        got = evaluation.record.get(key)
+        # Records said nothing of weights before training could be in int8.
+        got = evaluation.record.get(key, "float32" if key == "weights" else None)
         if got != expected:
             raise RunError(
                 f"banks and record differ in their {key}",

@@ -31,12 +31,13 @@ class Keeper(Checkpoint):  # type: ignore[misc]
     they stand at the end of the epoch.
 
     Attributes:
-        history: one row for each epoch. best, best_epoch: of the validation accuracy.
+        history: one row for each epoch. best, best_epoch: of the validation accuracy, of epochs
+            after the first `skip`: the others train another network than the one asked for.
     """
 
-    def __init__(self, run: Path, patience: int, bar: TrainingBar) -> None:
+    def __init__(self, run: Path, patience: int, bar: TrainingBar, skip: int = 0) -> None:
         super().__init__()
-        self.run, self.patience, self.bar = run, patience, bar
+        self.run, self.patience, self.bar, self.skip = run, patience, bar, skip
         self.history: list[dict[str, float]] = []
         self.best, self.best_epoch = -1.0, 0
         self.started = 0.0
@@ -69,7 +70,7 @@ class Keeper(Checkpoint):  # type: ignore[misc]
                 {key: value for key, value in row.items() if key != "epoch"}, trainer.global_step
             )
         accuracy = row.get("validation_accuracy")
-        better = accuracy is not None and accuracy > self.best
+        better = accuracy is not None and accuracy > self.best and row["epoch"] > self.skip
         if accuracy is not None and better:
             self.best, self.best_epoch = accuracy, int(row["epoch"])
         if trainer.is_global_zero:

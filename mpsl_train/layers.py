@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_runtime.scale import Scale, unclipped_scale
 from mpsl_train import neuron
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule
+from mpsl_train.quantise import fold, on_grid, on_grid_bias
 from mpsl_train.ranks import average
 
 __all__ = ["LayerState", "NeuronSettings", "SpikingLayer"]
@@ -38,6 +40,7 @@ class LayerState:
         weighted: λk·Wk of the banks that do not change within a window, else None.
         carried: V, the membrane after its reset; None before the first step.
         membrane: U of the last step. mask: dropout, one for all steps.
+        scale: of the int8 grid that the window runs on; None: float.
     """
 
     banks: list[Tensor]
@@ -45,6 +48,7 @@ class LayerState:
     carried: Tensor | None = None
     membrane: Tensor | None = None
     mask: Tensor | None = None
+    scale: Scale | None = None
     source: Tensor | None = field(default=None, repr=False)
     pre: Pre | None = field(default=None, repr=False)
 
@@ -57,6 +61,8 @@ class SpikingLayer(nn.Module):
             mechanism. Learned banks are parameters, the others persistent state.
         bias: [Co].
         coefficients: λ, [m] or [m, Co].
+        quantised: windows run on the layer's int8 grid. is_score: U is the score of a class, which
+            a grid must not rescale.
     """
 
     def __init__(
@@ -79,6 +85,7 @@ class SpikingLayer(nn.Module):
         """
         super().__init__()
         self.spec, self.settings, self.cap, self.flow, self.bf16 = spec, settings, cap, flow, bf16
+        self.quantised = self.is_score = False
         self.rules = nn.ModuleDict({rule.name: rule for rule in rules})
         self.shared_coefficients = coefficients
         bound = 1 / math.sqrt(spec.fan_in)
@@ -147,12 +154,35 @@ class SpikingLayer(nn.Module):
             self._times_coefficient(index, bank) if rule.learned else None
             for index, (rule, bank) in enumerate(zip(self.rule_list, self.banks, strict=True))
         ]
-        return LayerState(banks=self.banks, weighted=weighted)
+        scale = self.scale() if self.quantised else None
+        return LayerState(banks=self.banks, weighted=weighted, scale=scale)
+
+    @torch.no_grad()
+    def scale(self) -> Scale:
+        """The int8 grid of the banks as they were last committed: the finest that clips none of
+        their merged weights. It holds for a whole window."""
+        weight, _ = fold(self.effective_weight(), self.bias, self.batchnorm, self._area)
+        threshold = self.settings.threshold
+        return unclipped_scale(float(weight.abs().max()), threshold, is_score=self.is_score)
+
+    @property
+    def _area(self) -> int:
+        return int(self.spec.pool_before**2)
+
+    def synapses(self, state: LayerState) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the next step: those of Eq. 5, or what an int8 model makes of them."""
+        weight = self.effective_weight(state)
+        if state.scale is None:
+            return weight, self.bias
+        weight, bias = fold(weight, self.bias, self.batchnorm, self._area)
+        return on_grid(weight, state.scale), on_grid_bias(bias, state.scale)
 
     def prepare(self, x: Tensor, state: LayerState) -> Tensor:
         """What comes before the weights: pooling, flattening, dropout. [N, …] -> [N, …]."""
         if self.spec.pool_before > 1:
-            x = F.avg_pool2d(x, self.spec.pool_before)
+            # On a grid 1/k² is part of the weights: a sum of spikes is a whole number.
+            divisor = None if state.scale is None else 1
+            x = F.avg_pool2d(x, self.spec.pool_before, divisor_override=divisor)
         if self.spec.flatten_before:
             x = x.flatten(1)
         if self.training and self.spec.dropout_before > 0:
@@ -162,33 +192,45 @@ class SpikingLayer(nn.Module):
             x = x * state.mask
         return x
 
-    def multiply(self, x: Tensor, weight: Tensor) -> Tensor:
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The linear part of the current, bias included, before batch normalisation."""
         with torch.autocast(
             x.device.type, torch.bfloat16, enabled=self.bf16 and self.training, cache_enabled=False
         ):
             if self.spec.kind == "conv":
-                out = F.conv2d(x, weight, self.bias, self.spec.stride, self.spec.padding)
+                out = F.conv2d(x, weight, bias, self.spec.stride, self.spec.padding)
             else:
-                out = F.linear(x, weight, self.bias)
+                out = F.linear(x, weight, bias)
         return out.float() if out.dtype == torch.bfloat16 else out
 
     def normalise(self, current: Tensor) -> Tensor:
         """BatchNorm with the statistics of this very step; its running statistics are shared by
-        all steps."""
-        return current if self.batchnorm is None else self.batchnorm(current)
+        all steps. On a grid it is part of the weights."""
+        if self.batchnorm is None or not self.normalises:
+            return current
+        normalised: Tensor = self.batchnorm(current)
+        return normalised
+
+    @property
+    def normalises(self) -> bool:
+        """Whether `normalise` does anything."""
+        return self.batchnorm is not None and not self.quantised
 
     def fire(self, current: Tensor, state: LayerState) -> Tensor:
         """One step of the population; S."""
+        width, scale = self.settings.surrogate_width, state.scale
         spikes, state.carried, state.membrane = neuron.step(
             state.carried,
             current,
             decay=self.settings.decay,
-            threshold=self.settings.threshold,
-            surrogate_width=self.settings.surrogate_width,
+            threshold=self._threshold(state),
+            surrogate_width=width if scale is None else width * scale.quantum / scale.step,
             reset=self.settings.reset,
         )
         return spikes
+
+    def _threshold(self, state: LayerState) -> float:
+        return self.settings.threshold if state.scale is None else state.scale.stored_threshold
 
     def observe(self, x: Tensor, spikes: Tensor, state: LayerState) -> tuple[Pre, Post]:
         """What the rules see of this step; detached unless the recipe asks for `flow`."""
@@ -197,10 +239,12 @@ class SpikingLayer(nn.Module):
         # A constant current is the same tensor at every step: what is known of it stays known.
         if state.pre is None or state.source is not x:
             seen = x if self.flow else x.detach()
+            if state.scale is not None and self._area > 1:
+                seen = seen / self._area
             state.source = x
             state.pre = Pre(seen, self.spec.weight_shape, self.spec.stride, self.spec.padding)
         membrane = state.membrane if self.flow else state.membrane.detach()
-        return state.pre, Post(membrane, spikes.detach(), self.settings.threshold)
+        return state.pre, Post(membrane, spikes.detach(), self._threshold(state))
 
     def adapt(self, name: str, pre: Pre, post: Post, state: LayerState) -> None:
         """Runs one rule and advances its bank: W_t = d·W_{t−1} + ΔW."""

@@ -130,6 +130,16 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         sums[2] += len(labels)
         return local_loss(self.network, window, output, labels) if local else loss
 
+    def on_train_epoch_start(self) -> None:
+        """From which epoch on the network is int8 follows from the epoch alone, so that a resumed
+        run does the same."""
+        self.quantise(self.current_epoch >= self.recipe.first_int8_epoch)
+
+    def quantise(self, quantised: bool) -> None:
+        """Sets whether windows run on int8 grids."""
+        by_membrane = self.recipe.training.loss == "ce-membrane"
+        self.network.quantise(quantised, read_by_membrane=by_membrane)
+
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         """One window; the banks are committed at its end."""
         if batch_index == 0:

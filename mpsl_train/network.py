@@ -66,6 +66,16 @@ class Network(nn.Module):
         """Whether a window changes banks now: in training, where a mechanism is local."""
         return self.training and any(layer.plastic for layer in self.layer_list)
 
+    def quantise(self, quantised: bool, *, read_by_membrane: bool = False) -> None:
+        """Sets whether windows run on the grids of the int8 model that the banks would make.
+
+        Args:
+            read_by_membrane: the last layer's U are the scores of the classes.
+        """
+        for layer in self.layer_list:
+            layer.quantised, layer.is_score = quantised, False
+        self.layer_list[-1].is_score = read_by_membrane
+
     def forward(
         self,
         frames: Tensor,
@@ -113,7 +123,7 @@ class Network(nn.Module):
             seen: list[tuple[Pre, Post]] = []
             for index, (layer, state) in enumerate(zip(layers, states, strict=True)):
                 x = layer.prepare(x, state)
-                current = layer.normalise(layer.multiply(x, layer.effective_weight(state)))
+                current = layer.normalise(layer.multiply(x, *layer.synapses(state)))
                 spikes = layer.fire(current, state)
                 if masks is not None:
                     self._check_membrane(layer, state, step)
@@ -152,11 +162,11 @@ class Network(nn.Module):
                 if not _masks(layer)
                 else torch.cat([layer.prepare(one, state) for one in x])
             )
-            current = layer.multiply(folded, layer.effective_weight(state))
+            current = layer.multiply(folded, *layer.synapses(state))
             current = current.view(*x.shape[:2], *current.shape[1:])
-            if layer.batchnorm is not None and self.training:
+            if layer.normalises and self.training:
                 current = torch.stack([layer.normalise(one) for one in current])
-            elif layer.batchnorm is not None:
+            elif layer.normalises:
                 current = layer.normalise(current.flatten(0, 1)).view(current.shape)
             count = steps if constant else len(frames)
             x = torch.stack(

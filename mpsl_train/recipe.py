@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_runtime.scale import is_exact_decay
 from mpsl_train.methods import changes_of
 
 __all__ = [
@@ -117,6 +118,8 @@ class Training(_Section):
         gradient_clip: largest norm of the gradient, 0 = none.
         patience: epochs without a better validation accuracy before it stops, 0 = never.
         checkpoint: which epoch the run ends with, the `last` or the `best` on validation.
+        quantize_epochs: with `quantize`, how many epochs at the end train on the int8 grid; 0 = the
+            last third.
         precision: `bf16` runs the layers' multiplications in bfloat16; banks stay float32.
     """
 
@@ -133,6 +136,7 @@ class Training(_Section):
     gradient_clip: NotNegative = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     checkpoint: Literal["last", "best"] = "last"
+    quantize_epochs: Annotated[int, Field(ge=0)] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
@@ -160,6 +164,8 @@ class Recipe(_Section):
         mechanisms: one bank for each, in this order; a text is split at `+`.
         plugins: Python files or modules that register a user's rules.
         seed: of weights, split, order of samples and dropout.
+        quantize: `int8` trains the last epochs with the weights rounded to the grid of the int8
+            model, which is then exported without any loss; `none`.
     """
 
     name: str
@@ -168,6 +174,7 @@ class Recipe(_Section):
     mechanisms: list[str] = Field(default=["stbp", "hebbian", "sbp"], min_length=1)
     plugins: list[str] = []
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    quantize: Literal["none", "int8"] = "none"
     data: Data
     neuron: Neuron = Neuron()
     rules: Rules = Rules()
@@ -189,7 +196,25 @@ class Recipe(_Section):
         shared = self.rules.coefficient_scope == "global" and self.rules.plastic_layers == "fc"
         if shared and self.mechanisms[0] != "stbp":
             raise ValueError("a global λ over fc layers needs stbp as the first mechanism")
+        epochs, last = self.training.epochs, self.training.quantize_epochs
+        if last and self.quantize == "none":
+            raise ValueError("training.quantize_epochs needs quantize = 'int8'")
+        if last > epochs:
+            raise ValueError(f"training.quantize_epochs {last} is more than {epochs} epochs")
+        if self.quantize == "int8" and not is_exact_decay(self.neuron.decay):
+            raise ValueError(
+                f"quantize = 'int8' needs a neuron.decay that float32 holds exactly, such as 0.5, "
+                f"0.75 or 0.875; got {self.neuron.decay}"
+            )
         return self
+
+    @property
+    def first_int8_epoch(self) -> int:
+        """How many epochs run in float before those on the int8 grid: all without `quantize`."""
+        epochs = self.training.epochs
+        if self.quantize == "none":
+            return epochs
+        return epochs - (self.training.quantize_epochs or -(-epochs // 3))
 
     def dump(self) -> dict[str, Any]:
         """The complete recipe as plain values, without what is None."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,7 @@ def _layer_facts(layer: SpikingLayer) -> dict[str, Any]:
         "decay": neuron.decay,
         "reset": neuron.reset,
         "neurons": list(spec.neurons),
+        "scale": asdict(layer.scale()) if layer.quantised else None,
     }
 
 

@@ -85,6 +85,12 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
             "no mechanism learns from the error", got=recipe.mechanisms, expected="'stbp' too",
             where=where,
         )  # fmt: skip
+    if recipe.first_int8_epoch < 1 and any(spec.batchnorm for spec in specs):
+        raise UsageError(
+            "BN has no statistics to fold into int8 weights before it was trained",
+            got=f"quantize_epochs {recipe.training.quantize_epochs} of {recipe.training.epochs}",
+            expected="at least one epoch in float first", where=where,
+        )  # fmt: skip
     torch.manual_seed(recipe.seed)
     network = build_network(
         specs,
@@ -189,6 +195,11 @@ def _loader(samples: Samples, order: BatchOrder) -> DataLoader[Batch]:
     return DataLoader(samples, batch_size=None, sampler=order)
 
 
+def _float_epochs(recipe: Recipe) -> int:
+    """Epochs of another network than the one that the recipe asks for."""
+    return recipe.first_int8_epoch if recipe.quantize == "int8" else 0
+
+
 def _fit(
     network: Network,
     recipe: Recipe,
@@ -203,7 +214,7 @@ def _fit(
     module = TrainingModule(network, recipe, len(train_batches))
     bar = TrainingBar(training.epochs)
     bar.enabled = ranks.first
-    keeper = Keeper(run, training.patience, bar)
+    keeper = Keeper(run, training.patience, bar, _float_epochs(recipe))
     last = run / "last.ckpt"
     resume = resume and last.is_file()
     if resume:
@@ -211,6 +222,7 @@ def _fit(
         keeper.load_state_dict(state["callbacks"][keeper.state_key])
         if keeper.finished_early or len(keeper.history) >= training.epochs:
             module.load_state_dict(state["state_dict"])
+            module.quantise(recipe.quantize == "int8")
             return keeper.history
     trainer = Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
@@ -240,6 +252,7 @@ def _fit(
         raise KeyboardInterrupt from None
     if ranks.first and recipe.training.checkpoint == "best" and (run / "best.ckpt").is_file():
         module.load_state_dict(_load(run / "best.ckpt")["state_dict"])
+    module.quantise(recipe.quantize == "int8")
     return keeper.history
 
 
@@ -333,7 +346,8 @@ def _finish(
     test_hash = datasets.content_hash(test)
     frames = load_frames(test, metadata, test_hash)
     evaluation = evaluate(network, Samples(frames, test.labels, metadata), metadata)
-    best = max(history, key=lambda row: row.get("validation_accuracy", 0.0)) if history else None
+    candidates = history[_float_epochs(recipe) :]
+    best = max(candidates, key=lambda row: row.get("validation_accuracy", 0.0), default=None)
     device_name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     report: dict[str, Any] = {
         "name": recipe.name,
@@ -358,6 +372,7 @@ def _finish(
         "torch": torch.__version__,
         "commit": _commit(),
         "recipe_hash": metadata.recipe_hash,
+        "quantize": recipe.quantize,
     }
     report["warnings"] = [
         f"{layer['name']} {layer['warning']}" for layer in report["layers"] if layer["warning"]
@@ -370,6 +385,7 @@ def _finish(
         "split": "test",
         "test_hash": test_hash,
         "recipe_hash": metadata.recipe_hash,
+        "weights": "int8" if recipe.quantize == "int8" else "float32",
     }
     write_history(run / "metrics.csv", history)
     save_banks(run / "banks.safetensors", network, metadata, shape)

@@ -25,7 +25,7 @@ __all__ = ["adaptive", "aligned", "mean_currents", "potentials", "preserved"]
 def _currents(layer: SpikingLayer, x: Tensor) -> Tensor:
     """Currents of all steps, [T or 1, B, …], from inputs [T or 1, B, …]."""
     state = layer.begin()
-    current = layer.multiply(layer.prepare(x.flatten(0, 1), state), layer.effective_weight(state))
+    current = layer.multiply(layer.prepare(x.flatten(0, 1), state), *layer.synapses(state))
     return layer.normalise(current).view(*x.shape[:2], *current.shape[1:])
 
 
@@ -127,7 +127,7 @@ def adaptive(network: Network, frames: Tensor, steps: int = 0) -> Output:
         seen: list[tuple[Pre, Post]] = []
         for layer, state in zip(layers, states, strict=True):
             x = layer.prepare(x, state)
-            current = layer.multiply(x, layer.effective_weight(state))
+            current = layer.multiply(x, *layer.synapses(state))
             spikes = layer.fire(layer.normalise(current), state)
             seen.append(layer.observe(x, spikes, state))
             x = spikes

@@ -57,6 +57,7 @@ def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
     if rules:
         _read_checkpoint(network, folder, recipe)
     _read_banks(network, folder)
+    network.quantise(recipe.quantize == "int8", read_by_membrane=metadata.readout == "membrane")
     return TrainedRun(folder, recipe, metadata, network.eval())
 
 
