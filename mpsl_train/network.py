@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import MpslError
+from mpsl_train.kernels import TORCH
 from mpsl_train.layers import LayerState, NeuronSettings, SpikingLayer
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule, RuleSettings, find_rule
 from mpsl_train.ranks import everyone
+from mpsl_train.step_choice import detour
+from mpsl_train.window import run_window
 
 __all__ = ["Network", "NonFiniteError", "Output", "build_network"]
 
@@ -48,6 +51,8 @@ class Network(nn.Module):
     Attributes:
         layers: in order; their names are `L00`, `L01`, ….
         mechanisms: of the network; a layer may have fewer.
+        step: how a plastic window runs: `auto`, `fused`, or `autograd`, the reference.
+        taken: what the last one did, in words; empty before the first.
     """
 
     def __init__(self, layers: Sequence[SpikingLayer], mechanisms: Sequence[str]) -> None:
@@ -55,6 +60,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.mechanisms = tuple(mechanisms)
         self._labels: Tensor | None = None
+        self.step, self.taken = "auto", ""
 
     @property
     def layer_list(self) -> list[SpikingLayer]:
@@ -99,8 +105,39 @@ class Network(nn.Module):
             raise ValueError("a constant current needs the number of steps")
         self._labels = labels
         if self.plastic:
-            return self._step_by_step(frames, steps if constant else len(frames), record)
+            steps = steps if constant else len(frames)
+            if not record and self._takes_fused(frames):
+                return self._fused(frames, steps)
+            return self._step_by_step(frames, steps, record)
+        if self.training:
+            self.taken = "autograd over all steps at once, since no bank changes within a window"
         return self._layer_by_layer(frames, steps, record)
+
+    def _takes_fused(self, frames: Tensor) -> bool:
+        reason = detour(self.step, self.layer_list, frames)
+        self.taken = f"autograd, because {reason}" if reason else f"fused ({TORCH.name})"
+        return reason is None
+
+    def _fused(self, frames: Tensor, steps: int) -> Output:
+        layers = self.layer_list
+        spikes, membrane, states = run_window(layers, frames, steps)
+        self._finish_window(layers, states, frames, steps)
+        return Output(spikes, membrane)
+
+    def _finish_window(
+        self,
+        layers: Sequence[SpikingLayer],
+        states: Sequence[LayerState],
+        frames: Tensor,
+        steps: int,
+    ) -> None:
+        """Commits the banks, or names what is not finite."""
+        if not self._finite(states):
+            with torch.no_grad():
+                self._step_by_step(frames, steps, False, [state.mask for state in states])
+            self._name_bank(states)
+        for layer, state in zip(layers, states, strict=True):
+            layer.commit(state)
 
     def _step_by_step(
         self,
@@ -141,12 +178,8 @@ class Network(nn.Module):
                 for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
                     if name in layer.rules:
                         layer.adapt(name, pre, post, state)
-        if not self._finite(states):
-            with torch.no_grad():
-                self._step_by_step(frames, steps, False, [state.mask for state in states])
-            self._name_bank(states)
-        for layer, state in zip(layers, states, strict=True):
-            layer.commit(state)
+        if masks is None:
+            self._finish_window(layers, states, frames, steps)
         every = tuple(torch.stack(spikes) for spikes in recorded) if record else ()
         return Output(torch.stack(recorded[-1]), _membrane(states[-1]), every)
 

@@ -20,6 +20,7 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
         self.epochs, self.done, self.started = epochs, 0, 0.0
         self.enabled = True
         self.bar: Any = None
+        self.said = ""
 
     def disable(self) -> None:
         """Shows nothing."""
@@ -47,7 +48,10 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *arguments: Any
     ) -> None:
-        """Moves the bar."""
+        """Moves the bar; says how windows are trained, whenever that changes."""
+        if pl_module.network.taken != self.said:
+            self.said = pl_module.network.taken
+            self._line(f"step: {self.said}")
         if self.bar is not None:
             loss, accuracy = pl_module.running()
             self.bar.set_description(f"epoch {trainer.current_epoch + 1}/{self.epochs}", False)
@@ -67,6 +71,9 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
             f"accuracy {row['training_accuracy']:.1%}{validation}, "
             f"{row['seconds']:.1f} s, left {int(left) // 60}:{int(left) % 60:02d}"
         )
+        self._line(line)
+
+    def _line(self, line: str) -> None:
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)
         elif self.enabled:

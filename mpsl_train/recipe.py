@@ -121,6 +121,8 @@ class Training(_Section):
         quantize_epochs: with `quantize`, how many epochs at the end train on the int8 grid; 0 = the
             last third.
         precision: `bf16` runs the layers' multiplications in bfloat16; banks stay float32.
+        step: how a window with plastic banks is trained: `fused`, exact and faster; `autograd`, the
+            reference, which every rule can take; `auto`, fused where it can. The run says which.
     """
 
     epochs: Count = 10
@@ -138,6 +140,7 @@ class Training(_Section):
     checkpoint: Literal["last", "best"] = "last"
     quantize_epochs: Annotated[int, Field(ge=0)] = 0
     precision: Literal["fp32", "bf16"] = "fp32"
+    step: Literal["auto", "fused", "autograd"] = "auto"
 
 
 class Augmentation(_Section):

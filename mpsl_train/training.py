@@ -38,6 +38,7 @@ from mpsl_train.ranks import Ranks, find_ranks
 from mpsl_train.recipe import Recipe
 from mpsl_train.record import evaluate, save_banks, save_evaluation
 from mpsl_train.report import draw_report, layer_facts, parameter_counts, save_report
+from mpsl_train.step_choice import detour
 
 __all__ = ["Result", "build", "train"]
 
@@ -113,6 +114,9 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         bf16=recipe.training.precision == "bf16",
     )
     check_local(network, recipe.network)
+    network.step = recipe.training.step
+    if network.plastic:
+        detour(network.step, network.layer_list)
     return network
 
 
@@ -361,6 +365,7 @@ def _finish(
         "best_epoch": int(best["epoch"]) if best else None,
         "checkpoint": recipe.training.checkpoint,
         "epochs": len(history),
+        "step": network.taken or None,
         "parameters": parameter_counts(network),
         "layers": [
             layer_facts(layer, rate)

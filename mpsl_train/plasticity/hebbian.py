@@ -32,9 +32,14 @@ class Hebbian(Rule):
         )
         self.beta = nn.Parameter(torch.full((weight_shape[0],), settings.beta))
 
+    @property
+    def eta(self) -> Tensor:
+        """η, scalar, with its sign."""
+        return self.eta_hat * self.scale
+
     def update(self, pre: Pre, post: Post) -> Tensor:
         """ΔW2 of Eq. 8."""
-        eta = self.eta_hat * self.scale
+        eta = self.eta
         return torch.addcmul(
             eta * pre.correlate(post.activity), self.per_output(eta * self.beta), pre.mean
         )

@@ -9,20 +9,28 @@ from torch import Tensor, nn
 
 from mpsl_train.plasticity.rule import Post, Pre, Rule, RuleSettings, register
 
-__all__ = ["SelfBackpropagation"]
+__all__ = ["SelfBackpropagation", "normalise", "received"]
 
 _EPSILON = 1e-12
 
 
-def _normalise(received: Tensor, how: str) -> Tensor:
+def normalise(r: Tensor, how: str) -> Tensor:
     """δ from r: `l1` r/Σ|r|, `split` with gains and losses each over their own sum, `literal`
     r/Σr, which is 0/0 in a silent layer."""
     if how == "literal":
-        return received / received.sum()
+        return r / r.sum()
     if how == "split":
-        gain, loss = received.clamp(min=0), received.clamp(max=0)
+        gain, loss = r.clamp(min=0), r.clamp(max=0)
         return gain / (gain.sum() + _EPSILON) + loss / (loss.abs().sum() + _EPSILON)
-    return received / (received.abs().sum() + _EPSILON)
+    return r / (r.abs().sum() + _EPSILON)
+
+
+def received(above: Tensor, channels: int) -> Tensor:
+    """r [channels]: ΔW2 of the next layer, [.., channels, kh, kw] or [.., channels·H·W]
+    (channel-major), summed for each channel that it comes from."""
+    if above.dim() == 4:
+        return above.sum((0, 2, 3))
+    return above.sum(0).view(channels, -1).sum(1)
 
 
 @register("sbp")
@@ -45,18 +53,22 @@ class SelfBackpropagation(Rule):
         self.theta_f = nn.Parameter(torch.zeros(()))
         self.theta_p = nn.Parameter(torch.zeros(()))
 
-    def received(self, above: Tensor) -> Tensor:
-        """r [Co] from ΔW2 of the next layer, [.., Co, kh, kw] or [.., Co·H·W] (channel-major)."""
-        if above.dim() == 4:
-            return above.sum((0, 2, 3))
-        return above.sum(0).view(self.weight_shape[0], -1).sum(1)
+    @property
+    def fraction(self) -> Tensor:
+        """λ_f, scalar."""
+        return 0.1 + 0.9 * torch.sigmoid(self.theta_f)
+
+    @property
+    def steering(self) -> Tensor:
+        """λ_p, scalar."""
+        return 0.1 + 0.9 * torch.sigmoid(self.theta_p)
 
     def update(self, pre: Pre, post: Post) -> Tensor:
         """ΔW3 of Eq. 9–11."""
-        fraction = 0.1 + 0.9 * torch.sigmoid(self.theta_f)
+        fraction = self.fraction
         hebbian = post.updates["hebbian"]
         if post.above is None or "hebbian" not in post.above.updates:
             return fraction * hebbian
-        steering = 0.1 + 0.9 * torch.sigmoid(self.theta_p)
-        delta = _normalise(self.received(post.above.updates["hebbian"]), self.settings.delta)
-        return self.per_output(fraction * (1 + steering * delta)) * hebbian
+        above = received(post.above.updates["hebbian"], self.weight_shape[0])
+        delta = normalise(above, self.settings.delta)
+        return self.per_output(fraction * (1 + self.steering * delta)) * hebbian

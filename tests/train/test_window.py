@@ -1,0 +1,246 @@
+"""The fused window against plain autograd in float64: outputs, banks, every gradient, training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpsl_runtime.errors import RecipeError
+from mpsl_train.layers import NeuronSettings
+from mpsl_train.network import Network, NonFiniteError, build_network
+from mpsl_train.notation import parse
+from mpsl_train.plasticity import RuleSettings
+from mpsl_train.plasticity.hebbian import Hebbian
+from mpsl_train.step_choice import obstacle
+
+TWO = ["stbp", "hebbian"]
+ALL = ["stbp", "hebbian", "sbp"]
+TEXT = "4C3-AP2-5C3S2-7FC-3"
+
+
+def _network(  # type: ignore[no-untyped-def]
+    text: str = TEXT,
+    mechanisms: list[str] = ALL,
+    delta: str = "l1",
+    width: float = 1.0,
+    eta: float = 1.0,
+    shift: float = -0.05,
+    **more,
+) -> Network:
+    """In float64, with banks and parameters that are all far from where they begin."""
+    torch.manual_seed(0)
+    network = build_network(
+        parse(text, (2, 9, 9)), mechanisms, NeuronSettings(surrogate_width=width),
+        RuleSettings(tau_w=5.0, eta_hat=eta, delta=delta), **more,
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        for layer in network.layer_list:
+            layer.bias.add_(
+                shift
+            )  # less activity: where all fire far above V_th, gradients are zero
+            for rule in layer.rule_list:
+                for parameter in rule.parameters():
+                    parameter.add_(0.3 * torch.rand_like(parameter))
+            layer.shared_coefficients.add_(0.2 * torch.rand_like(layer.shared_coefficients))
+            for index in range(2, len(layer.rules) + 1):
+                bank = getattr(layer, f"W{index}")
+                setattr(layer, f"W{index}", 0.02 * torch.randn_like(bank))
+    return network.train()
+
+
+def _frames(constant: bool = False, batch: int = 6, steps: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    shape = (batch, 2, 9, 9) if constant else (steps, batch, 2, 9, 9)
+    return torch.poisson(torch.full(shape, 0.5, dtype=torch.float64), generator=generator)
+
+
+def _loss(network: Network, frames: Tensor, membrane: bool = False) -> Tensor:
+    output = network(frames, 5)
+    labels = torch.arange(output.membrane.shape[0]) % 3
+    if membrane:
+        return F.cross_entropy(output.membrane, labels)
+    return F.mse_loss(output.spikes.mean(0), F.one_hot(labels, 3).double())
+
+
+def _both(frames: Tensor, *, membrane: bool = False, **choices) -> list[Network]:  # type: ignore[no-untyped-def]
+    """The same window on both ways, with gradients."""
+    networks = []
+    for step in ("fused", "autograd"):
+        network = _network(**choices)
+        network.step = step
+        torch.manual_seed(7)  # of dropout
+        network.loss = _loss(network, frames, membrane)
+        network.loss.backward()  # type: ignore[operator]
+        assert network.taken.startswith(step)
+        networks.append(network)
+    return networks
+
+
+def _same(one: Network, other: Network) -> None:
+    """State and gradients agree to 1e-10 of each tensor's size, and no layer is left out."""
+    for (name, value), expected in zip(
+        one.state_dict().items(), other.state_dict().values(), strict=True
+    ):
+        torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-13, msg=name)
+    norms = [layer.batchnorm for layer in one.layer_list]
+    given = dict(other.named_parameters())
+    for name, parameter in one.named_parameters():
+        if given[name].grad is None:
+            assert parameter.grad is None, name
+            continue
+        expected = given[name].grad
+        assert parameter.grad is not None, name
+        if (
+            name.endswith(".bias")
+            and "norm" not in name
+            and norms[int(name.split(".")[1])] is not None
+        ):
+            assert float(parameter.grad.abs().max()) < 1e-14  # BatchNorm takes its mean away
+            continue
+        size = float(expected.abs().max())
+        assert size > 0, f"{name} gets no gradient, so nothing is compared"
+        assert float((parameter.grad - expected).abs().max()) <= 1e-10 * size + 1e-18, name
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"mechanisms": TWO},
+        {"mechanisms": ALL},
+        {"delta": "split"},
+        {"delta": "literal", "shift": 0.0},
+        {"coefficient_scope": "channel"},
+        {"coefficient_scope": "global"},
+        {"plastic_layers": "fc"},
+        {"text": "4C3-BN-AP2-5C3-BN-AP2-7FC-BN-3"},
+        {"text": "4C3-DP0.3-5C3S2-AP2-DP0.2-7FC-3"},
+        {"text": "AP2-4C5-6C3S2-7FC-6FC-3", "width": 0.7},
+        {"text": "7FC-3", "coefficients_learned": False},
+    ],
+    ids=lambda choices: " ".join(str(value) for value in choices.values()),
+)  # fmt: skip
+@pytest.mark.parametrize("constant", [False, True], ids=["events", "image"])
+def test_a_window_and_all_its_gradients_are_those_of_autograd(
+    choices: dict[str, object], constant: bool
+) -> None:
+    fused, reference = _both(_frames(constant), **choices)
+    assert torch.equal(fused.loss.detach(), reference.loss.detach())  # type: ignore[arg-type,operator,union-attr]
+    _same(fused, reference)
+
+
+def test_a_loss_of_the_last_membrane_is_felt_too() -> None:
+    _same(*_both(_frames(), membrane=True))
+
+
+def test_twenty_steps_of_adam_end_at_the_same_network() -> None:
+    ends = []
+    generator = torch.Generator().manual_seed(5)
+    batches = torch.poisson(torch.full((20, 5, 6, 2, 9, 9), 0.5, dtype=torch.float64),
+                            generator=generator)  # fmt: skip
+    for step in ("fused", "autograd"):
+        network = _network("8C3-AP2-8C3S2-16FC-3", shift=0.0)
+        network.step = step
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
+        for frames in batches:
+            optimiser.zero_grad()
+            _loss(network, frames).backward()
+            for layer in network.layer_list:
+                assert layer.banks[0].grad is not None
+                assert float(layer.banks[0].grad.abs().max()) > 0
+                assert float(layer.shared_coefficients.grad.abs().min()) > 0  # type: ignore[union-attr]
+            optimiser.step()
+        ends.append(network.state_dict())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], rtol=1e-10, atol=1e-10, msg=name)
+        if not name.endswith("layers.3.rules.sbp.theta_p"):  # no part in the last layer
+            assert float((value - before[name]).abs().max()) > 1e-3, name
+
+
+def test_in_float32_the_spikes_are_the_same() -> None:
+    outputs = []
+    for step in ("fused", "autograd"):
+        network = _network().float()
+        network.step = step
+        outputs.append(network(_frames().float()).spikes.detach())
+    assert 0 < float(outputs[0].mean()) < 1
+    assert torch.equal(*outputs)
+
+
+def test_two_windows_can_run_before_the_backward_pass_but_none_is_undone_twice() -> None:
+    network = _network()
+    loss = _loss(network, _frames()) + _loss(network, _frames(constant=True))
+    loss.backward(retain_graph=True)
+    assert float(network.layer_list[0].banks[0].grad.abs().max()) > 0  # type: ignore[union-attr]
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_batch_norm_keeps_its_running_statistics() -> None:
+    fused, reference = _both(_frames(), text="4C3-BN-AP2-5C3-BN-7FC-3")
+    norms = [network.layer_list[0].batchnorm for network in (fused, reference)]
+    assert int(norms[0].num_batches_tracked) == int(norms[1].num_batches_tracked) == 5  # type: ignore[union-attr,arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"flow": True}, "flow"),
+        ({"bf16": True}, "bf16"),
+    ],
+)
+def test_what_it_does_not_cover_goes_to_autograd_and_says_why(
+    change: dict[str, object], reason: str
+) -> None:
+    network = _network(**change).float()
+    network(_frames().float())
+    assert network.taken.startswith("autograd, because")
+    assert reason in network.taken
+    network.step = "fused"
+    with pytest.raises(RecipeError, match=reason):
+        network(_frames().float())
+
+
+def test_a_rule_that_extends_a_built_in_one_is_not_taken_for_it() -> None:
+    class Stronger(Hebbian):
+        """Another rule."""
+
+    network = _network(mechanisms=TWO)
+    layer = network.layer_list[2]
+    layer.rules["hebbian"] = Stronger(layer.spec.weight_shape, RuleSettings()).double()
+    network(_frames())
+    assert network.taken.startswith("autograd, because")
+
+
+def test_a_layer_that_becomes_quantised_leaves_the_fused_way() -> None:
+    network = _network()
+    network(_frames())
+    assert network.taken.startswith("fused")
+    object.__setattr__(network.layer_list[1], "quantised", True)
+    assert "quantised" in str(obstacle(network.layer_list))
+
+
+def test_a_membrane_that_is_not_finite_is_named_and_no_bank_is_committed() -> None:
+    network = _network()
+    network.step = "fused"
+    with torch.no_grad():
+        network.layer_list[1].bias[0] = float("nan")
+    before = network.layer_list[0].banks[1]
+    with pytest.raises(NonFiniteError, match=r"U of time step 1.*layer L01"):
+        network(_frames())
+    assert network.layer_list[0].banks[1] is before
+
+
+def test_a_window_keeps_two_booleans_a_neuron_and_no_float() -> None:
+    """What autograd would save is many times that; measured on what hangs on the graph."""
+    network = _network("16C3-8C3-3", mechanisms=TWO)
+    output = network(_frames(batch=32))
+    parts = output.spikes.grad_fn.parts  # type: ignore[union-attr]
+    neurons = sum(torch.Size(layer.spec.neurons).numel() for layer in network.layer_list) * 32 * 5
+    bits = [tensor for part in parts for entry in part.tape for tensor in (entry.fired, entry.near)]
+    assert {tensor.dtype for tensor in bits} == {torch.bool}
+    assert sum(tensor.numel() for tensor in bits) == 2 * neurons
+    weights = {id(entry.weight): entry.weight for part in parts for entry in part.tape}
+    assert all(tensor.numel() < neurons / 100 for tensor in weights.values())
