@@ -122,12 +122,16 @@ def test_banks_go_on_learning_only_where_it_was_asked_for_and_are_put_back(
 
 
 def test_a_plastic_window_is_the_one_of_training(run: Path, small_data: Path) -> None:
-    """The same banks as a training window leaves, in a network without batch norm."""
+    """The same banks as a training window leaves, in a network without batch norm.
+
+    The plain way of training: the fused one rounds its changes in another order (test_window).
+    """
     trained = load_run(run, rules=True)
     recipe = load(run / "recipe.toml", ["network=4C3S2-6C3-AP2-12FC-10"])
     from mpsl_train.training import build
 
     one, other = build(recipe, (2, 34, 34), 10), build(recipe, (2, 34, 34), 10)
+    one.step = "autograd"
     window, _ = _window(run, small_data)
     with torch.no_grad():
         expected = one.train()(window).spikes
