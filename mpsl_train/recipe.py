@@ -120,6 +120,8 @@ class Training(_Section):
         checkpoint: which epoch the run ends with, the `last` or the `best` on validation.
         quantize_epochs: with `quantize`, how many epochs at the end train on the int8 grid; 0 = the
             last third.
+        init_gain: first weights are uniform within ±init_gain/√fan_in. Many layers without batch
+            norm need more than 1, or no spike reaches the last (*measured*).
         precision: `bf16` runs the layers' multiplications in bfloat16; banks stay float32.
         step: how a window with plastic banks is trained: `fused`, exact and faster; `autograd`, the
             reference, which every rule can take; `auto`, fused where it can. The run says which.
@@ -139,6 +141,7 @@ class Training(_Section):
     patience: Annotated[int, Field(ge=0)] = 0
     checkpoint: Literal["last", "best"] = "last"
     quantize_epochs: Annotated[int, Field(ge=0)] = 0
+    init_gain: Positive = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     step: Literal["auto", "fused", "autograd"] = "auto"
 

@@ -117,6 +117,10 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
     network.step = recipe.training.step
     if network.plastic:
         detour(network.step, network.layer_list)
+    with torch.no_grad():
+        for layer in network.layer_list:
+            for bank in layer.banks:  # the local rules' are 0 yet
+                bank.mul_(recipe.training.init_gain)
     return network
 
 
