@@ -278,6 +278,7 @@ def build_network(
     cap: float = 0.25,
     flow: bool = False,
     bf16: bool = False,
+    init_gain: float = 1.0,
 ) -> Network:
     """A network with fresh weights; draws from torch's global random state.
 
@@ -286,6 +287,7 @@ def build_network(
         coefficient_scope: one λ for each `layer`, for the whole network (`global`), or for each
             `channel`.
         coefficient_init: first values of λ, one for each mechanism; default 1.
+        init_gain: learned banks start uniform within ±init_gain/√fan_in.
     """
     kinds = [find_rule(name) for name in mechanisms]
     init = torch.tensor(list(coefficient_init or [1.0] * len(kinds)), dtype=torch.float32)
@@ -306,4 +308,7 @@ def build_network(
                 values = values[:, None].expand(-1, spec.weight_shape[0])
             coefficients = nn.Parameter(values.clone(), requires_grad=coefficients_learned)
         layers.append(SpikingLayer(spec, own, coefficients, neuron, cap=cap, flow=flow, bf16=bf16))
+    with torch.no_grad():
+        for bank in (bank for layer in layers for bank in layer.banks):
+            bank.mul_(init_gain)  # the local rules' are 0 yet
     return Network(layers, mechanisms)

@@ -66,11 +66,10 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         load_plugin(plugin)
     rules, neuron = recipe.rules, recipe.neuron
     specs = parse(recipe.network, shape)
-    where = "recipe"
     if specs[-1].neurons != (classes,):
         raise UsageError(
             "network does not end in the number of classes",
-            got=specs[-1].neurons[0], expected=classes, where=f"{where} key network",
+            got=specs[-1].neurons[0], expected=classes, where="recipe key network",
         )  # fmt: skip
     before: set[str] = set()
     for name in recipe.mechanisms:
@@ -78,13 +77,13 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         if missing:
             raise UsageError(
                 f"mechanism {name!r} needs another before it",
-                got=recipe.mechanisms, expected=" and ".join(sorted(missing)), where=where,
+                got=recipe.mechanisms, expected=" and ".join(sorted(missing)), where="recipe",
             )  # fmt: skip
         before.add(name)
     if not any(find_rule(name).learned for name in recipe.mechanisms):
         raise UsageError(
             "no mechanism learns from the error", got=recipe.mechanisms, expected="'stbp' too",
-            where=where,
+            where="recipe",
         )  # fmt: skip
     if recipe.first_int8_epoch < 1 and any(spec.batchnorm for spec in specs):
         raise UsageError(
@@ -112,15 +111,12 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         cap=rules.cap,
         flow=rules.local_gradient == "flow",
         bf16=recipe.training.precision == "bf16",
+        init_gain=recipe.training.init_gain,
     )
     check_local(network, recipe.network)
     network.step = recipe.training.step
     if network.plastic:
         detour(network.step, network.layer_list)
-    with torch.no_grad():
-        for layer in network.layer_list:
-            for bank in layer.banks:  # the local rules' are 0 yet
-                bank.mul_(recipe.training.init_gain)
     return network
 
 
