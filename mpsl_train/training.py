@@ -89,7 +89,7 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         raise UsageError(
             "BN has no statistics to fold into int8 weights before it was trained",
             got=f"quantize_epochs {recipe.training.quantize_epochs} of {recipe.training.epochs}",
-            expected="at least one epoch in float first", where=where,
+            expected="at least one epoch in float first", where="recipe",
         )  # fmt: skip
     torch.manual_seed(recipe.seed)
     network = build_network(
