@@ -291,7 +291,7 @@ def bench(
 
         document = {
             **about,
-            "rows": [row.to_mapping() for row in rows],
+            "rows": [row.to_mapping(limits) for row in rows],
             "threads": threads,
             "roofline_gsops": limits,
             "version": __version__,

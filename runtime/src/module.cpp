@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "network.hpp"
+#include "roofline.hpp"
 
 namespace nb = nanobind;
 using namespace mpsl;
@@ -155,6 +156,19 @@ void copy_out(Network& network, std::size_t index, Array& output, Copy copy) {
 NB_MODULE(_native, m) {
     m.doc() = "The event-driven engine; use it through mpsl_runtime.engine.";
     m.def("isa", [] { return std::string(select_kernels().name); });
+    m.def("roofline", [] {
+        Roofline found;
+        {
+            const nb::gil_scoped_release release;
+            found = measure_roofline(select_kernels());
+        }
+        nb::dict result;
+        result["float32_l1"] = found.float32_l1;
+        result["float32_l2"] = found.float32_l2;
+        result["int8_l1"] = found.int8_l1;
+        result["int8_l2"] = found.int8_l2;
+        return result;
+    });
     nb::class_<Network>(m, "Network")
         .def("__init__",
              [](Network* self, int channels, int rows, int columns, int threads) {

@@ -101,9 +101,9 @@ def tables(rows: Sequence[Named], about: dict[str, Any]) -> str:
             text += ["", f"Network {group}: `{row.network}`", ""]
             text.append(
                 "| layer density | engine | ONNX Runtime | ratio | goal | torch | GSOP/s "
-                "| MSOP a step | memory | equal |"
+                "| of L1 | of L2 | MSOP a step | memory | equal |"
             )
-            text.append("|" + "---|" * 10)
+            text.append("|" + "---|" * 12)
         onnx, torch = row.rival_us.get("onnx"), row.rival_us.get("torch")
         goal = target_of(name, row)
         cells = [
@@ -114,6 +114,7 @@ def tables(rows: Sequence[Named], about: dict[str, Any]) -> str:
             "–" if goal is None else f"≥ {goal:g}x",
             "–" if torch is None else f"{torch:,.0f} µs",
             f"{row.gsops:.1f}",
+            *(f"{part:.0%}" for part in row.of_roofline(about["roofline_gsops"]).values()),
             f"{row.synops / 1e6:.2f}",
             f"{row.memory_bytes / 2**20:.1f} MiB",
             ("bit for bit" if row.exact else "yes") if row.equal else "NO",
@@ -125,8 +126,8 @@ def tables(rows: Sequence[Named], about: dict[str, Any]) -> str:
             f"{key}, up to {LINEAR_UP_TO / 1e6:.0f} M operations a step: {base:.0f} µs +"
             f" {slope:.1f} µs per million operations, R² = {fit:.4f}"
         )
-    if about["roofline_gsops"]:
-        text += ["", f"Roofline of the core, GSOP/s: {about['roofline_gsops']}"]
+    limits = ", ".join(f"{key} {value:.0f}" for key, value in about["roofline_gsops"].items())
+    text += ["", f"Roofline of the core, GSOP/s: {limits}"]
     return "\n".join(text) + "\n"
 
 
@@ -205,7 +206,9 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         )
-    document = json.dumps({**about, "rows": [{"name": n, **r.to_mapping()} for n, r in rows]})
+    document = json.dumps(
+        {**about, "rows": [{"name": n, **r.to_mapping(about["roofline_gsops"])} for n, r in rows]}
+    )
     print(document if arguments.json else tables(rows, about))
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -363,11 +363,28 @@ def test_operations_of_the_layers_add_up_to_those_of_the_network(model: Path) ->
     assert [cost.density for cost in costs] == pytest.approx([s.mean() for s in spikes])
 
 
-def test_the_roofline_is_the_native_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_native, "roofline", lambda: {"int8_l1": 111}, raising=False)
-    assert bench.roofline() == {"int8_l1": 111.0}
-    monkeypatch.delattr(_native, "roofline")
-    assert bench.roofline() is None
+def test_the_roofline_has_two_caches_and_two_kinds_of_weights() -> None:
+    limits = bench.roofline()
+    assert set(limits) == {"float32_l1", "float32_l2", "int8_l1", "int8_l2"}
+    # No machine that runs Python is slower, none is faster.
+    assert all(0.05 < value < 5_000 for value in limits.values())
+
+
+def test_the_reached_figure_stands_beside_the_roofline_of_its_weights(model: Path) -> None:
+    plan = load_plan(model)
+    row = bench.benchmark(plan, synthetic(plan), rounds=1)
+    limits = {"float32_l1": 1.0, "float32_l2": 1.0, "int8_l1": 40.0, "int8_l2": 20.0}
+    expected = {"l1": row.gsops / 40, "l2": row.gsops / 20}
+    assert row.of_roofline(limits) == pytest.approx(expected)
+    assert row.to_mapping(limits)["of_roofline"] == pytest.approx(expected, abs=1e-3)
+    both = replace(row, threads=2).of_roofline(limits)
+    assert both == pytest.approx({key: part / 2 for key, part in expected.items()})
+    (line,) = [
+        line
+        for line in bench.lines([replace(row, engine_us=row.synops / 30e3)], limits)
+        if line.endswith("yes (bit for bit)")
+    ]
+    assert "30.0    75%   150%" in line
 
 
 def test_no_round_is_refused(model: Path) -> None:
