@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: help setup peers demo test test-main test-runtime sanitize sanitize-threads fuzz check bench clean
+.PHONY: help setup peers demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -34,11 +34,11 @@ setup: $(VENV)/.native ## everything that the commands need, in .venv
 # builds it is pinned too, and the build must not be isolated from those pins.
 PEERS := $(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints-peers.txt
 $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
-	$(PEERS) nirtorch setuptools-scm
+	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru
 	$(PEERS) --no-build-isolation norse
 	touch $@
 
-peers: $(VENV)/.peers ## other frameworks, to read our files back (tests only)
+peers: $(VENV)/.peers ## other frameworks, to read our files back and to train against (tests only)
 
 demo: setup ## data, training, export, proof and run, in one go
 	$(MPSL) data make dvs-digits --data runs/data/dvs-digits
@@ -106,6 +106,11 @@ check: setup ## ruff, mypy strict, import contracts
 # BENCH="--model runs/a/model.nir --source DIR" adds a model of yours on its recordings.
 bench: setup ## speed against ONNX Runtime in one process: tables and a plot in runs/bench
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/engine_speed.py --out runs/bench $(BENCH)
+
+# DATA is the folder that holds mnist/; BENCH="--batches 16 --rounds 3" makes it quick.
+bench-train: setup peers ## speed of a training step against plain torch and other frameworks
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/train_speed.py --out runs/bench-train \
+		$(if $(DATA),--data $(DATA)) $(BENCH)
 
 clean: ## everything that was built, but no run
 	rm -rf $(VENV) .venv-runtime runtime/build build *.egg-info
