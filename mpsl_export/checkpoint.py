@@ -144,6 +144,11 @@ def read_checkpoint(run: Path) -> Checkpoint:
     Raises:
         RunError: the folder or the file is absent, damaged, incomplete or not finite.
     """
+    if (run / "stdp.safetensors").is_file():
+        raise RunError(
+            "a run of stdp is evaluated, not exported: its winner-take-all inhibition is recurrent",
+            expected="a feed-forward network", where=run,
+        )  # fmt: skip
     path = _part(run, "banks.safetensors")
     tensors, header = _read_safetensors(path)
     try:

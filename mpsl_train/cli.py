@@ -22,7 +22,8 @@ def train(
         Path | None, typer.Option(help="Run folder to write. [runs/<recipe>[-<method>]-s<seed>]")
     ] = None,
     method: Annotated[
-        str | None, typer.Option(help="Train the recipe by another method: stbp, hgll, mpsl.")
+        str | None,
+        typer.Option(help="Train the recipe by another method: stbp, hgll, sbp, stdp, mpsl."),
     ] = None,
     set_: Annotated[
         list[str] | None,

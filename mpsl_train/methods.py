@@ -1,4 +1,4 @@
-"""The five methods of the comparison: named changes of a recipe, so that a method is one word and
+"""The methods of the comparison: named changes of a recipe, so that a method is one word and
 runs on every data set. `mpsl train RECIPE --method hgll` is the recipe with these keys changed; the
 run's recipe.toml holds the name and all keys as they were used.
 """
@@ -113,6 +113,18 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             },
             network="500FC-{classes}",
             image_steps=10,
+        ),
+        # 100 neurons; 400 with `--set network=400WTA`. One pass over the images.
+        "stdp": Method(
+            "competing neurons learn by spike timing, without labels; images alone",
+            "Diehl & Cook 2015; what differs is told in mpsl_train/winner_take_all.py",
+            {
+                "mechanisms": ["stdp"],
+                "rules": dict(_FAITHFUL),
+                "training": {"epochs": 1, "batch_size": 16},
+            },
+            network="100WTA",
+            image_steps=100,
         ),
     }
 )

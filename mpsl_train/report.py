@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,27 @@ from mpsl_runtime.atomic import replacing
 from mpsl_train.layers import SpikingLayer
 from mpsl_train.network import Network
 
-__all__ = ["draw_report", "layer_facts", "parameter_counts", "save_report"]
+__all__ = [
+    "commit_of_checkout",
+    "draw_report",
+    "layer_facts",
+    "parameter_counts",
+    "save_report",
+]
 
 SILENT, BUSY = 0.005, 0.5
+
+
+def commit_of_checkout() -> str | None:
+    """The checkout's commit, where there is one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
 def parameter_counts(network: Network) -> dict[str, int]:

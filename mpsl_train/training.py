@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -37,14 +36,21 @@ from mpsl_train.progress import TrainingBar
 from mpsl_train.ranks import Ranks, find_ranks
 from mpsl_train.recipe import Recipe
 from mpsl_train.record import evaluate, save_banks, save_evaluation
-from mpsl_train.report import draw_report, layer_facts, parameter_counts, save_report
+from mpsl_train.report import (
+    commit_of_checkout,
+    draw_report,
+    layer_facts,
+    parameter_counts,
+    save_report,
+)
+from mpsl_train.stdp_training import check_stdp, train_stdp
 from mpsl_train.step_choice import detour
 
 __all__ = ["Result", "build", "train"]
 
 _OWN_FILES = (
     "recipe.toml", "banks.safetensors", "evaluation.npz", "metrics.csv", "last.ckpt", "best.ckpt",
-    "report.json", "report.png",
+    "report.json", "report.png", "stdp.safetensors",
 )  # fmt: skip
 
 
@@ -162,18 +168,6 @@ def _device(name: str) -> str:
     if name == "cuda" and not available:
         raise UsageError("no CUDA device is there", got="--device cuda", expected="auto or cpu")
     return name
-
-
-def _commit() -> str | None:
-    """The checkout's commit, where there is one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 @contextmanager
@@ -294,6 +288,11 @@ def train(
     """
     started = time.monotonic()
     device, ranks = _device(device), find_ranks(devices)
+    if "stdp" in recipe.mechanisms:
+        check_stdp(recipe)
+        root = locate(recipe.data.dataset, data)
+        _prepare_run(run, recipe, resume)
+        return Result(run, train_stdp(recipe, run, root))
     metadata = metadata_of(recipe)
     shape = input_shape(metadata)
     network = build(recipe, shape, len(metadata.class_names))
@@ -375,7 +374,7 @@ def _finish(
         "device": device_name,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "commit": _commit(),
+        "commit": commit_of_checkout(),
         "recipe_hash": metadata.recipe_hash,
         "quantize": recipe.quantize,
     }

@@ -23,7 +23,8 @@ def test_a_method_changes_how_it_learns_and_leaves_the_task(name: str, tmp_path:
     assert chosen.method == name
     assert chosen.data.dataset == plain.data.dataset
     assert (chosen.augmentation, chosen.seed) == (plain.augmentation, plain.seed)
-    assert chosen.training.epochs == plain.training.epochs
+    if name != "stdp":  # one pass in small batches
+        assert chosen.training == plain.training
     complete = tmp_path / "recipe.toml"
     complete.write_text(chosen.text(), encoding="utf-8")
     assert load(complete) == chosen
