@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
     app.command("export")(export)
     app.command("verify")(verify)
+    app.command("card")(card)
 
 
 def export(
@@ -164,9 +165,6 @@ def verify(
 
     from mpsl_export.verify import verify as verify_run
 
-    def show(done: int, of: int) -> None:
-        print(f"\r{done}/{of} samples" + "\n" * (done == of), end="", file=sys.stderr, flush=True)
-
     report = verify_run(
         run,
         models=model or (),
@@ -174,7 +172,7 @@ def verify(
         limit=limit,
         backends=backend or (),
         dump=dump,
-        progress=show if sys.stderr.isatty() else None,
+        progress=_progress if sys.stderr.isatty() else None,
     )
     if as_json:
         typer.echo(json.dumps(report))
@@ -182,6 +180,61 @@ def verify(
         typer.echo(_table(report), err=True)
     if not report["passed"]:
         raise typer.Exit(1)
+
+
+def card(
+    run: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="The published run, its other seeds, its rivals."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="With recipe.toml. Default: models/<recipe>."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Verify only the first N samples.")
+    ] = None,
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", metavar="NAME", help="To verify with. Default: all installed."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Write a model's card.md, report.json and model.nir from what its runs produced.
+
+    Exit code 0: written; 1: the exports do not do what was trained, nothing is written.
+
+    Example: mpsl card runs/mnist-s0 runs/mnist-s1 runs/mnist-stbp-s0 --out models/mnist
+    """
+    import json
+    import sys
+
+    from mpsl_export.card import make_card, save_card
+    from mpsl_export.card_runs import read_run
+
+    folder = out or Path("models") / str(read_run(run[0]).recipe["name"])
+    made = make_card(
+        run, folder, data=data, limit=limit, backends=backend or (),
+        progress=_progress if sys.stderr.isatty() else None,
+    )  # fmt: skip
+    if not made["verification"]["passed"]:
+        typer.echo(_table(made["verification"]), err=True)
+        raise typer.Exit(1)
+    written = save_card(folder, made, run[0] / "model.nir")
+    if as_json:
+        typer.echo(json.dumps({"written": [str(path) for path in written], "card": made}))
+        return
+    for path in written:
+        typer.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+
+
+def _progress(done: int, of: int) -> None:
+    import sys
+
+    print(f"\r{done}/{of} samples" + "\n" * (done == of), end="", file=sys.stderr, flush=True)
 
 
 def _table(report: dict[str, Any]) -> str:

@@ -1,0 +1,156 @@
+"""The zoo: no card holds a figure that its report.json does not, and every model.nir still runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mpsl_export.card import LARGEST_MODEL, model_probe
+from mpsl_export.card_text import accuracy_text, card_text
+from mpsl_export.published import PUBLISHED
+from mpsl_runtime import datasets
+from mpsl_runtime.activity import synthetic
+from mpsl_runtime.engine import Engine
+from mpsl_runtime.graph import load_plan
+from mpsl_runtime.model import Model
+from mpsl_runtime.plan import Convolution, Dense
+from mpsl_runtime.reference import Reference
+from mpsl_train.recipe import Recipe, find_recipe, load, to_toml
+
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "models"
+NAMES = sorted(path.parent.name for path in MODELS.glob("*/card.md"))
+PUBLISHED_MODELS = [name for name in NAMES if (MODELS / name / "model.nir").is_file()]
+
+
+def report_of(name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((MODELS / name / "report.json").read_text("utf-8"))
+    return report
+
+
+def test_the_zoo_has_its_models() -> None:
+    assert set(NAMES) >= {"dvs-digits", "mnist", "nmnist", "nmnist8"}
+    assert set(NAMES) >= {"fashion-mnist-small", "mnist-small", "nmnist-small"}
+    assert {path.parent.name for path in MODELS.glob("*/report.json")} == set(NAMES)
+    assert {path.parent.name for path in MODELS.glob("*/model.nir")} == set(PUBLISHED_MODELS)
+    assert sum(path.stat().st_size for path in MODELS.rglob("*")) < 40_000_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_is_its_report_in_words(name: str) -> None:
+    report = report_of(name)
+    assert report["name"] == name
+    assert (MODELS / name / "card.md").read_text("utf-8") == card_text(report)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_means_are_those_of_the_runs(name: str) -> None:
+    report = report_of(name)
+    for group in (report, *report["rivals"]):
+        values = [run["accuracy"] for run in group["runs"]]
+        assert group["accuracy"]["mean"] == pytest.approx(statistics.mean(values), abs=1e-12)
+        assert group["accuracy"]["seeds"] == [run["seed"] for run in group["runs"]]
+        if len(values) > 1:
+            assert group["accuracy"]["sd"] == pytest.approx(statistics.stdev(values), abs=1e-12)
+        else:
+            assert group["accuracy"]["sd"] is None
+        for run in group["runs"]:
+            # An accuracy is so many samples of the test set, and the run ended as it was meant to.
+            right = run["accuracy"] * run["test_samples"]
+            assert right == pytest.approx(round(right), abs=1e-6)
+            assert run["test_samples"] == report["data"]["test"]
+            assert run["epochs"] == report["recipe"]["training"]["epochs"]
+            assert re.fullmatch("[0-9a-f]{40}", run["commit"])
+    published = PUBLISHED[report["data"]["name"]]
+    assert report["published"]["accuracy"] == published.accuracy
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_is_of_the_recipe_beside_it(name: str, tmp_path: Path) -> None:
+    used = report_of(name)["recipe"]
+    (tmp_path / "recipe.toml").write_text(to_toml(used))
+
+    def complete(recipe: Recipe) -> dict[str, Any]:
+        dump = recipe.dump()
+        dump.pop("seed")
+        dump["training"].pop("step")  # two exact ways
+        return dump
+
+    assert complete(load(tmp_path / "recipe.toml")) == complete(load(find_recipe(name)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_was_lost_between_training_and_export(name: str) -> None:
+    report = report_of(name)
+    verification = report["verification"]
+    assert verification["passed"]
+    assert verification["samples"] == report["data"]["test"]
+    first = report["runs"][0]["accuracy"]
+    programs = set()
+    for model in verification["models"]:
+        assert model["passed"]
+        programs |= set(model["spike_mismatch"])
+        if model["against"] == "trained":
+            assert max(model["spike_mismatch"].values()) <= 1e-4
+            for accuracy in model["accuracy"].values():
+                assert accuracy == pytest.approx(first, abs=1.5e-3)
+        else:  # an int8 model, against the reference on the same file
+            assert set(model["spike_mismatch"].values()) == {0}
+    assert programs >= {"torch", "onnx", "reference", "engine", "norse"}
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MODELS)
+def test_a_published_model_does_what_its_card_says(name: str) -> None:
+    path, report = MODELS / name / "model.nir", report_of(name)
+    content = path.read_bytes()
+    assert len(content) == report["model"]["bytes"] < LARGEST_MODEL
+    assert hashlib.sha256(content).hexdigest() == report["model"]["sha256"]
+    plan = load_plan(path)
+    weighted = [node for node in plan.nodes if isinstance(node, Convolution | Dense)]
+    assert sum(n.weight.size + n.bias.size for n in weighted) == report["parameters"]["merged"]
+    assert plan.metadata is not None
+    assert plan.metadata.recipe_hash == report["recipe_hash"]
+    probe, said = model_probe(path), report["model"]["probe"]
+    # Another processor may add in another order and flip one spike of one class.
+    assert np.abs(np.subtract(probe["scores"], said["scores"])).max() <= 1
+    assert probe["synops"] == pytest.approx(said["synops"], rel=0.01)
+    assert said["synops"] > 0
+    sample = synthetic(plan, said["seed"]).samples[0]
+    native = Model(plan, Engine(plan)).run(sample)
+    numpy = Model(plan, Reference(plan)).run(sample)
+    assert np.abs(native.scores - numpy.scores).max() <= 1
+    assert native.synops == pytest.approx(numpy.synops, rel=0.01)
+
+
+@pytest.mark.parametrize("name", ["nmnist", "nmnist8"])
+def test_the_engine_reaches_the_accuracy_of_the_card(name: str, shared_data: Path) -> None:
+    report, plan = report_of(name), load_plan(MODELS / name / "model.nir")
+    split = datasets.open_split(name, datasets.find(name, shared_data / name), "test")
+    model = Model(plan, Engine(plan))
+    assert plan.metadata is not None
+    right = sum(
+        model.run(split.input(index, plan.metadata)).label == label
+        for index, label in enumerate(split.labels)
+    )
+    assert right / len(split) == pytest.approx(report["runs"][0]["accuracy"], abs=2e-3)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_cards() -> None:
+    text = (ROOT / "README.md").read_text("utf-8").split("## Results")[1]
+    rows = re.findall(r"^\| \[`([\w-]+)`\]\(models/([\w-]+)/card.md\) .*$", text, re.M)
+    assert {name for name, _ in rows} == set(NAMES)
+    for name, folder in rows:
+        assert folder == name
+        report = report_of(name)
+        row = next(line for line in text.splitlines() if line.startswith(f"| [`{name}`]("))
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        assert accuracy_text(report["accuracy"]) in cells
+        assert f"`{report['network']}`" in row
+        assert f"`mpsl train {name} --data DIR`" in cells
