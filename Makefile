@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: help setup peers demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train clean
+.PHONY: help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -40,6 +40,20 @@ $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
 
 peers: $(VENV)/.peers ## other frameworks, to read our files back and to train against (tests only)
 
+# Root, as in CI's containers, gets them from Debian's or Ubuntu's packages. Nobody else is asked, and
+# no failure counts: without them the test skips and says so.
+CROSS := g++-aarch64-linux-gnu qemu-user
+aarch64: ## a compiler and an emulator for aarch64, where they can be installed (tests only)
+	@if { command -v aarch64-linux-gnu-g++ && { command -v qemu-aarch64 || command -v qemu-aarch64-static; }; } >/dev/null; then \
+		:; \
+	elif [ "$$(id -u) $$(uname -m)" = "0 x86_64" ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; \
+		{ timeout 300 apt-get -qq update; timeout 600 apt-get -qq -y --no-install-recommends install $(CROSS); } \
+			|| echo "$(CROSS) cannot be installed: the test for aarch64 will skip"; \
+	else \
+		echo "no $(CROSS): the test for aarch64 will skip"; \
+	fi >&2
+
 demo: setup ## data, training, export, proof and run, in one go
 	$(MPSL) data make dvs-digits --data runs/data/dvs-digits
 	$(MPSL) train dvs-digits --data runs/data/dvs-digits --out $(DEMO) \
@@ -54,12 +68,12 @@ demo: setup ## data, training, export, proof and run, in one go
 
 test: check test-main test-runtime sanitize ## everything CI runs
 
-test-main: setup peers
+test-main: setup peers aarch64
 	$(BIN)/python -m pytest tests
 
 # The runtime must pass with nothing else installed: this is what an edge box has.
 test-runtime: .venv-runtime/.installed
-	.venv-runtime/bin/python -m pytest tests/runtime -q
+	.venv-runtime/bin/python -m pytest tests/runtime -q --ignore=tests/runtime/aarch64
 
 .venv-runtime/.installed: constraints.txt runtime/pyproject.toml runtime/CMakeLists.txt \
 		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py)

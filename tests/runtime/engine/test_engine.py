@@ -225,3 +225,37 @@ def test_silence_costs_nothing_and_changes_only_by_bias(make_plan: type[Any]) ->
     reference.step(np.zeros((2, 5, 5), np.float32))
     np.testing.assert_array_equal(engine.membrane, reference.membrane)
     assert engine.synops == reference.synops
+
+
+@pytest.mark.parametrize("kind", ["alike", "each its own", "input map", "synapse"])
+def test_every_operation_of_a_neuron_is_rounded(
+    kind: str, make_plan: type[Any], make_frames: Frames
+) -> None:
+    """One input each, so that nothing is summed: real numbers must give the reference's bits. A
+    fused multiply-add, which aarch64's compilers like, would round once where the equations round
+    twice."""
+    builder = make_plan((70, 4, 3)).conv(70, (1, 1), padding=((0, 0), (0, 0)), groups=70)
+    random = np.random.default_rng(3)
+
+    def real(low: float, high: float) -> Array:
+        return random.uniform(low, high, builder.shape).astype(np.float32)
+
+    options: dict[str, Any] = {
+        "decay": np.full(builder.shape, 0.9, np.float32),
+        "threshold": np.full(builder.shape, 0.7, np.float32),
+    }
+    if kind != "alike":
+        options = {"decay": real(0.5, 1), "threshold": real(0.3, 0.9)}
+    if kind == "input map":
+        options |= {"has_input_map": True, "gain": real(0.5, 1.5), "leak": real(0, 0.1)}
+    if kind == "synapse":
+        options |= {"synaptic_decay": real(0.3, 0.9), "synaptic_gain": real(0.5, 1.5)}
+    plan = make_plan.with_real_weights(builder.fire(**options).plan(), seed=1)
+    frames = make_frames(plan, steps=30, density=0.4)
+    (ours,), (theirs,) = (
+        Engine(plan).record_membrane(frames),
+        Reference(plan).record_membrane(frames),
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    spikes = Reference(plan).record(frames)[0]
+    assert 0.05 < spikes.mean() < 0.95
