@@ -43,6 +43,7 @@ class Method:
         changes: keys of the recipe and their values, nested as in the file.
         network: replaces the network; `{classes}` is the number of classes of the old one.
         image_steps: T for images; recordings have a T and a step of their own. 0: as it is.
+        datasets: that its settings are made for, which `mpsl compare` keeps to; empty: all.
     """
 
     summary: str
@@ -50,6 +51,7 @@ class Method:
     changes: Mapping[str, Any]
     network: str = ""
     image_steps: int = 0
+    datasets: tuple[str, ...] = ()
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
@@ -125,6 +127,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
             },
             network="100WTA",
             image_steps=100,
+            datasets=("mnist",),
         ),
     }
 )

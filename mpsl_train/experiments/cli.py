@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["ablate", "features", "register_experiments", "robustness"]
+__all__ = ["ablate", "compare", "features", "register_experiments", "robustness"]
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of `mpsl train`.")]
 Data = Annotated[
@@ -160,8 +160,45 @@ def _statistics(row: Mapping[str, Any]) -> str:
     return f"{text:<48}{row['p_t']:>6.3f}{row['p_holm']:>10.3f}"
 
 
+def compare(
+    recipe: Annotated[
+        list[str], typer.Argument(metavar="RECIPE…", help="Names in models/, or .toml files.")
+    ],
+    data: Data = None,
+    out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/compare"),
+    method: Annotated[
+        list[str] | None, typer.Option(help="Repeatable. [stdp, sbp, stbp, hgll, mpsl]")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of all; repeatable."),
+    ] = None,
+    updates: Annotated[int, typer.Option(help="Of each run; 0: as many as its recipe says.")] = 0,
+    seeds: Annotated[int, typer.Option(help="Runs of each method on each recipe.")] = 5,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Put methods into one table at the same number of updates; the same command goes on.
+
+    Example: mpsl compare mnist-small nmnist8-small --updates 200 --set training.epochs=4
+    """
+    from mpsl_train.experiments import method_table
+
+    chosen = method_table.entries(
+        recipe, set_ or [], methods=method or method_table.RIVALS, seeds=seeds, updates=updates,
+        data=data,
+    )  # fmt: skip
+    result = method_table.compare_methods(chosen, out, data=data, device=device, workers=workers)
+    for run, error in result["failed"].items():
+        print(f"warning: {run} failed: {error}", file=sys.stderr)
+    print(json.dumps(result) if as_json else method_table.table(result))
+    print(f"{out / 'comparison.md'} {out / 'comparison.json'}", file=sys.stderr)
+
+
 def register_experiments(app: typer.Typer) -> None:
     """Adds the experiments to the command."""
     app.command("ablate")(ablate)
+    app.command("compare")(compare)
     app.command("robustness")(robustness)
     app.command("features")(features)

@@ -1,0 +1,296 @@
+"""`mpsl compare`: methods × recipes × seeds at one budget (Table 2), in one resumable sweep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime import datasets
+from mpsl_runtime.atomic import replacing
+from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.holdout import stratified_split
+from mpsl_train.acquire import locate
+from mpsl_train.experiments.comparison import compare
+from mpsl_train.experiments.journal import Outcome
+from mpsl_train.experiments.sweep import sweep
+from mpsl_train.methods import METHODS, changes_of
+from mpsl_train.recipe import Recipe, find_recipe, load
+
+__all__ = ["RIVALS", "Entry", "compare_methods", "entries", "same_budget", "table"]
+
+RIVALS = ("stdp", "sbp", "stbp", "hgll", "mpsl")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method on one recipe.
+
+    Attributes:
+        recipe: name of the recipe. method: of `METHODS`. recipes: as trained, by seed.
+        samples: that one run is shown, each as often as it is shown. batch: samples an update.
+    """
+
+    recipe: str
+    method: str
+    recipes: Mapping[int, Recipe]
+    samples: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """As in the names of its runs."""
+        return f"{self.recipe}-{self.method}"
+
+
+def same_budget(recipe: Recipe, labels: NDArray[np.int64], samples: int) -> list[str]:
+    """Changes after which training shows exactly `samples` samples, whole batches of them.
+
+    The fewest epochs, from the recipe's own number on, whose samples the data set has.
+
+    Args:
+        labels: of the whole training split.
+
+    Raises:
+        UsageError: not a whole number of batches.
+    """
+    size = recipe.training.batch_size
+    updates, rest = divmod(samples, size)
+    if rest or not updates:
+        raise UsageError(
+            "budget is not a whole number of updates", got=f"{samples} samples",
+            expected=f"a multiple of the batch, {size}", where=recipe.method or recipe.name,
+        )  # fmt: skip
+    epochs = recipe.training.epochs
+    while epochs <= updates:
+        each = updates // epochs
+        if updates % epochs == 0:
+            # Half a batch more than needed: the held-out part is rounded class by class.
+            limit = round((each + 0.5) * size / (1 - recipe.data.validation))
+            if limit < len(labels) and _updates(recipe, labels, limit) == each:
+                return [f"training.epochs={epochs}", f"data.train_limit={limit}"]
+            if _updates(recipe, labels, 0) == each:
+                return [f"training.epochs={epochs}", "data.train_limit=0"]
+        epochs += 1
+    raise UsageError(
+        "fewer training samples than one batch" if len(labels) < size else "no such budget",
+        got=f"{updates} updates in {recipe.training.epochs} epochs of {len(labels)} samples",
+        expected="more updates, or fewer epochs: --set training.epochs", where=recipe.name,
+    )  # fmt: skip
+
+
+def _updates(recipe: Recipe, labels: NDArray[np.int64], limit: int) -> int:
+    training, _ = stratified_split(labels, recipe.data.validation, recipe.seed, limit)
+    return len(training) // recipe.training.batch_size
+
+
+def entries(
+    recipes: Sequence[str],
+    overrides: Sequence[str] = (),
+    *,
+    methods: Sequence[str] = RIVALS,
+    seeds: int = 5,
+    updates: int = 0,
+    data: Path | None = None,
+) -> list[Entry]:
+    """Every method on every recipe, but for methods that are made for other data sets.
+
+    Args:
+        recipes: names or paths. overrides: `--set`, after the method's own changes.
+        updates: of the recipe's batch size; methods with batches of their own are shown as many
+            samples. 0: as long as each recipe says.
+        data: a data set's folder or the parent of several; read for the number of samples.
+
+    Raises:
+        MpslError: a recipe, a method or the data cannot be read; nothing to compare.
+    """
+    if seeds < 1:
+        raise UsageError("too few seeds", got=seeds, expected="≥ 1")
+    if updates < 0:
+        raise UsageError("number of updates is negative", got=updates, expected="≥ 0")
+    found: list[Entry] = []
+    for word in dict.fromkeys(recipes):
+        path = find_recipe(word)
+        plain = load(path, [*overrides, "seed=0"])
+        if plain.name in {entry.recipe for entry in found}:
+            raise UsageError("two recipes have one name", got=plain.name, where=word)
+        dataset = plain.data.dataset
+        labels = datasets.open_split(dataset, locate(dataset, data), "train").labels
+        for method in dict.fromkeys(methods):
+            changes_of(method, {})
+            if METHODS[method].datasets and dataset not in METHODS[method].datasets:
+                continue
+            chosen = {}
+            for seed in range(seeds):
+                own = [f"method={method}", *overrides, f"seed={seed}"]
+                recipe = load(path, own)
+                if updates:
+                    budget = updates * plain.training.batch_size
+                    recipe = load(path, [*own, *same_budget(recipe, labels, budget)])
+                chosen[seed] = recipe
+            size, first = chosen[0].training.batch_size, chosen[0]
+            each = _updates(first, labels, first.data.train_limit) * size
+            found.append(
+                Entry(plain.name, method, chosen, each * first.training.epochs, size)
+            )  # fmt: skip
+    if not found:
+        raise UsageError("nothing to compare", got=", ".join(methods) or "no method",
+                         expected="a method that suits the data sets")  # fmt: skip
+    return found
+
+
+def compare_methods(
+    chosen: Sequence[Entry],
+    out: Path,
+    *,
+    data: Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
+    say: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Trains what is not there yet; writes `comparison.json` and `comparison.md` into `out`.
+
+    Each method is compared with STBP, or where that is absent with the first one, seed by seed.
+
+    Args:
+        chosen: of `entries`. out: folder of the sweep.
+        data, device, workers, say: as `sweep` takes them.
+
+    Raises:
+        MpslError: the folder cannot be used, or a method has no run that finished.
+    """
+    # Seed by seed, so that a sweep that is stopped has whole seeds of every method.
+    seeds = sorted({seed for entry in chosen for seed in entry.recipes})
+    jobs = {
+        f"{entry.name}-s{seed}": entry.recipes[seed]
+        for seed in seeds
+        for entry in chosen
+        if seed in entry.recipes
+    }
+    outcomes = sweep(out, jobs, data=data, device=device, workers=workers, say=say)
+    rows = []
+    for recipe in dict.fromkeys(entry.recipe for entry in chosen):
+        rows += _rows([entry for entry in chosen if entry.recipe == recipe], outcomes)
+    result = {
+        "seeds": len(seeds),
+        "rows": rows,
+        "failed": {
+            name: outcome.error for name, outcome in outcomes.items() if outcome.report is None
+        },
+    }
+    with replacing(out / "comparison.md") as temporary:
+        temporary.write_text(table(result), "utf-8")
+    with replacing(out / "comparison.json") as temporary:
+        temporary.write_text(json.dumps(result) + "\n", "utf-8")
+    return result
+
+
+def _rows(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """The methods of one recipe."""
+    reports: dict[str, dict[str, dict[str, Any]]] = {}
+    for entry in chosen:
+        runs = {seed: outcomes[f"{entry.name}-s{seed}"] for seed in entry.recipes}
+        reports[entry.method] = {
+            str(seed): run.report for seed, run in runs.items() if run.report is not None
+        }
+        if not reports[entry.method]:
+            broken = next(iter(runs.values()))
+            raise RunError(f"every run of {entry.name} failed", got=broken.error,
+                           where=broken.run.parent)  # fmt: skip
+    reference = "stbp" if "stbp" in reports else chosen[0].method
+    order = [reference, *(method for method in reports if method != reference)]
+    accuracies = {
+        method: {seed: report["accuracy"] for seed, report in reports[method].items()}
+        for method in order
+    }
+    statistics = dict(zip(order, compare(accuracies), strict=True))
+    rows = []
+    for entry in chosen:
+        own = list(reports[entry.method].values())
+        first = entry.recipes[0]
+        rows.append(
+            {
+                "recipe": entry.recipe,
+                "dataset": first.data.dataset,
+                "method": entry.method,
+                "network": first.network,
+                "steps": first.data.steps,
+                "samples": entry.samples,
+                "batch": entry.batch,
+                "updates": entry.samples // entry.batch,
+                "epochs": first.training.epochs,
+                "train_limit": first.data.train_limit,
+                "test_samples": own[0]["test_samples"],
+                "accuracy": accuracies[entry.method],
+                "reference": reference,
+                "statistics": statistics[entry.method],
+                "training_seconds": float(np.mean([one["training_seconds"] for one in own])),
+                "device": own[0]["device"],
+                "commit": own[0]["commit"],
+            }
+        )
+    return rows
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The result as Markdown: accuracies, differences from the reference, and the budget."""
+    rows = result["rows"]
+    recipes = list(dict.fromkeys(row["recipe"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    cells = {(row["recipe"], row["method"]): row for row in rows}
+    lines = [
+        f"Test accuracy in %, mean ± sd over {result['seeds']} seeds.",
+        "",
+        "| | " + " | ".join(recipes) + " |",
+        "|---" * (len(recipes) + 1) + "|",
+    ]
+    for method in methods:
+        values = [_accuracy(cells.get((recipe, method))) for recipe in recipes]
+        lines.append(f"| {method} | " + " | ".join(values) + " |")
+    reference = rows[0]["reference"]
+    lines += [
+        "",
+        f"Points against {reference}, paired by seed: mean difference (95 % interval), "
+        "p of the t test after Holm.",
+        "",
+        "| | " + " | ".join(recipes) + " |",
+        "|---" * (len(recipes) + 1) + "|",
+    ]
+    for method in methods:
+        values = [_difference(cells.get((recipe, method))) for recipe in recipes]
+        if method != reference:
+            lines.append(f"| {method} | " + " | ".join(values) + " |")
+    lines += ["", "Budget of each run, the same for every seed:", "",
+              "| recipe | method | network | T | samples shown | updates × batch | epochs | "
+              "test samples | seconds |", "|---" * 9 + "|"]  # fmt: skip
+    for row in rows:
+        lines.append(
+            f"| {row['recipe']} | {row['method']} | `{row['network']}` | {row['steps']} | "
+            f"{row['samples']} | {row['updates']} × {row['batch']} | {row['epochs']} | "
+            f"{row['test_samples']} | {row['training_seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "–"
+    statistics = row["statistics"]
+    sd = "" if statistics["sd"] is None else f" ± {100 * statistics['sd']:.2f}"
+    return f"{100 * statistics['mean']:.2f}{sd}"
+
+
+def _difference(row: Mapping[str, Any] | None) -> str:
+    statistics = {} if row is None else row["statistics"]
+    if statistics.get("difference") is None:
+        return "–"
+    text = f"{100 * statistics['difference']:+.2f}"
+    if statistics["interval"] is None:
+        return text
+    low, high = statistics["interval"]
+    return f"{text} ({100 * low:+.2f} … {100 * high:+.2f}), p = {statistics['p_holm']:.3f}"
