@@ -71,6 +71,9 @@ def robustness(
     limit: Annotated[int, typer.Option(help="Test samples; 0 = all.")] = 1000,
     seeds: Annotated[int, typer.Option(help="Of the corruptions.")] = 5,
     batch: Annotated[int, typer.Option(help="Samples that --adapt and --align see at once.")] = 100,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="On held-out training samples, to choose by.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Measure runs on spoiled samples: noise, crop, lost and false events, jitter, hot pixels.
@@ -81,7 +84,8 @@ def robustness(
 
     result = measure(
         run, out, data=data, adapt=adapt, align=align, corruptions=corruption or [], limit=limit,
-        seeds=seeds, batch=batch, say=lambda line: print(line, file=sys.stderr, flush=True),
+        seeds=seeds, batch=batch, validation=validation,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )  # fmt: skip
     if as_json:
         print(json.dumps(result))

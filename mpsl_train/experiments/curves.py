@@ -33,8 +33,8 @@ def draw_curves(path: Path, result: Mapping[str, Any]) -> None:
     FigureCanvasAgg(figure)
     seeds = result["corruption_seeds"]
     figure.suptitle(
-        f"{result['dataset']}: {result['samples']} test samples, {seeds} corruption seeds; "
-        "mean ± sd over runs, of a single run over the seeds",
+        f"{result['dataset']}: {result['samples']} {result['split']} samples, {seeds} corruption "
+        "seeds; mean ± sd over runs, of a single run over the seeds",
         fontsize=10,
     )
     panels = figure.subplots(lines, columns, squeeze=False).ravel()

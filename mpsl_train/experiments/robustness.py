@@ -1,8 +1,9 @@
 """`mpsl robustness`: accuracy of runs on samples that get worse (Fig. 3), with error bars.
 
-Beside each frozen network may stand two that use the unlabelled test batches: `aligned`, the
-control, and `plastic`, whose local rules go on (not Eq. 12). Both see the samples in a seeded
-random order, in batches; plastic banks start anew for each level and seed.
+Beside each frozen network, but for competing neurons (`stdp`), may stand two that use the
+unlabelled test batches: `aligned`, the control, and `plastic`, whose local rules go on (not
+Eq. 12). Both see the samples in a seeded random order, in batches; plastic banks start anew for
+each level and seed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ from mpsl_train.batches import Samples, to_window
 from mpsl_train.experiments.corruptions import CORRUPTIONS, corrupt_events, corrupt_image
 from mpsl_train.experiments.curves import draw_curves
 from mpsl_train.experiments.inference import adaptive, aligned, mean_currents, preserved
-from mpsl_train.experiments.runs import TrainedRun, check_png, choose, load_run, open_test
+from mpsl_train.experiments.runs import (
+    StdpRun,
+    TrainedRun,
+    check_png,
+    choose,
+    load_run,
+    load_stdp,
+    open_test,
+)
 from mpsl_train.frames import load_frames
 from mpsl_train.module import predictions_of
 from mpsl_train.network import Network, Output
@@ -37,7 +46,8 @@ __all__ = ["robustness"]
 
 # Training samples that tell the mean currents for the control.
 _ALIGNMENT_SAMPLES = 500
-# What decides the input: runs that differ in it cannot see the same corrupted samples.
+# What decides the input: runs that differ in it cannot see the same corrupted samples. An image has
+# no steps before the network.
 _INPUT = (
     "dataset", "steps", "step_us", "coding", "origin", "downsample", "crop", "image_mean",
     "image_std",
@@ -48,7 +58,7 @@ _INPUT = (
 class _Curve:
     """One way to use one run."""
 
-    run: TrainedRun
+    run: TrainedRun | StdpRun
     variant: str
     means: list[Tensor] = field(default_factory=list)
     accuracy: dict[str, list[list[float]]] = field(default_factory=dict)
@@ -65,6 +75,7 @@ def robustness(
     limit: int = 1000,
     seeds: int = 5,
     batch: int = 100,
+    validation: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Measures runs of one data set under every corruption that fits it; writes `out`, `out`.json.
@@ -76,6 +87,7 @@ def robustness(
         align: also each run with its channels' mean currents shifted to those of training.
         corruptions: names, default all. limit: test samples, 0 = all.
         seeds: of the corruptions. batch: samples that `adapt` and `align` see at once.
+        validation: measure on the training samples that were held out, to choose settings by.
         say: gets a line for each level.
 
     Raises:
@@ -85,12 +97,15 @@ def robustness(
     if seeds < 1 or batch < 2:
         raise UsageError("too few seeds or samples in a batch", got=f"{seeds}, {batch}",
                          expected="≥ 1 and ≥ 2")  # fmt: skip
-    runs = [load_run(folder, rules=adapt) for folder in folders]
+    runs = [load_stdp(folder) or load_run(folder, rules=adapt) for folder in folders]
     _check_inputs(runs)
     metadata = runs[0].metadata
     split, root = open_test(runs[0], data)
     names = _names(corruptions, metadata)
-    indices = choose(split.labels, limit, 0)
+    if validation:
+        split, indices = _held_out(runs, root, limit)
+    else:
+        indices = choose(split.labels, limit, 0)
     curves = _curves(runs, root, adapt, align, batch)
     clean: dict[int, list[float]] = {}
     source = _Source(split, metadata, indices)
@@ -121,6 +136,7 @@ def robustness(
     result = {
         "dataset": metadata.dataset,
         "samples": len(indices),
+        "split": "validation" if validation else "test",
         "corruption_seeds": seeds,
         "batch": batch,
         "corruptions": {
@@ -137,9 +153,30 @@ def robustness(
     return result
 
 
-def _check_inputs(runs: Sequence[TrainedRun]) -> None:
+def _held_out(
+    runs: Sequence[TrainedRun | StdpRun], root: Path, limit: int
+) -> tuple[datasets.Split, NDArray[np.int64]]:
+    """The training split, and the samples that none of the runs has trained on."""
+    split = datasets.open_split(runs[0].recipe.data.dataset, root, "train")
+    parts = []
+    for run in runs:
+        data = run.recipe.data
+        parts.append(
+            stratified_split(split.labels, data.validation, run.recipe.seed, data.train_limit)[1]
+        )
+        if not np.array_equal(parts[-1], parts[0]) or not len(parts[0]):
+            raise UsageError(
+                "runs hold out different training samples, or none",
+                expected="one seed, data.validation and data.train_limit", where=run.folder,
+            )  # fmt: skip
+    return split, parts[0][choose(split.labels[parts[0]], limit, 0)]
+
+
+def _check_inputs(runs: Sequence[TrainedRun | StdpRun]) -> None:
     for run in runs[1:]:
         for key in _INPUT:
+            if key == "steps" and run.metadata.input_kind == "image":
+                continue
             mine, first = getattr(run.metadata, key), getattr(runs[0].metadata, key)
             if mine != first:
                 raise UsageError(
@@ -159,11 +196,13 @@ def _names(wanted: Sequence[str], metadata: ModelMetadata) -> list[str]:
 
 
 def _curves(
-    runs: Sequence[TrainedRun], root: Path, adapt: bool, align: bool, batch: int
+    runs: Sequence[TrainedRun | StdpRun], root: Path, adapt: bool, align: bool, batch: int
 ) -> list[_Curve]:
-    curves = []
+    curves: list[_Curve] = []
     for run in runs:
         curves.append(_Curve(run, "frozen"))
+        if isinstance(run, StdpRun):
+            continue
         if align:
             curves.append(_Curve(run, "aligned", _training_means(run, root, batch)))
         if adapt and any(layer.plastic for layer in run.network.layer_list):
@@ -222,14 +261,22 @@ class _Source:
 @torch.no_grad()
 def _accuracy(curve: _Curve, samples: Samples, seed: int, batch: int) -> float:
     order = np.random.default_rng([seed, 6]).permutation(len(samples.labels))
-    network, steps = curve.run.network, curve.run.metadata.steps
-    right = 0
+    # Parts of nearly one size: a last batch of a few samples has no mean to speak of.
+    parts = np.array_split(order, -(-len(order) // batch))
+    run, right = curve.run, 0
+    if isinstance(run, StdpRun):
+        run.network.generator.manual_seed(seed)
+        for indices in parts:
+            right += int(
+                (run.predict(samples.frames[indices]).numpy() == samples.labels[indices]).sum()
+            )
+        return right / len(order)
+    network, steps = run.network, run.metadata.steps
     with preserved(network):
-        # Parts of nearly one size: a last batch of a few samples has no mean to speak of.
-        for indices in np.array_split(order, -(-len(order) // batch)):
+        for indices in parts:
             values, labels = samples[(None, indices)]
             output = _answer(curve, network, to_window(values), steps)
-            predicted = predictions_of(curve.run.recipe.training.loss, output)
+            predicted = predictions_of(run.recipe.training.loss, output)
             right += int((predicted == labels).sum())
     return right / len(order)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mpsl_runtime import datasets
 from mpsl_runtime.errors import RunError, UsageError
@@ -17,9 +18,11 @@ from mpsl_train.acquire import locate
 from mpsl_train.frames import input_shape, metadata_of
 from mpsl_train.network import Network
 from mpsl_train.recipe import Recipe, load
+from mpsl_train.stdp_training import WEIGHTS_FILE
 from mpsl_train.training import build
+from mpsl_train.winner_take_all import WinnerTakeAll, class_scores, neurons_in
 
-__all__ = ["TrainedRun", "check_png", "choose", "load_run", "open_test"]
+__all__ = ["StdpRun", "TrainedRun", "check_png", "choose", "load_run", "load_stdp", "open_test"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,59 @@ class TrainedRun:
     recipe: Recipe
     metadata: ModelMetadata
     network: Network
+
+
+@dataclass(frozen=True, eq=False)
+class StdpRun:
+    """A run of competing neurons, which is no `Network`.
+
+    Attributes:
+        folder: of the run. recipe, metadata: as they were used.
+        network: with the weights and thresholds of `stdp.safetensors`.
+        assigned: the class of each neuron, int64 [N].
+    """
+
+    folder: Path
+    recipe: Recipe
+    metadata: ModelMetadata
+    network: WinnerTakeAll
+    assigned: Tensor
+
+    def predict(self, images: NDArray[np.unsignedinteger]) -> Tensor:
+        """Classes int64 [B] of images uint8 [B, C, H, W]; spikes from the network's generator."""
+        pixels = torch.from_numpy(images.astype(np.uint8, copy=False)).flatten(1)
+        spikes = self.network.encode(pixels, self.metadata.steps)
+        counts = self.network.present(spikes, learn=False).sum(0)
+        return class_scores(counts, self.assigned, len(self.metadata.class_names)).argmax(1)
+
+
+def load_stdp(folder: Path) -> StdpRun | None:
+    """Reads a run of `stdp`; None where the folder is no such run.
+
+    Raises:
+        RunError: its weights are damaged or do not belong to the recipe.
+    """
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        return None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    recipe = load(folder / "recipe.toml")
+    metadata = metadata_of(recipe)
+    pixels, neurons = int(np.prod(input_shape(metadata))), neurons_in(recipe.network)
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise RunError("weights cannot be read", got=error, where=path) from error
+    for name, shape in (("weights", (pixels, neurons)), ("theta", (neurons,)),
+                        ("assigned", (neurons,))):  # fmt: skip
+        if name not in tensors or tensors[name].shape != shape:
+            got = list(tensors[name].shape) if name in tensors else "absent"
+            raise RunError("weights do not belong to the recipe", got=f"{name} {got}",
+                           expected=list(shape), where=path)  # fmt: skip
+    network = WinnerTakeAll(tensors["weights"], tensors["theta"], torch.Generator())
+    return StdpRun(folder, recipe, metadata, network, tensors["assigned"])
 
 
 def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
@@ -110,7 +166,7 @@ def _read_checkpoint(network: Network, folder: Path, recipe: Recipe) -> None:
         raise RunError("checkpoint cannot be read", got=type(error).__name__, where=path) from error
 
 
-def open_test(run: TrainedRun, data: Path | None) -> tuple[datasets.Split, Path]:
+def open_test(run: TrainedRun | StdpRun, data: Path | None) -> tuple[datasets.Split, Path]:
     """The test split that a run belongs to, and the data set's folder."""
     root = locate(run.recipe.data.dataset, data)
     return datasets.open_split(run.recipe.data.dataset, root, "test"), root

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 RECIPE = """
 name = "small"
@@ -45,6 +47,27 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for label in range(10):
             for index in range(count):
                 write_recording(root / split / str(label) / f"{index:05d}.bin", label, generator)
+    return root
+
+
+def write_images(root: Path, part: str, labels: NDArray[np.int64], seed: int) -> None:
+    """A bright block in a place that belongs to the label, on a little noise."""
+    images = np.random.default_rng(seed).integers(0, 20, (len(labels), 28, 28), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 4)
+        image[row * 9 : row * 9 + 9, column * 7 : column * 7 + 7] = 250
+    header = struct.pack(">4i", 2051, len(labels), 28, 28)
+    (root / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+    header = struct.pack(">2i", 2049, len(labels))
+    (root / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.astype(np.uint8).tobytes())
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """10 classes in MNIST's format, 400 training and 50 test images."""
+    root = tmp_path_factory.mktemp("mnist")
+    write_images(root, "train", np.arange(400) % 10, 1)
+    write_images(root, "t10k", np.arange(50) % 10, 2)
     return root
 
 

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
+from mpsl_runtime import datasets
 from mpsl_runtime.cli import main
+from mpsl_runtime.errors import RunError, UsageError
 from mpsl_runtime.events import Events
+from mpsl_runtime.holdout import stratified_split
 from mpsl_train.experiments.corruptions import CORRUPTIONS, corrupt_events, corrupt_image
 from mpsl_train.experiments.robustness import robustness
-from mpsl_train.recipe import load
+from mpsl_train.recipe import find_recipe, load
 from mpsl_train.training import train
 
 IMAGES = [name for name, one in CORRUPTIONS.items() if one.fits("image")]
@@ -214,9 +218,61 @@ def test_mistakes_are_one_line(
 def test_runs_with_another_input_do_not_go_together(
     runs: dict[str, Path], small_data: Path, tmp_path: Path, small_recipe: Path
 ) -> None:
-    from mpsl_runtime.errors import UsageError
-
     other = load(small_recipe, ["training.epochs=1", "data.steps=2", "method=stbp"])
     train(other, tmp_path / "other", data=small_data, device="cpu")
     with pytest.raises(UsageError, match=r"runs differ in steps; got 2; expected 3"):
         robustness([runs["b0"], tmp_path / "other"], tmp_path / "r.png", data=small_data)
+
+
+def test_settings_are_chosen_on_samples_that_were_held_out(
+    runs: dict[str, Path], small_data: Path, tmp_path: Path
+) -> None:
+    result = robustness(
+        [runs["a0"], runs["b0"]], tmp_path / "r.png", data=small_data, corruptions=["crop"],
+        seeds=1, limit=0, validation=True,
+    )  # fmt: skip
+    recipe = load(runs["b0"] / "recipe.toml")
+    split = datasets.open_split("nmnist", small_data, "train")
+    _, held_out = stratified_split(split.labels, recipe.data.validation, recipe.seed)
+    assert (result["split"], result["samples"]) == ("validation", len(held_out))
+    recorded = json.loads((runs["b0"] / "report.json").read_text())["validation_accuracy"]
+    clean = {curve["label"]: curve["mean"]["crop"][0] for curve in result["curves"]}
+    assert clean["stbp, dropout"] == pytest.approx(recorded)
+    with pytest.raises(UsageError, match="runs hold out different training samples"):
+        robustness([runs["a0"], runs["a1"]], tmp_path / "s.png", data=small_data, validation=True)
+
+
+def test_networks_with_other_steps_and_competing_neurons_stand_in_one_picture_of_images(
+    small_images: Path, tmp_path: Path
+) -> None:
+    words = {"a": ["method=stbp"], "b": ["method=sbp"],
+             "c": ["method=stdp", "network=40WTA", "data.steps=60"]}  # fmt: skip
+    reports = {}
+    for name, changes in words.items():
+        recipe = load(find_recipe("mnist-small"), ["training.epochs=1", *changes])
+        reports[name] = train(recipe, tmp_path / name, data=small_images, device="cpu").report
+    folders = [tmp_path / name for name in words]
+    result = robustness(
+        folders,
+        tmp_path / "r.png",
+        data=small_images,
+        align=True,
+        corruptions=["salt-pepper"],
+        seeds=2,
+    )
+    curves = {curve["label"]: curve for curve in result["curves"]}
+    assert list(curves) == ["stbp", "stbp, aligned", "sbp", "sbp, aligned", "stdp"]
+    for name, label in (("a", "stbp"), ("b", "sbp")):
+        assert curves[label]["mean"]["salt-pepper"][0] == pytest.approx(reports[name]["accuracy"])
+    stdp = curves["stdp"]["mean"]["salt-pepper"]
+    # Its input is drawn anew, so that it is the record but for a few samples.
+    assert stdp[0] == pytest.approx(reports["c"]["accuracy"], abs=0.1)
+    assert stdp[0] > stdp[-1]
+    again = robustness(
+        folders[2:], tmp_path / "s.png", data=small_images, corruptions=["salt-pepper"], seeds=2
+    )
+    assert again["curves"][0]["accuracy"] == curves["stdp"]["accuracy"]
+    weights = load_file(tmp_path / "c" / "stdp.safetensors")
+    save_file({**weights, "theta": weights["theta"][:7].clone()}, tmp_path / "c/stdp.safetensors")
+    with pytest.raises(RunError, match=r"do not belong to the recipe; got theta \[7\]"):
+        robustness(folders[2:], tmp_path / "s.png", data=small_images)
