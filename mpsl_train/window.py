@@ -55,7 +55,9 @@ class _Window(torch.autograd.Function):
         ctx.parts, ctx.frames, ctx.steps = parts, frames, steps
         for part in parts:
             part.hand_over()
-        return torch.stack(out), parts[-1].membrane
+        # A copy: an output that `parts` hold too would be a cycle, and keep the window until Python
+        # looks for cycles, which counts objects and not their megabytes.
+        return torch.stack(out), parts[-1].membrane.clone()
 
     @staticmethod
     @once_differentiable

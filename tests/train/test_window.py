@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from mpsl_train.notation import parse
 from mpsl_train.plasticity import RuleSettings
 from mpsl_train.plasticity.hebbian import Hebbian
 from mpsl_train.step_choice import obstacle
+from mpsl_train.window_layer import WindowLayer
 
 TWO = ["stbp", "hebbian"]
 ALL = ["stbp", "hebbian", "sbp"]
@@ -244,3 +247,18 @@ def test_a_window_keeps_two_booleans_a_neuron_and_no_float() -> None:
     assert sum(tensor.numel() for tensor in bits) == 2 * neurons
     weights = {id(entry.weight): entry.weight for part in parts for entry in part.tape}
     assert all(tensor.numel() < neurons / 100 for tensor in weights.values())
+
+
+def test_a_window_is_freed_without_a_search_for_cycles() -> None:
+    # Its objects are few and large: Python, which counts objects, would let gigabytes gather.
+    network, frames = _network(), _frames()
+    gc.collect()
+    gc.disable()
+    try:
+        output = network(frames, 5)
+        (output.spikes.mean() + output.membrane.mean()).backward()
+        del output
+        left = [part for part in gc.get_objects() if type(part) is WindowLayer]
+        assert left == []
+    finally:
+        gc.enable()
