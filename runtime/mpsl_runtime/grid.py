@@ -87,16 +87,16 @@ def integer_weights(node: Convolution | Dense) -> tuple[NDArray[np.int8], float]
         ModelError: the node has no grid, or a weight that is not on it or beyond ±127 quanta.
     """
     quantum = _quantum(node)
-    integers = _on_grid(node.weight, quantum, f"weight of {node.name!r}")
-    if np.abs(integers).max() > LARGEST_WEIGHT:
-        index = tuple(int(i) for i in np.argwhere(np.abs(integers) > LARGEST_WEIGHT)[0])
+    quanta = _on_grid(node.weight, quantum, f"weight of {node.name!r}")
+    if np.abs(quanta).max() > LARGEST_WEIGHT:
+        index = tuple(int(i) for i in np.argwhere(np.abs(quanta) > LARGEST_WEIGHT)[0])
         raise ModelError(
             "weight is no int8",
-            got=f"{integers[index]} quanta at {index}",
+            got=f"{int(quanta[index])} quanta at {index}",
             expected=f"−{LARGEST_WEIGHT} … {LARGEST_WEIGHT}",
             where=f"node {node.name!r}",
         )
-    return integers.astype(np.int8), quantum
+    return quanta.astype(np.int8), quantum
 
 
 def layer_grids(plan: Plan) -> tuple[LayerGrid, ...]:
@@ -184,7 +184,8 @@ def worst_sum(
         weight: [Co, …] in weight quanta. bias: [Co] in weight quanta.
         input_quantum, input_max: of the layer's input.
     """
-    rows = np.abs(weight.astype(np.int64)).reshape(len(weight), -1).sum(axis=1)
+    flat = np.abs(weight.reshape(len(weight), -1).astype(np.int32))
+    rows = flat.sum(axis=1, dtype=np.int64)
     scale = round(1 / input_quantum)
     return int((rows * input_max + np.abs(bias.astype(np.int64)) * scale).max())
 
@@ -193,17 +194,17 @@ def _layer(
     node: Convolution | Dense, neuron: Neuron, input_quantum: float, input_max: int, where: str
 ) -> LayerGrid:
     weight, quantum = integer_weights(node)
-    bias = _on_grid(node.bias, quantum, f"bias of {node.name!r}")
+    bias = _on_grid(node.bias, quantum, f"bias of {node.name!r}").astype(np.int64)
     threshold: int | None = None
     if neuron.kind != "integrating":
-        levels = np.unique(_on_grid(neuron.threshold, quantum, f"threshold of {neuron.name!r}"))
-        if len(levels) > 1 or levels[0] < 1:
+        levels = _on_grid(neuron.threshold, quantum, f"threshold of {neuron.name!r}")
+        threshold, highest = int(levels.min()), int(levels.max())
+        if threshold != highest or threshold < 1:
             raise ModelError(
                 "threshold of an int8 layer is not one positive number",
-                got=levels[:3],
+                got=f"{threshold} … {highest} quanta" if threshold != highest else threshold,
                 where=f"node {neuron.name!r}",
             )
-        threshold = int(levels[0])
     worst = worst_sum(weight, bias, input_quantum, input_max)
     if worst >= EXACT_LIMIT:
         raise ModelError(
@@ -230,19 +231,23 @@ def _quantum(node: Convolution | Dense) -> float:
     return math.ldexp(1.0, node.weight_grid)
 
 
-def _on_grid(values: NDArray[np.float32], quantum: float, what: str) -> NDArray[np.int64]:
+def _on_grid(values: NDArray[np.float32], quantum: float, what: str) -> NDArray[np.floating]:
     """Values as whole multiples of a power of two; ModelError for one that is none."""
-    # Dividing by a power of two is exact in float64.
-    quanta = values.astype(np.float64) / quantum
-    off = (np.rint(quanta) != quanta) | (np.abs(quanta) >= EXACT_LIMIT)
-    if off.any():
+    # Dividing by a power of two is exact: in float64, and in float32, which takes half the time,
+    # where nothing can underflow. What overflows is beyond the limit anyway.
+    kind = np.dtype(np.float32 if 2.0**-100 <= quantum <= 1 else np.float64)
+    with np.errstate(over="ignore"):
+        quanta: NDArray[np.floating] = values.astype(kind, copy=False) / kind.type(quantum)
+    off = np.rint(quanta) != quanta
+    if off.any() or np.abs(quanta).max(initial=0) >= EXACT_LIMIT:
+        off |= np.abs(quanta) >= EXACT_LIMIT
         index = tuple(int(i) for i in np.argwhere(off)[0])
         raise ModelError(
             f"{what} is off its grid",
             got=f"{values[index]} at {index}",
             expected=f"a multiple of {quantum:g} below 2^24 of them",
         )
-    return quanta.astype(np.int64)
+    return quanta
 
 
 def _is_power_of_two(value: float) -> bool:

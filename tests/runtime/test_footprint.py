@@ -1,0 +1,64 @@
+"""What an edge box has to carry: the size of the wheel, and of all that comes with it.
+
+Times (import, load and first step) depend on the machine and are measured by
+`tests/benchmarks/startup.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement  # pytest needs it too
+
+import mpsl_runtime
+from mpsl_runtime import _native
+
+LARGEST_WHEEL = 300_000
+LARGEST_INSTALLATION = 120_000_000
+# Needed by readers of camera formats alone; event files in N-MNIST's layout, AEDAT2 and AEDAT3.1,
+# and live events do without it.
+NOT_COUNTED = {"faery"}
+
+
+def needed(name: str, found: dict[str, int]) -> None:
+    """Adds to `found` the bytes that `name`, and what it needs without extras, has installed."""
+    name = name.lower().replace("_", "-")
+    if name in found or name in NOT_COUNTED:
+        return
+    distribution = metadata.distribution(name)
+    paths = [Path(str(file.locate())) for file in distribution.files or []]
+    found[name] = sum(path.stat().st_size for path in paths if path.is_file())
+    for line in distribution.requires or []:
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            needed(requirement.name, found)
+
+
+def test_the_runtime_and_what_it_needs_take_up_to_120_mb() -> None:
+    found: dict[str, int] = {}
+    needed("mpsl-runtime", found)
+    assert {"mpsl-runtime", "numpy", "nir", "h5py", "typer"} <= set(found)
+    assert not set(found) & {"torch", "onnx", "scipy", "pandas", "numba", "matplotlib"}
+    assert found["numpy"] > 10_000_000, "its files were not found"
+    assert sum(found.values()) <= LARGEST_INSTALLATION, found
+
+
+def test_the_wheel_takes_up_to_300_kb(tmp_path: Path) -> None:
+    """Packed here as a wheel is, from the files that are installed."""
+    package = Path(str(mpsl_runtime.__file__)).parent
+    files = [*package.glob("*.py"), *package.glob("*.pyi"), package / "py.typed"]
+    assert len(files) > 30
+    native = importlib.util.find_spec("mpsl_runtime._native")
+    assert native is not None
+    assert native.origin == _native.__file__
+    wheel = tmp_path / "mpsl_runtime.whl"
+    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as packed:
+        for file in [*files, Path(str(_native.__file__))]:
+            packed.write(file, f"mpsl_runtime/{file.name}")
+        for file in metadata.files("mpsl-runtime") or []:
+            if ".dist-info" in str(file):
+                packed.write(str(file.locate()), str(file))
+    assert 100_000 < wheel.stat().st_size <= LARGEST_WHEEL
