@@ -1,9 +1,9 @@
 """What a model is benchmarked on: input, and how many of its neurons fire.
 
-By default a model runs as it is, on recordings or on synthetic events. `force_density` makes a copy
-whose every layer fires with a chosen density: the weights stay, thresholds and biases are set anew,
-on the model's own grid where it has one. Such a copy classifies nothing, but costs what a model of
-that density costs.
+By default a model runs as it is, on samples of its test set, on recordings or on synthetic events.
+`force_density` makes a copy whose every layer fires with a chosen density: the weights stay,
+thresholds and biases are set anew, on the model's own grid where it has one. Such a copy classifies
+nothing, but costs what a model of that density costs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from mpsl_runtime.grid import is_int8, layer_grids
 from mpsl_runtime.plan import Convolution, Dense, Neuron, Node, Plan
 from mpsl_runtime.reference import Reference, apply
 
-__all__ = ["Activity", "force_density", "recorded", "synthetic"]
+__all__ = ["Activity", "force_density", "from_test_set", "recorded", "synthetic"]
 
 Array = NDArray[np.float32]
 
@@ -103,6 +104,52 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> Activity:
         raise DataError("no recording there", where=source)
     return Activity(
         f"{len(samples)} recordings of {source}", tuple(samples), binning.step_us, constant=False
+    )
+
+
+def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Activity | None:
+    """`limit` samples of the test set that the model was made for, evenly spread over it.
+
+    Args:
+        data: where it lies; None looks where data sets lie (`datasets.find`), and gives None where
+            it is not, or where the model does not name one.
+
+    Raises:
+        UsageError: `data` is given, and the model names no data set.
+        DataError: `data` is given, and the data set is not there; a damaged sample, or one that
+            does not fit the model.
+    """
+    from mpsl_runtime import datasets
+    from mpsl_runtime.catalogue import NAMES
+
+    metadata = plan.metadata
+    if metadata is None or metadata.dataset not in NAMES:
+        if data is None:
+            return None
+        raise UsageError("model names no data set", expected="--source", where=plan.source)
+    try:
+        root = datasets.find(metadata.dataset, data)
+    except DataError:
+        if data is None:
+            return None
+        raise
+    split = datasets.open_split(metadata.dataset, root, "test")
+    chosen = np.unique(np.linspace(0, len(split) - 1, limit).astype(int))
+    samples = tuple(split.input(int(index), metadata) for index in chosen)
+    for index, sample in zip(chosen, samples, strict=True):
+        if sample.shape[1:] != plan.input_shape:
+            raise DataError(
+                "sample does not fit the model",
+                got=f"shape {sample.shape[1:]}",
+                expected=f"{plan.input_shape}",
+                where=f"{split.ids[index]} of {root}",
+            )
+    is_image = metadata.input_kind == "image"
+    return Activity(
+        f"{len(samples)} test samples of {metadata.dataset}",
+        samples,
+        None if is_image else metadata.step_us,
+        constant=is_image,
     )
 
 

@@ -351,8 +351,9 @@ def lines(rows: Sequence[Row], limits: Mapping[str, float]) -> list[str]:
     for row in rows:
         text += ["", f"{row.network} {row.weights} at {row.density:.2%}, {row.input}, by layer:"]
         text += [
-            f"  {layer.name:<16} {_us(layer.us)} {layer.synops / 1e6:>9.3f} MSOP"
-            f" {layer.gsops:>7.1f} GSOP/s  fires {layer.density:.2%}"
+            f"  {layer.name:<16} {_us(layer.us) if layer.us > 0 else '< noise':>10}"
+            f" {layer.synops / 1e6:>9.3f} MSOP {layer.gsops:>7.1f} GSOP/s"
+            f"  fires {layer.density:.2%}"
             for layer in row.layers
         ]
         if row.real_time is not None:

@@ -251,10 +251,17 @@ def bench(
     ] = "",
     source: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE", help="Recordings, as for `run`. [synthetic events]"),
+        typer.Option(
+            metavar="SOURCE",
+            help="Recordings, as for `run`. [the model's test set, where it is found and no "
+            "density is forced; else synthetic events]",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Where the test set lies.")
     ] = None,
     samples: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Recordings to take of SOURCE.")
+        int, typer.Option(metavar="N", min=1, help="Recordings or test samples to take.")
     ] = 8,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Of every program.")] = 1,
     rounds: Annotated[
@@ -269,16 +276,24 @@ def bench(
 
     Example: mpsl bench model.nir --against onnx --density 0.01,0.05
     """
-    from mpsl_runtime.activity import recorded, synthetic
+    from mpsl_runtime.activity import from_test_set, recorded, synthetic
     from mpsl_runtime.bench import benchmark, lines, processor, roofline
     from mpsl_runtime.engine import Engine
+    from mpsl_runtime.errors import UsageError
     from mpsl_runtime.graph import load_plan
     from mpsl_runtime.rivals import find_rivals
 
+    if source is not None and data is not None:
+        raise UsageError("input is given twice", got="--source and --data", expected="one of them")
     wanted: list[float | None] = [*_densities(density)] or [None]
     rivals = find_rivals([name.strip() for name in against.split(",") if name.strip()])
     plan = load_plan(model, dt_s=dt_s)
-    activity = synthetic(plan) if source is None else recorded(plan, source, samples)
+    activity = None
+    if source is not None:
+        activity = recorded(plan, source, samples)
+    elif data is not None or not density:
+        activity = from_test_set(plan, data, samples)
+    activity = activity or synthetic(plan)
     rows = []
     for value in wanted:
         rows.append(

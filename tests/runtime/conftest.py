@@ -12,6 +12,7 @@ import nir
 import numpy as np
 import pytest
 
+from mpsl_runtime import cli, rivals
 from mpsl_runtime.events import Events
 from mpsl_runtime.graph import encode_neuron
 from mpsl_runtime.metadata import ModelMetadata, NeuronMetadata
@@ -70,6 +71,26 @@ def dense_graph(meta: ModelMetadata | None, shape: tuple[int, int, int], seed: i
     graph = nir.NIRGraph(nodes=nodes, edges=list(pairwise(names)))
     graph.metadata = meta.to_mapping() if meta is not None else {}
     return graph
+
+
+@pytest.fixture
+def mpsl(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """`mpsl("bench", …)` → (exit code, stdout, stderr), in this process, without add-ons and
+    without data sets."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MPSL_DATA", raising=False)
+    monkeypatch.setattr(cli, "entry_points", lambda group: [])
+    monkeypatch.setattr(rivals, "entry_points", lambda group: [])
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            cli.main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return int(done.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import nir
 import numpy as np
 import pytest
 
-from mpsl_runtime import _native, bench, cli, rivals
+from mpsl_runtime import _native, bench, rivals
 from mpsl_runtime.activity import force_density, recorded, synthetic
 from mpsl_runtime.binning import frames
 from mpsl_runtime.engine import Engine
@@ -31,21 +31,6 @@ ROW_KEYS = [
     "synops", "equal",
 ]  # fmt: skip
 Mpsl = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mpsl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Mpsl:
-    """`mpsl("bench", …)` → (exit code, stdout, stderr), in this process, without add-ons."""
-    monkeypatch.setattr(cli, "entry_points", lambda group: [])
-    monkeypatch.setattr(rivals, "entry_points", lambda group: [])
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            cli.main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def convolutional(path: Path, weights: str = "int8", **changes: Any) -> Path:
