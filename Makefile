@@ -24,8 +24,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt runtime/pyproject.toml
 	$(PIP) --no-build-isolation -e './runtime[test,plot]' -e '.[$(ORT),dev]'
 	touch $@
 
-$(VENV)/.native: $(VENV)/.installed runtime/CMakeLists.txt $(wildcard runtime/src/*)
-	$(PIP) --no-build-isolation --no-deps -e ./runtime
+$(VENV)/.native: $(VENV)/.installed runtime/CMakeLists.txt $(wildcard runtime/src/*) \
+		native/CMakeLists.txt $(wildcard native/src/*)
+	$(PIP) --no-build-isolation --no-deps -e ./runtime -e .
 	touch $@
 
 setup: $(VENV)/.native ## everything that the commands need, in .venv

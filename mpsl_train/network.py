@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import MpslError
-from mpsl_train.kernels import TORCH
+from mpsl_train.kernels import Kernels
 from mpsl_train.layers import LayerState, NeuronSettings, SpikingLayer
+from mpsl_train.native import choose
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule, RuleSettings, find_rule
 from mpsl_train.ranks import everyone
@@ -52,6 +53,7 @@ class Network(nn.Module):
         layers: in order; their names are `L00`, `L01`, ….
         mechanisms: of the network; a layer may have fewer.
         step: how a plastic window runs: `auto`, `fused`, or `autograd`, the reference.
+        kernels: of a fused window; None: C++ where it can be.
         taken: what the last one did, in words; empty before the first.
     """
 
@@ -61,6 +63,7 @@ class Network(nn.Module):
         self.mechanisms = tuple(mechanisms)
         self._labels: Tensor | None = None
         self.step, self.taken = "auto", ""
+        self.kernels: Kernels | None = None
 
     @property
     def layer_list(self) -> list[SpikingLayer]:
@@ -115,12 +118,19 @@ class Network(nn.Module):
 
     def _takes_fused(self, frames: Tensor) -> bool:
         reason = detour(self.step, self.layer_list, frames)
-        self.taken = f"autograd, because {reason}" if reason else f"fused ({TORCH.name})"
+        name = self._kernels()[1]
+        self.taken = f"autograd, because {reason}" if reason else f"fused ({name})"
         return reason is None
+
+    def _kernels(self) -> tuple[Kernels, str]:
+        if self.kernels is not None:
+            return self.kernels, self.kernels.name
+        return choose(self.layer_list[0].banks[0])
 
     def _fused(self, frames: Tensor, steps: int) -> Output:
         layers = self.layer_list
-        spikes, membrane, states = run_window(layers, frames, steps)
+        kernels, _ = self._kernels()
+        spikes, membrane, states = run_window(layers, frames, steps, kernels)
         self._finish_window(layers, states, frames, steps)
         return Output(spikes, membrane)
 

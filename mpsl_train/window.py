@@ -49,7 +49,7 @@ class _Window(torch.autograd.Function):
             x = frames if constant else frames[step]
             for part in parts:
                 x = part.step(x, last)
-            out.append(x)
+            out.append(x.to(frames.dtype))
             for part in parts:
                 part.learn(last)
         ctx.parts, ctx.frames, ctx.steps = parts, frames, steps
@@ -76,10 +76,11 @@ class _Window(torch.autograd.Function):
                 part = parts[index]
                 below = parts[index - 1].spikes() if index else None
                 x = below if below is not None else ctx.frames if constant else ctx.frames[step]
+                size = parts[index + 1].layer.spec.pool_before if index + 1 < len(parts) else 1
                 outer = (
                     membrane_gradient if index == len(parts) - 1 and part.later is None else None
                 )
-                gradient = part.step_back(gradient, x, outer, needs_input=index > 0)
+                gradient = part.step_back(gradient, size, x, outer, needs_input=index > 0)
             for part in parts:
                 part.tape.pop()
         return (None, None, None, *(gradient for part in parts for gradient in part.gradients()))
@@ -101,5 +102,6 @@ def run_window(
     for layer in reversed(layers):
         parts.insert(0, WindowLayer(layer, parts[0] if parts else None, kernels))
     values = [value for part in parts for value in part.values]
+    frames = kernels.arrange_frames(frames)
     spikes, membrane = _Window.apply(parts, frames, steps, *values)  # type: ignore[no-untyped-call]
     return spikes, membrane, [part.state for part in parts]

@@ -78,6 +78,7 @@ class WindowLayer:
         weight = self.value["weight"]
         # Numbers, not tensors, where there is one for a layer: a single look at the device.
         scalars = [name for name in ("eta", "fraction", "steering") if name in self.value]
+        weight = self.kernels.arrange(weight)
         coefficients = self.value["lambda"]
         shared = coefficients.dim() == 1
         flat = [self.value[name].reshape(1) for name in scalars]
@@ -93,10 +94,12 @@ class WindowLayer:
         self.weight = self.base
         if self.hebbian is not None:
             self.initial = [bank.detach() for bank in self.state.banks[1:]]
-            self.banks = [bank.clone(memory_format=torch.contiguous_format)
-                          for bank in self.initial]  # fmt: skip
-            self.scratch = torch.empty_like(weight)
-            self._merge()
+            arranged = [self.kernels.arrange(bank) for bank in self.initial]
+            self.banks = [
+                bank.clone() if bank is given else bank
+                for bank, given in zip(arranged, self.initial, strict=True)
+            ]
+            self.weight = self.kernels.merge(self.base, self.banks, self.rows[1:])
         return count
 
     def _on_weights(self, row: Tensor | float) -> Tensor | float:
@@ -104,23 +107,30 @@ class WindowLayer:
             return row
         return row.view(-1, *([1] * (len(self.layer.spec.weight_shape) - 1)))
 
-    def _merge(self) -> None:
-        """Eq. 5, in its order."""
-        total = self.base
-        for index, (bank, factor) in enumerate(zip(self.banks, self.factors[1:], strict=True)):
-            part = torch.mul(bank, factor, out=self.scratch)
-            total = total.add_(part) if index else total + part
-        self.weight = total
+    def _prepare(self, x: Tensor) -> Tensor:
+        """Pooling, flattening and dropout of the layer below's booleans, or of a frame."""
+        spec, dtype = self.layer.spec, self.base.dtype
+        if x.dtype == torch.bool:
+            x = self.kernels.pool(x, spec.pool_before, dtype)
+        elif spec.pool_before > 1:
+            x = F.avg_pool2d(x, spec.pool_before)
+        if spec.flatten_before:
+            x = x.flatten(1)
+        if self.layer.training and spec.dropout_before > 0:
+            if self.state.mask is None:
+                keep = 1 - spec.dropout_before
+                # Drawn in the order of the neurons, however they lie in memory.
+                mask = torch.empty(x.shape, dtype=dtype, device=x.device)
+                self.state.mask = torch.empty_like(x).copy_(mask.bernoulli_(keep).div_(keep))
+            x = x * self.state.mask
+        return x
 
     def step(self, x: Tensor, last: bool) -> Tensor:
-        """Current, neurons and correlation of one step; S, in floating point."""
+        """Current, neurons and correlation of one step; S, as booleans."""
         layer, spec = self.layer, self.layer.spec
         source = x
-        x = layer.prepare(x, self.state)
-        if spec.kind == "conv":
-            current = F.conv2d(x, self.weight, self.value["bias"], spec.stride, spec.padding)
-        else:
-            current = F.linear(x, self.weight, self.value["bias"])
+        x = self._prepare(x)
+        current = self.kernels.multiply(x, self.weight, self.value["bias"], spec)
         normalised = None
         if layer.batchnorm is not None:
             norm, before = layer.batchnorm, current
@@ -140,22 +150,15 @@ class WindowLayer:
             if self.source is not source:
                 self.source = source
                 self.pre = Pre(x, spec.weight_shape, spec.stride, spec.padding)
-            entry.P = self.pre.mean
-            entry.D = self.pre.correlate(now.activity).addcmul_(self._column("beta"), entry.P)
+            entry.D, entry.P = self.kernels.correlate(self.pre, now.activity, self.value["beta"])
         self.tape.append(entry)
-        return now.spikes
-
-    def _column(self, name: str) -> Tensor:
-        return self.value[name].view(-1, *([1] * (len(self.layer.spec.weight_shape) - 1)))
+        return now.fired
 
     def learn(self, last: bool) -> None:
         """Eq. 8–11: the banks after this step, and the weight of the next."""
         entry = self.tape[-1]
         if self.hebbian is None or entry.D is None:
             return
-        decay = self.hebbian.settings.decay
-        change = torch.mul(entry.D, self.number["eta"], out=self.scratch)
-        self.banks[0].mul_(decay).add_(change)
         if self.sbp is not None:
             entry.factor = self.number["fraction"]
             if self.above is not None and (above := self.above.tape[-1].D) is not None:
@@ -163,10 +166,12 @@ class WindowLayer:
                 r = entry.received * self.above.number["eta"]
                 delta = normalise(r, self.sbp.settings.delta)
                 entry.factor = entry.factor * (1 + self.number["steering"] * delta)
-            change.mul_(self._on_weights(entry.factor))
-            self.banks[1].mul_(decay).add_(change)
-        if not last:
-            self._merge()
+        weight = self.kernels.learn(
+            entry.D, self.number["eta"], self.hebbian.settings.decay, entry.factor, self.banks,
+            self.base, self.rows[1:], merge=not last,
+        )  # fmt: skip
+        if weight is not None:
+            self.weight = weight
 
     def hand_over(self) -> None:
         """The end of the window as the rest of the program knows it."""
@@ -175,15 +180,15 @@ class WindowLayer:
         self.state.membrane = self.membrane = self.carried
         self.carried = None
         if self.hebbian is not None:
-            self.state.banks = [self.state.banks[0], *self.banks]
-            del self.scratch, self.banks
+            self.state.banks = [self.state.banks[0], *(bank.contiguous() for bank in self.banks)]
+            del self.banks
         self.source = None
 
     # ---------------------------------------------------------------- backward
 
     def spikes(self) -> Tensor:
-        """S of the step that is being undone, in floating point."""
-        return self.tape[-1].fired.to(self.base.dtype)
+        """S of the step that is being undone, as booleans."""
+        return self.tape[-1].fired
 
     def _start_backward(self) -> None:
         self.sums: dict[str, Any] = dict.fromkeys(self.names, 0.0)
@@ -240,15 +245,22 @@ class WindowLayer:
         return passed
 
     def step_back(
-        self, gradient: Tensor, x: Tensor, membrane_gradient: Tensor | None, needs_input: bool
+        self,
+        gradient: Tensor,
+        size: int,
+        x: Tensor,
+        membrane_gradient: Tensor | None,
+        needs_input: bool,
     ) -> Tensor:
-        """From ∂L/∂S of this layer to ∂L/∂S of the one below.
+        """From ∂L/∂S of this layer to ∂L/∂S of the one below, each averaged over the windows of
+        the layer above it.
 
         Args:
-            x: S of the layer below, or the frame. membrane_gradient: ∂L/∂U of the last step.
+            size: of those windows. x: what the layer below fired, or the frame.
+            membrane_gradient: ∂L/∂U of the last step.
         """
         layer, spec, entry = self.layer, self.layer.spec, self.tape[-1]
-        gradient = self.kernels.unfire(gradient, self.later, entry.near, layer.settings)
+        gradient = self.kernels.unfire(gradient, size, self.later, entry.near, layer.settings)
         if membrane_gradient is not None:
             gradient.add_(membrane_gradient)
         self.later = gradient
@@ -261,45 +273,35 @@ class WindowLayer:
             )  # fmt: skip
             self.sums["gain"] += gain
             self.sums["shift"] += shift
-        seen = layer.prepare(x, self.state)
-        if spec.kind == "conv":
-            back, change, bias = _aten.convolution_backward(
-                gradient, seen, entry.weight, [spec.weight_shape[0]], spec.stride, spec.padding,
-                (1, 1), False, (0, 0), 1, (needs_input, True, True),
-            )  # fmt: skip
-        else:
-            back = gradient @ entry.weight if needs_input else None
-            change, bias = gradient.t() @ seen, gradient.sum(0)
-        self.sums["bias"] += bias
+        back, change = self.kernels.multiply_back(
+            gradient, self._prepare(x), entry.weight, spec, needs_input
+        )
+        self.sums["bias"] += self.kernels.bias_gradient(gradient)
         if self.trace is None:
             self.total.add_(change)
         else:
             decay = layer.rule_list[1].settings.decay
             self.kernels.decay_add(self.trace, change, self.total, decay)
-        return self._unprepare(back, x) if needs_input else gradient
+        return gradient if back is None else self._unprepare(back, x)
 
     def _unprepare(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """Dropout, flattening and pooling backwards."""
-        spec, size = self.layer.spec, self.layer.spec.pool_before
+        """Dropout and flattening backwards."""
         if self.state.mask is not None:
             gradient = gradient * self.state.mask
-        rows, columns = (length // size for length in x.shape[2:]) if x.dim() == 4 else (0, 0)
-        if spec.flatten_before:
-            gradient = gradient.view(*x.shape[:2], rows, columns)
-        if size > 1:
-            gradient = _aten.avg_pool2d_backward(
-                gradient, x, [size, size], [size, size], [0, 0], False, True, None
-            )
+        if self.layer.spec.flatten_before:
+            size = self.layer.spec.pool_before
+            gradient = gradient.view(*x.shape[:2], *(length // size for length in x.shape[2:]))
         return gradient
 
     def gradients(self) -> list[Tensor]:
         """∂L of everything in `values`."""
         sums, shared = self.sums, self.value["lambda"].dim() == 1
         dot = self.kernels.dot
-        sums["lambda"][0] = dot(self.total, self.value["weight"])
+        sums["lambda"][0] = dot(self.total, self.kernels.arrange(self.value["weight"]))
         if self.trace is not None:
             for index, bank in enumerate(self.initial, start=1):
-                sums["lambda"][index] = sums["lambda"][index] + dot(self.trace, bank)
+                given = dot(self.trace, self.kernels.arrange(bank))
+                sums["lambda"][index] = sums["lambda"][index] + given
         rows = torch.stack(sums["lambda"])
         sums["lambda"] = rows.sum(1) if shared else rows
         sums["weight"] = self.total.mul_(self.factors[0])

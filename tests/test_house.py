@@ -75,13 +75,14 @@ def test_public_names_are_listed_sorted_and_there(path: Path) -> None:
 
 
 def test_no_file_is_longer_than_four_hundred_lines() -> None:
-    sources = [*_modules(), *(ROOT / "runtime" / "src").glob("*.?pp")]
+    native = [ROOT / "runtime" / "src", ROOT / "native" / "src"]
+    sources = [*_modules(), *(path for folder in native for path in folder.glob("*.?pp"))]
     assert len(sources) > 60
     long = {p.name: n for p in sources if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
 
 
-@pytest.mark.parametrize("name", ["runtime", "models", "tests"])
+@pytest.mark.parametrize("name", ["native", "runtime", "models", "tests"])
 def test_folders_of_the_checkout_are_not_importable(name: str, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-I", "-c", f"import {name}"],

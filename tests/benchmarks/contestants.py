@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mpsl_train.kernels import TORCH, Kernels
 from mpsl_train.layers import NeuronSettings, SpikingLayer
 from mpsl_train.network import Network, build_network
 from mpsl_train.notation import LayerSpec
@@ -101,7 +102,9 @@ class _Apart(SpikingLayer):
         return sum(parts) + bias.view(-1, *([1] * (parts[0].dim() - 2)))
 
 
-def _ours(mechanisms: list[str], step: str = "auto", apart: bool = False) -> Callable[[Task], Step]:
+def _ours(
+    mechanisms: list[str], step: str = "auto", apart: bool = False, kernels: Kernels | None = None
+) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
         network = ours(task.specs, task.neuron, mechanisms)
         if mechanisms == MECHANISMS:
@@ -111,7 +114,7 @@ def _ours(mechanisms: list[str], step: str = "auto", apart: bool = False) -> Cal
                 for layer, (weight, bias) in zip(network.layer_list, task.merged(), strict=True):
                     layer.banks[0].copy_(weight)
                     layer.bias.copy_(bias)
-        network.step = step
+        network.step, network.kernels = step, kernels
         if apart:
             for layer in network.layer_list:
                 layer.__class__ = _Apart
@@ -295,7 +298,8 @@ CONTESTANTS: dict[str, Callable[[Task], Step]] = {
     "ours stbp": _ours(["stbp"]),
     "ours mpsl, three convolutions": _ours(MECHANISMS, "autograd", apart=True),
     "ours mpsl, autograd": _ours(MECHANISMS, "autograd"),
-    "ours mpsl, fused torch": _ours(MECHANISMS, "fused"),
+    "ours mpsl, fused torch": _ours(MECHANISMS, "fused", kernels=TORCH),
+    "ours mpsl, fused C++": _ours(MECHANISMS, "fused"),
 }
 # Compiled before their first step, for minutes.
 SLOW_TO_START = ["eager, compiled"]

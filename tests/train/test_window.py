@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_train.kernels import TORCH, Kernels
 from mpsl_train.layers import NeuronSettings
+from mpsl_train.native import NativeKernels, built, choose
 from mpsl_train.network import Network, NonFiniteError, build_network
 from mpsl_train.notation import parse
 from mpsl_train.plasticity import RuleSettings
@@ -18,6 +24,12 @@ from mpsl_train.plasticity.hebbian import Hebbian
 from mpsl_train.step_choice import obstacle
 from mpsl_train.window_layer import WindowLayer
 
+needs_native = pytest.mark.skipif(built() is None, reason="mpsl was installed without a compiler")
+KERNELS = [
+    pytest.param(TORCH, id="torch"),
+    pytest.param(0.0, id="dense", marks=needs_native),
+    pytest.param(1.0, id="events", marks=needs_native),
+]
 TWO = ["stbp", "hebbian"]
 ALL = ["stbp", "hebbian", "sbp"]
 TEXT = "4C3-AP2-5C3S2-7FC-3"
@@ -67,12 +79,23 @@ def _loss(network: Network, frames: Tensor, membrane: bool = False) -> Tensor:
     return F.mse_loss(output.spikes.mean(0), F.one_hot(labels, 3).double())
 
 
-def _both(frames: Tensor, *, membrane: bool = False, **choices) -> list[Network]:  # type: ignore[no-untyped-def]
+def _kernels(choice: Kernels | float) -> Kernels:
+    """Those in C++ with a crossover that sends every convolution the same way."""
+    if isinstance(choice, Kernels):
+        return choice
+    native = built()
+    assert native is not None
+    return NativeKernels(native.module, choice)
+
+
+def _both(
+    frames: Tensor, kernels: Kernels | float = TORCH, *, membrane: bool = False, **choices
+) -> list[Network]:  # type: ignore[no-untyped-def]
     """The same window on both ways, with gradients."""
     networks = []
     for step in ("fused", "autograd"):
         network = _network(**choices)
-        network.step = step
+        network.step, network.kernels = step, _kernels(kernels)
         torch.manual_seed(7)  # of dropout
         network.loss = _loss(network, frames, membrane)
         network.loss.backward()  # type: ignore[operator]
@@ -124,27 +147,30 @@ def _same(one: Network, other: Network) -> None:
     ],
     ids=lambda choices: " ".join(str(value) for value in choices.values()),
 )  # fmt: skip
-@pytest.mark.parametrize("constant", [False, True], ids=["events", "image"])
+@pytest.mark.parametrize("constant", [False, True], ids=["frames", "image"])
+@pytest.mark.parametrize("kernels", KERNELS)
 def test_a_window_and_all_its_gradients_are_those_of_autograd(
-    choices: dict[str, object], constant: bool
+    choices: dict[str, object], constant: bool, kernels: Kernels | float
 ) -> None:
-    fused, reference = _both(_frames(constant), **choices)
+    fused, reference = _both(_frames(constant), kernels, **choices)
     assert torch.equal(fused.loss.detach(), reference.loss.detach())  # type: ignore[arg-type,operator,union-attr]
     _same(fused, reference)
 
 
-def test_a_loss_of_the_last_membrane_is_felt_too() -> None:
-    _same(*_both(_frames(), membrane=True))
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_a_loss_of_the_last_membrane_is_felt_too(kernels: Kernels | float) -> None:
+    _same(*_both(_frames(), kernels, membrane=True))
 
 
-def test_twenty_steps_of_adam_end_at_the_same_network() -> None:
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_twenty_steps_of_adam_end_at_the_same_network(kernels: Kernels | float) -> None:
     ends = []
     generator = torch.Generator().manual_seed(5)
     batches = torch.poisson(torch.full((20, 5, 6, 2, 9, 9), 0.5, dtype=torch.float64),
                             generator=generator)  # fmt: skip
     for step in ("fused", "autograd"):
         network = _network("8C3-AP2-8C3S2-16FC-3", shift=0.0)
-        network.step = step
+        network.step, network.kernels = step, _kernels(kernels)
         before = {name: value.clone() for name, value in network.state_dict().items()}
         optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
         for frames in batches:
@@ -162,11 +188,58 @@ def test_twenty_steps_of_adam_end_at_the_same_network() -> None:
             assert float((value - before[name]).abs().max()) > 1e-3, name
 
 
-def test_in_float32_the_spikes_are_the_same() -> None:
+@needs_native
+@pytest.mark.parametrize("isa", ["baseline", "v3"])
+def test_other_instruction_sets_end_there_too(isa: str) -> None:
+    flags = Path("/proc/cpuinfo").read_text() if isa == "v3" else "avx2"
+    if "avx2" not in flags:
+        pytest.skip("the processor has no AVX2")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__,
+         "-k", "twenty and not torch"],
+        env={**os.environ, "MPSL_ISA": isa}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+@needs_native
+def test_the_number_of_threads_changes_no_bit() -> None:
+    ends = []
+    threads = torch.get_num_threads()
+    try:
+        for number in (1, 3):
+            torch.set_num_threads(number)
+            # Above 32 channels: more than one block of outputs to share out.
+            network = _network("40C3-AP2-80C3-7FC-3").float()
+            network.kernels = _kernels(1.0)
+            loss = F.mse_loss(network(_frames().float(), 5).spikes.mean(0), torch.zeros(6, 3))
+            loss.backward()
+            assert network.layer_list[1].banks[0].grad is not None
+            ends.append([layer.banks[0].grad for layer in network.layer_list[:2]])
+    finally:
+        torch.set_num_threads(threads)
+    assert all(float(gradient.abs().max()) > 0 for gradient in ends[0])
+    assert all(torch.equal(*pair) for pair in zip(*ends, strict=True))
+
+
+def test_it_says_what_runs_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = _network(mechanisms=TWO)
+    network(_frames())
+    name = TORCH.name if built() is None else "C++"
+    assert network.taken.startswith(f"fused ({name}")
+    monkeypatch.setattr("mpsl_train.native.built", lambda: None)
+    network(_frames())
+    assert network.taken == f"fused ({TORCH.name}: mpsl was installed without its C++ part)"
+    assert choose(torch.zeros(1, dtype=torch.float16))[0] is TORCH
+
+
+@pytest.mark.parametrize("kernels", KERNELS[:2])
+def test_in_float32_the_spikes_are_the_same(kernels: Kernels | float) -> None:
     outputs = []
     for step in ("fused", "autograd"):
         network = _network().float()
-        network.step = step
+        network.step, network.kernels = step, _kernels(kernels)
         outputs.append(network(_frames().float()).spikes.detach())
     assert 0 < float(outputs[0].mean()) < 1
     assert torch.equal(*outputs)

@@ -1,0 +1,47 @@
+// What every instruction set's files need, without names that the linker could take from another's.
+#pragma once
+
+#include <cstdint>
+#include <cstdlib>
+#include <new>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace mpsl::MPSL_ISA {
+
+namespace {
+
+[[maybe_unused]] inline std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+[[maybe_unused]] inline std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+[[maybe_unused]] inline int this_thread() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+// Memory that stays for the next call. Calls hold Python's lock, so there is one at a time.
+template <class T>
+class Scratch {
+public:
+    T* get(std::int64_t count) {
+        if (count > count_) {
+            std::free(data_);
+            data_ = static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 127) / 64 * 64));
+            count_ = data_ ? count : 0;
+            if (!data_) throw std::bad_alloc();
+        }
+        return data_;
+    }
+
+private:
+    T* data_ = nullptr;
+    std::int64_t count_ = 0;
+};
+
+}  // namespace
+
+}  // namespace mpsl::MPSL_ISA
