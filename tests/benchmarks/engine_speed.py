@@ -27,6 +27,7 @@ from networks import NETWORKS, network
 from mpsl_runtime import _native
 from mpsl_runtime.activity import recorded, synthetic
 from mpsl_runtime.bench import Row, benchmark, processor, roofline
+from mpsl_runtime.errors import MpslError
 from mpsl_runtime.graph import load_plan
 from mpsl_runtime.rivals import find_rivals
 
@@ -220,4 +221,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MpslError as error:
+        print(f"engine_speed.py: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -154,6 +154,7 @@ def test_the_last_third_of_the_epochs_is_int8_or_as_many_as_asked(
         (["quantize=true"], "quantize"),
         (["quantise=int8"], "'quantize'"),
         (["quantize=int8", "training.quantize_epochs=4"], "more than 3 epochs"),
+        (["quantize=int8", "training.step=fused"], "has no int8 epochs"),
         (["quantize=int8", "training.quantize_epochs=-1"], "quantize_epochs"),
         (["training.quantize_epochs=1"], "needs quantize"),
         (["quantize=int8", "neuron.decay=0.9"], "float32 holds exactly"),
