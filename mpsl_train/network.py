@@ -2,7 +2,8 @@
 
 Two ways, the same numbers: step by step over all layers while anything is plastic (a layer's bank
 at step t needs what the next layer did at step t − 1), and layer by layer with the T steps folded
-into the batch when nothing is: at evaluation, and in training by back-propagation alone.
+into the batch when nothing is: at evaluation, and in training by back-propagation alone where C++
+is missing.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mpsl_train.native import choose
 from mpsl_train.notation import LayerSpec
 from mpsl_train.plasticity import Post, Pre, Rule, RuleSettings, find_rule
 from mpsl_train.ranks import everyone
-from mpsl_train.step_choice import detour
+from mpsl_train.step_choice import detour, obstacle
 from mpsl_train.window import run_window
 
 __all__ = ["Network", "NonFiniteError", "Output", "build_network"]
@@ -113,6 +114,8 @@ class Network(nn.Module):
                 return self._fused(frames, steps)
             return self._step_by_step(frames, steps, record)
         if self.training:
+            if not record and torch.is_grad_enabled() and self._gains_by_fusing(frames):
+                return self._fused(frames, steps if constant else len(frames))
             self.taken = "autograd over all steps at once, since no bank changes within a window"
         return self._layer_by_layer(frames, steps, record)
 
@@ -121,6 +124,16 @@ class Network(nn.Module):
         name = self._kernels()[1]
         self.taken = f"autograd, because {reason}" if reason else f"fused ({name})"
         return reason is None
+
+    def _gains_by_fusing(self, frames: Tensor) -> bool:
+        """Without local rules all steps can be one batch; only C++ is faster than that."""
+        kernels, name = self._kernels()
+        if self.step == "autograd" or type(kernels) is Kernels:
+            return False
+        if frames.dim() == 4 and self.layer_list[0].normalises:
+            return False  # its one current is normalised once, and counted once
+        self.taken = f"fused ({name})"
+        return obstacle(self.layer_list, frames) is None
 
     def _kernels(self) -> tuple[Kernels, str]:
         if self.kernels is not None:
