@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,18 +56,23 @@ class NativeKernels(Kernels):
         crossover: follows spikes below this density; 0: never, 1: always.
     """
 
+    # What the last convolution in C++ went over: its list is still there for the correlation.
+    _listed: ClassVar[Tensor | None] = None
+
     def __init__(self, module: Any, crossover: float = CROSSOVER) -> None:
         self.module, self.crossover = module, crossover
+        # Sums of patches gain more: their accumulators are written once an image.
+        self.patches = min(1.0, 1.4 * crossover)
         self.name = f"C++, {module.isa()}, event-driven below {crossover:.0%} nonzero inputs"
 
     def _of(self, tensor: Tensor) -> Any:
         return self.module.float32 if tensor.dtype == torch.float32 else self.module.float64
 
-    def _sparse(self, x: Tensor) -> bool:
+    def _sparse(self, x: Tensor, crossover: float) -> bool:
         if self.crossover in (0, 1) or x.shape[1] < _FEW_INPUTS:
             return self.crossover > 0
         count = self._of(x).nonzero(x.data_ptr(), x.numel(), torch.get_num_threads())
-        return bool(count <= self.crossover * x.numel())
+        return bool(count <= crossover * x.numel())
 
     def arrange(self, weight: Tensor) -> Tensor:
         if weight.dim() == 2:
@@ -132,19 +137,24 @@ class NativeKernels(Kernels):
         rows, columns = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
         out = _empty(x, x.shape[0], weight.shape[0], rows, columns)
         outputs, inputs = weight.shape[:2]
+        NativeKernels._listed = x
         self._of(x).convolve(
             x.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr(), _rows(x), _rows(out),
             size, stride, padding, inputs * outputs, outputs, False, torch.get_num_threads(),
         )  # fmt: skip
         return out
 
-    def _follows(self, x: Tensor, spec: LayerSpec) -> bool:
+    def _follows(self, x: Tensor, spec: LayerSpec, crossover: float | None = None) -> bool:
         square = spec.stride[0] == spec.stride[1] and spec.padding[0] == spec.padding[1]
-        return square and spec.weight_shape[2] == spec.weight_shape[3] and self._sparse(x)
+        return (
+            square
+            and spec.weight_shape[2] == spec.weight_shape[3]
+            and self._sparse(x, self.crossover if crossover is None else crossover)
+        )
 
     def _follows_patches(self, x: Tensor, spec: LayerSpec) -> bool:
         known = spec.weight_shape[2:] == (3, 3) and spec.stride == (1, 1) and spec.padding[0] <= 2
-        return known and self._follows(x, spec)
+        return known and self._follows(x, spec, self.patches)
 
     def _channels_last(self, weight: Tensor) -> Tensor:
         """[Co, Ci, k, k] out of what `arrange` laid out: the inputs side by side."""
@@ -160,9 +170,10 @@ class NativeKernels(Kernels):
         """Σ x ⊗ gradient over the entries of x that are not zero."""
         outputs, inputs, size, _ = spec.weight_shape
         out = x.new_empty((size, size, inputs, outputs))
+        again, NativeKernels._listed = NativeKernels._listed is x, None
         self._of(x).correlate(
             x.data_ptr(), gradient.data_ptr(), out.data_ptr(), _rows(x), _rows(gradient),
-            spec.padding[0], torch.get_num_threads(),
+            spec.padding[0], again, torch.get_num_threads(),
         )  # fmt: skip
         return out.permute(3, 2, 0, 1)
 
@@ -178,6 +189,7 @@ class NativeKernels(Kernels):
             if spec.stride == (1, 1) and self._follows(gradient, spec):
                 back = torch.empty_like(x)
                 _, inputs, size, _ = weight.shape
+                NativeKernels._listed = None
                 self._of(x).convolve(
                     gradient.data_ptr(), dense.data_ptr(), 0, back.data_ptr(), _rows(gradient),
                     _rows(x), size, 1, size - 1 - spec.padding[0], inputs, size * size * inputs,
@@ -205,17 +217,17 @@ class NativeKernels(Kernels):
         x = pre.spikes
         count = activity.numel() // activity.shape[1]
         if activity.dim() == 2:
-            change, mean = activity.t() @ x, pre.mean
+            # (C + β·P) as one product: P is one more sample, with the activity β.
+            mean = pre.mean
+            left = torch.cat([activity / count, beta[None]])
+            return average(left.t() @ torch.cat([x, mean])), mean
+        x, activity = _dense(x), _dense(activity)
+        spec, mean = _spec_of(pre), self._mean(x, activity, pre)
+        if self._follows_patches(x, spec):
+            change = self._outer(x, activity, spec)
         else:
-            x, activity = _dense(x), _dense(activity)
-            spec, mean = _spec_of(pre), self._mean(x, activity, pre)
-            if self._follows_patches(x, spec):
-                change = self._outer(x, activity, spec)
-            else:
-                template = x.new_empty(1).expand(pre.weight_shape)
-                change = self.arrange(
-                    _convolution_back(activity, x, template, spec, (False, True))[1]
-                )
+            template = x.new_empty(1).expand(pre.weight_shape)
+            change = self.arrange(_convolution_back(activity, x, template, spec, (False, True))[1])
         change = self.arrange(average(change))  # what comes from elsewhere lies as it likes
         self._of(change).finish(
             change.data_ptr(), beta.data_ptr(), mean.data_ptr(), *self._bank(change), float(count),

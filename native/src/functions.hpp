@@ -29,7 +29,7 @@
     void convolve(const T*, const T*, const T*, T*, const Convolution&, std::int64_t,             \
                   std::int64_t, bool, int);                                                       \
     template <class T>                                                                            \
-    void correlate(const T*, const T*, T*, const Convolution&, int);                              \
+    void correlate(const T*, const T*, T*, const Convolution&, bool, int);                        \
     template <class T>                                                                            \
     void mean(const T*, T*, const Convolution&, int);                                             \
     template <class T>                                                                            \

@@ -66,8 +66,9 @@ struct Kernels {
     // taps in reverse, for the gradient of an input.
     void (*convolve)(const T* x, const T* weight, const T* bias, T* out, const Convolution&,
                      std::int64_t tap_stride, std::int64_t in_stride, bool flipped, int threads);
-    // [taps, Ci, Co] = Σ x ⊗ g over the entries of x that are not zero; 3 x 3, stride 1.
-    void (*correlate)(const T* x, const T* g, T* out, const Convolution&, int threads);
+    // [taps, Ci, Co] = Σ x ⊗ g over the entries of x that are not zero; 3 x 3, stride 1. `again`: the
+    // call before, of this or of `convolve`, had the same x.
+    void (*correlate)(const T* x, const T* g, T* out, const Convolution&, bool again, int threads);
     // [taps, Ci]: mean over batch and outputs of what each weight sees, P of Eq. 8.
     void (*mean)(const T* x, T* out, const Convolution&, int threads);
     // How many entries are not zero.

@@ -85,9 +85,9 @@ void add(nb::module_& parent, const char* name) {
                               in_stride, flipped, threads);
     });
     m.def("correlate", [](Address x, Address g, Address out, Four in, Four shape, Int padding,
-                          int threads) {
+                          bool again, int threads) {
         kernels<T>().correlate(at<T>(x), at<T>(g), at<T>(out),
-                               convolution_of(in, shape, 3, 1, padding), threads);
+                               convolution_of(in, shape, 3, 1, padding), again, threads);
     });
     m.def("mean", [](Address x, Address out, Four in, Four shape, Int size, Int stride,
                      Int padding, int threads) {

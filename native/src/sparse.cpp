@@ -34,14 +34,15 @@ struct Lists {
     Int pixels;
 };
 
-// The entries of some images, pixel by pixel.
+// The entries of some images, pixel by pixel. `again`: they are those of the call before.
 template <class T>
-Lists<T> list_entries(const T* x, const Shape& shape, Int images, int threads) {
+Lists<T> list_entries(const T* x, const Shape& shape, Int images, bool again, int threads) {
     static Scratch<std::int32_t> starts, channels;
     static Scratch<T> values;
     const Int pixels = shape.rows * shape.columns, size = pixels * shape.channels;
     const Lists<T> lists{starts.get(images * (pixels + 1)), channels.get(images * size),
                          values.get(images * size), pixels};
+    if (again) return lists;
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (Int image = 0; image < images; ++image) {
         std::int32_t k = std::int32_t(image * size);
@@ -291,7 +292,7 @@ void convolve(const T* x, const T* weight, const T* bias, T* out, const Convolut
     const Int near = most(1, kOutputs / Int(out_pixels * kWide * lanes * sizeof(T)));
     for (Int begin = 0; begin < c.in.batch; begin += group) {
         const Int images = least(group, c.in.batch - begin), parts = (images + near - 1) / near;
-        const Lists<T> lists = list_entries(x + begin * in_size, c.in, images, threads);
+        const Lists<T> lists = list_entries(x + begin * in_size, c.in, images, false, threads);
         T* to = target == out ? out + begin * out_pixels * line : target;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
         for (Int task = 0; task < blocks * parts; ++task) {
@@ -319,7 +320,7 @@ void convolve(const T* x, const T* weight, const T* bias, T* out, const Convolut
 }
 
 template <class T>
-void correlate(const T* x, const T* g, T* out, const Convolution& c, int threads) {
+void correlate(const T* x, const T* g, T* out, const Convolution& c, bool again, int threads) {
     static Scratch<T> slabs, wide;
     static Scratch<Unit> all_units;
     constexpr Int lanes = Vector<T>::lanes;
@@ -345,7 +346,8 @@ void correlate(const T* x, const T* g, T* out, const Convolution& c, int threads
             for (Int first = 0; first < c.in.rows; first += strip)
                 units[count++] = Unit{image, strips == 1 ? least(together, images - image) : 1,
                                       first, least(c.in.rows, first + strip)};
-        const Lists<T> lists = list_entries(x + begin * in_size, c.in, images, threads);
+        const Lists<T> lists = list_entries(x + begin * in_size, c.in, images,
+                                            again && group == c.in.batch, threads);
         const Entries<T> entries = sort_entries(lists, units, count, c.in, threads);
         const T* given = g + begin * out_size;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
@@ -364,7 +366,7 @@ void correlate(const T* x, const T* g, T* out, const Convolution& c, int threads
 #define MPSL_INSTANCE(T)                                                                          \
     template void convolve(const T*, const T*, const T*, T*, const Convolution&, std::int64_t,    \
                            std::int64_t, bool, int);                                              \
-    template void correlate(const T*, const T*, T*, const Convolution&, int);
+    template void correlate(const T*, const T*, T*, const Convolution&, bool, int);
 MPSL_INSTANCE(float)
 MPSL_INSTANCE(double)
 
