@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ __all__ = [
 SILENT, BUSY = 0.005, 0.5
 
 
+@cache
 def commit_of_checkout() -> str | None:
-    """The checkout's commit, where there is one."""
+    """The checkout's commit when this process first asked, where there is one."""
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],

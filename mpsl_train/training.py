@@ -287,6 +287,7 @@ def train(
         MpslError: anything a user can cause. KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     started = time.monotonic()
+    commit_of_checkout()  # now, of the code that is loaded: a long run outlives it
     device, ranks = _device(device), find_ranks(devices)
     if "stdp" in recipe.mechanisms:
         check_stdp(recipe)

@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from mpsl_runtime.metadata import ModelMetadata
 from mpsl_train import acquire, training
 from mpsl_train.layers import SpikingLayer
 from mpsl_train.recipe import load
+from mpsl_train.report import commit_of_checkout
 from mpsl_train.training import train
 
 MAIN = "from mpsl_runtime.cli import main; main()"
@@ -72,6 +74,30 @@ def test_the_run_folder_holds_everything(finished: Path, small_data: Path) -> No
     rows_of_csv = (finished / "metrics.csv").read_text().splitlines()
     assert len(rows_of_csv) == 4
     assert rows_of_csv[0].startswith("epoch,training_loss,training_accuracy,validation_loss")
+
+
+def test_the_commit_is_that_of_the_start(
+    small_data: Path, small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, run, fit = ["a" * 40], subprocess.run, training._fit
+
+    def git(command: list[str], **more: Any) -> Any:
+        if command[:2] == ["git", "rev-parse"]:
+            return subprocess.CompletedProcess(command, 0, head[0] + "\n")
+        return run(command, **more)
+
+    def someone_commits_meanwhile(*arguments: Any) -> Any:
+        head[0] = "b" * 40
+        return fit(*arguments)
+
+    monkeypatch.setattr(subprocess, "run", git)
+    monkeypatch.setattr(training, "_fit", someone_commits_meanwhile)
+    commit_of_checkout.cache_clear()
+    try:
+        report = _train(small_recipe, tmp_path / "run", small_data, "training.epochs=1")
+    finally:
+        commit_of_checkout.cache_clear()
+    assert report["commit"] == "a" * 40
 
 
 def test_the_banks_say_how_the_network_is_made(finished: Path) -> None:
