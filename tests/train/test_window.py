@@ -214,6 +214,39 @@ def test_other_instruction_sets_end_there_too(isa: str) -> None:
 
 
 @needs_native
+@pytest.mark.parametrize(
+    ("side", "inputs", "outputs", "size", "stride"),
+    [(3, 1, 1, 3, 1), (64, 4, 16, 3, 1), (33, 3, 70, 3, 1), (14, 16, 96, 3, 1), (11, 7, 40, 3, 2),
+     (9, 9, 33, 5, 2), (8, 5, 130, 5, 1), (64, 100, 8, 3, 1)],
+)  # fmt: skip
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
+def test_convolutions_that_follow_spikes_are_convolutions(
+    side: int, inputs: int, outputs: int, size: int, stride: int, density: float
+) -> None:
+    """Also maps that are cut into strips, batches in groups, and outputs that fill no vector."""
+    generator = torch.Generator().manual_seed(2)
+
+    def numbers(*shape: int, part: float = 1.0) -> Tensor:
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return values * (torch.rand(shape, generator=generator) < part)
+
+    native = _kernels(1.0)
+    spec = parse(f"{outputs}C{size}S{stride}-2", (inputs, side, side))[0]
+    x = numbers(3, inputs, side, side, part=density).requires_grad_()
+    weight = numbers(*spec.weight_shape).requires_grad_()
+    bias = numbers(outputs)
+    expected = F.conv2d(x, weight, bias, spec.stride, spec.padding)
+    given = numbers(*expected.shape, part=density)
+    expected.backward(given)
+    arranged, seen = native.arrange(weight.detach()), native.arrange_frames(x.detach())
+    close = {"rtol": 1e-12, "atol": 1e-11}
+    torch.testing.assert_close(native.multiply(seen, arranged, bias, spec), expected, **close)
+    back, change = native.multiply_back(native.arrange_frames(given), seen, arranged, spec, True)
+    torch.testing.assert_close(back, x.grad, **close)
+    torch.testing.assert_close(change, weight.grad, **close)
+
+
+@needs_native
 def test_the_number_of_threads_changes_no_bit() -> None:
     ends = []
     threads = torch.get_num_threads()
