@@ -105,8 +105,14 @@ class Kernels:
             gradient.div_(neuron.surrogate_width)
         return gradient if later is None else later.add_(gradient)
 
-    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec) -> Tensor:
-        """The current, bias included."""
+    def multiply(
+        self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec, spare: Tensor | None = None
+    ) -> Tensor:
+        """The current, bias included.
+
+        Args:
+            spare: a current that nobody needs any more; it may be written over.
+        """
         if spec.kind == "conv":
             return F.conv2d(x, weight, bias, spec.stride, spec.padding)
         return F.linear(x, weight, bias)

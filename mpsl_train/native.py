@@ -127,7 +127,9 @@ class NativeKernels(Kernels):
         )  # fmt: skip
         return result
 
-    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec) -> Tensor:
+    def multiply(
+        self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec, spare: Tensor | None = None
+    ) -> Tensor:
         if spec.kind == "fc":
             return F.linear(x, weight, bias)
         x = _dense(x)
@@ -135,7 +137,11 @@ class NativeKernels(Kernels):
             return F.conv2d(x, self._channels_last(weight), bias, spec.stride, spec.padding)
         size, stride, padding = weight.shape[2], spec.stride[0], spec.padding[0]
         rows, columns = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
-        out = _empty(x, x.shape[0], weight.shape[0], rows, columns)
+        # New memory would cost as much as the convolution of a small layer: a page at a time.
+        if spare is not None and spare.is_contiguous(memory_format=_last):
+            out = spare
+        else:
+            out = _empty(x, x.shape[0], weight.shape[0], rows, columns)
         outputs, inputs = weight.shape[:2]
         NativeKernels._listed = x
         self._of(x).convolve(

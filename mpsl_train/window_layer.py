@@ -68,6 +68,7 @@ class WindowLayer:
         self.carried: Tensor | None = None
         self.later: Tensor | None = None
         self.source: Tensor | None = None
+        self.spare: Tensor | None = None
 
     # ---------------------------------------------------------------- forward
 
@@ -130,7 +131,7 @@ class WindowLayer:
         layer, spec = self.layer, self.layer.spec
         source = x
         x = self._prepare(x)
-        current = self.kernels.multiply(x, self.weight, self.value["bias"], spec)
+        current = self.kernels.multiply(x, self.weight, self.value["bias"], spec, self.spare)
         normalised = None
         if layer.batchnorm is not None:
             norm, before = layer.batchnorm, current
@@ -152,6 +153,7 @@ class WindowLayer:
                 self.pre = Pre(x, spec.weight_shape, spec.stride, spec.padding)
             entry.D, entry.P = self.kernels.correlate(self.pre, now.activity, self.value["beta"])
         self.tape.append(entry)
+        self.spare = None if normalised else current
         return now.fired
 
     def learn(self, last: bool) -> None:
@@ -182,7 +184,7 @@ class WindowLayer:
         if self.hebbian is not None:
             self.state.banks = [self.state.banks[0], *(bank.contiguous() for bank in self.banks)]
             del self.banks
-        self.source = None
+        self.source = self.spare = None
 
     # ---------------------------------------------------------------- backward
 
