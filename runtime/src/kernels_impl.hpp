@@ -212,6 +212,7 @@ void gather_events_width(const EventJob& job) {
     for (std::size_t output = 0; output < job.outputs; ++output) {
         const EventReach* const first = job.reached + job.begin[output];
         const EventReach* const end = job.reached + job.begin[output + 1];
+        if (first == end) continue;
         for (int part = 0; part < kVectors; part += kPart) {
             Float sum[kPart];
             for (int k = 0; k < kPart; ++k) sum[k] = Float{};
@@ -270,28 +271,47 @@ MPSL_INLINE Float real_current(const void* current, Float quantum) {
     return __builtin_convertvector(*(const Int*)current, Float) * quantum;
 }
 
+// What is left of U where it reached the threshold, and U elsewhere; bit k of `fired` says which.
+MPSL_INLINE Float reset_fired(Float u, Float threshold, Float reset_value, bool subtract,
+                              std::uint64_t& fired) {
+    fired = bits_at_least(u, threshold);
+#if MPSL_VECTOR_BYTES == 64
+    const __mmask16 mask = __mmask16(fired);
+    return subtract ? (Float)_mm512_mask_sub_ps((__m512)u, mask, (__m512)u, (__m512)threshold)
+                    : (Float)_mm512_mask_mov_ps((__m512)u, mask, (__m512)reset_value);
+#else
+    const Mask mask = u >= threshold;
+    return subtract ? u - (Float)(mask & (Mask)threshold) : select(mask, reset_value, u);
+#endif
+}
+
+// What does not change is copied out of the job: a store may alias its fields.
 template <int Width, bool IsInt>
 void fire_uniform_width(const FireJob& job) {
     constexpr int kVectors = Width / kLanes;
     const Float decay = splat(job.decay), threshold = splat(job.threshold);
     const Float reset_value = splat(job.reset_value), quantum = splat(job.quantum);
-    const Float* const bias = (const Float*)job.bias;
+    const bool subtract = job.subtract, clear_current = job.clear_current;
+    const std::size_t pixels = job.pixels, spike_stride = job.spike_stride;
+    Float bias[kVectors];
+    for (int k = 0; k < kVectors; ++k) bias[k] = ((const Float*)job.bias)[k];
+    std::uint64_t* spikes = job.spikes;
     Float* current = (Float*)job.current;
     Float* state = (Float*)job.state;
     Float* membrane = (Float*)job.membrane;
-    for (std::size_t p = 0; p < job.pixels; ++p) {
+    for (std::size_t p = 0; p < pixels; ++p) {
         std::uint64_t word = 0;
         for (int k = 0; k < kVectors; ++k) {
             const Float input = real_current<IsInt>(current + k, quantum) + bias[k];
             const Float u = decay * state[k] + input;
-            const Mask fired = u >= threshold;
-            word |= bits_at_least(u, threshold) << (k * kLanes);
-            state[k] = job.subtract ? u - (Float)(fired & (Mask)threshold)
-                                    : select(fired, reset_value, u);
-            if (job.clear_current) current[k] = Float{};
+            std::uint64_t fired;
+            state[k] = reset_fired(u, threshold, reset_value, subtract, fired);
+            word |= fired << (k * kLanes);
+            if (clear_current) current[k] = Float{};
             if (membrane) membrane[k] = u;
         }
-        job.spikes[p * job.spike_stride] = word;
+        *spikes = word;
+        spikes += spike_stride;
         current += kVectors;
         state += kVectors;
         if (membrane) membrane += kVectors;
