@@ -8,7 +8,9 @@ nothing is allocated that the limits do not allow.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,7 @@ SUPPORTED_TYPES = frozenset(
 )
 """The node types that the engine runs, by their NIR names."""
 
-_HEAP = b"GCOL\x01\0\0\0"
+_HEAP = re.compile(rb"GCOL\x01\0\0\0")
 """Signature, version and reserved bytes of a heap: too long to occur in weights by chance."""
 
 _DEEPEST_GROUP = 6
@@ -82,9 +84,11 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
             raise ModelError(
                 "not a NIR file", got="a file that is not HDF5", expected="HDF5", where=path
             )
-        _check_heaps(path)
-        with h5py.File(path, "r") as file:
-            tree = _Walk(path).group(file)
+        # Mapped, not read: most of the pages are weights, which nothing else looks at here.
+        with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            _check_heaps(content, path)
+        with h5py.File(path, "r") as tree_file:
+            tree = _Walk(path).group(tree_file)
     except ModelError:
         raise
     except Exception as error:  # h5py answers damage with errors of every kind
@@ -92,14 +96,14 @@ def read_graph(path: str | Path) -> nir.NIRGraph:
     return _graph(tree.get("node"), path)
 
 
-def _check_heaps(path: Path) -> None:
+def _check_heaps(content: mmap, path: Path) -> None:
     """Walks the heaps that hold text, as HDF5 does ("Global Heap" of its file format).
 
     HDF5 2.0 does not end on a heap whose damaged object has no size: nothing could stop it then.
     """
-    content = path.read_bytes()
-    start = content.find(_HEAP)
-    while start >= 0:
+    start = 0
+    while match := _HEAP.search(content, start):
+        start = match.start()
         size = int.from_bytes(content[start + 8 : start + 16], "little")
         at, end = start + 16, min(start + size, len(content))
         while at + 16 <= end:
@@ -109,7 +113,7 @@ def _check_heaps(path: Path) -> None:
             if need == 0 or need > end - at:
                 raise ModelError("damaged model file", got="a heap without an end", where=path)
             at += need
-        start = content.find(_HEAP, start + 16)
+        start += 16
 
 
 class _Walk:
