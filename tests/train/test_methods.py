@@ -56,6 +56,14 @@ def test_a_method_undoes_what_another_one_set() -> None:
     assert _chosen("hgll", "method=mpsl").dump() == _chosen("mpsl").dump()
 
 
+def test_the_published_method_keeps_what_was_chosen_for_the_data() -> None:
+    """τ_w is the data set's, η̂ goes with the power of its inputs."""
+    chosen = load(find_recipe("cifar10-small"), ["method=mpsl"])
+    assert (chosen.rules.eta_hat, chosen.rules.tau_w) == (0.3, 200.0)
+    other = load(find_recipe("cifar10-small"), ["method=sbp"])
+    assert (other.rules.eta_hat, other.rules.tau_w) == (1.0, 40.0)
+
+
 def test_set_after_a_method_refines_it() -> None:
     recipe = _chosen("hgll", "rules.eta_hat=2", "rules.sign=+")
     assert (recipe.rules.eta_hat, recipe.rules.sign, recipe.rules.tau_w) == (2.0, "+", 19.5)
