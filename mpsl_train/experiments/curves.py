@@ -32,9 +32,11 @@ def draw_curves(path: Path, result: Mapping[str, Any]) -> None:
     )
     FigureCanvasAgg(figure)
     seeds = result["corruption_seeds"]
+    break_ = "\n" if columns < 3 else " "  # narrow pictures would lose the ends of the line
     figure.suptitle(
-        f"{result['dataset']}: {result['samples']} {result['split']} samples, {seeds} corruption "
-        "seeds; mean ± sd over runs, of a single run over the seeds",
+        f"{result['dataset']}: {result['samples']} {result['split']} samples, "
+        f"{seeds} corruption seed{'s' * (seeds != 1)};{break_}"
+        "mean ± sd over runs, of a single run over the seeds",
         fontsize=10,
     )
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
