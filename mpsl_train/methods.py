@@ -15,8 +15,8 @@ from mpsl_runtime.errors import RecipeError
 
 __all__ = ["METHODS", "Method", "changes_of"]
 
-# The published rules. τ_w is the data set's in the paper's Table 1, and η̂ goes with the power of its
-# inputs: both stay the recipe's.
+# The published rules. τ_w is the data set's in the paper's Table 1, and η̂ goes with the power of
+# its inputs: both stay the recipe's.
 _PUBLISHED = MappingProxyType(
     {
         "coefficients": "learnable",
