@@ -70,7 +70,7 @@ def draw_curves(path: Path, result: Mapping[str, Any]) -> None:
         list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=9,
         frameon=False,
     )  # fmt: skip
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=100)
 
 
 def _method(curve: Mapping[str, Any]) -> str:
