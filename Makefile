@@ -37,9 +37,10 @@ PEERS := $(BIN)/pip install -q --disable-pip-version-check --no-deps -c constrai
 $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
 	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru
 	$(PEERS) --no-build-isolation norse
+	$(PIP) ray
 	touch $@
 
-peers: $(VENV)/.peers ## other frameworks, to read our files back and to train against (tests only)
+peers: $(VENV)/.peers ## other frameworks, to read our files back and to train against; Ray (tests only)
 
 # Root, as in CI's containers, gets them from Debian's or Ubuntu's packages. Nobody else is asked, and
 # no failure counts: without them the test skips and says so.

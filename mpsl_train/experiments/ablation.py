@@ -89,6 +89,7 @@ def ablate(
     data: Path | None = None,
     device: str = "auto",
     workers: int = 0,
+    ray: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Trains what is not there yet; writes `ablation.json` and `ablation.png` into `out`.
@@ -97,7 +98,7 @@ def ablate(
 
     Args:
         cells: of `configurations`. out: folder of the sweep.
-        data, device, workers, say: as `sweep` takes them.
+        data, device, workers, ray, say: as `sweep` takes them.
 
     Raises:
         MpslError: the folder cannot be used, or a configuration has no run that finished.
@@ -105,7 +106,7 @@ def ablate(
     jobs = {
         f"{cell.name}-s{seed}": recipe for cell in cells for seed, recipe in cell.recipes.items()
     }
-    outcomes = sweep(out, jobs, data=data, device=device, workers=workers, say=say)
+    outcomes = sweep(out, jobs, data=data, device=device, workers=workers, ray=ray, say=say)
     rows = [_row(cell, outcomes) for cell in cells]
     accuracies = {row["name"]: row["accuracy"] for row in rows}
     for row, compared in zip(rows, compare(accuracies), strict=True):

@@ -19,6 +19,13 @@ Data = Annotated[
         metavar="DIR", help="The data set's folder or its parent. [$MPSL_DATA/<data set>]"
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS",
+        help="Train on the hosts of a Ray cluster: auto, HOST:PORT or local. Needs mpsl[ray].",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print the JSON on stdout and nothing else.")]
 
 
@@ -124,6 +131,7 @@ def ablate(
     seeds: Annotated[int, typer.Option(help="Runs of each combination.")] = 5,
     workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Compare mechanisms and what becomes of λ, seed by seed; the same command goes on.
@@ -138,7 +146,7 @@ def ablate(
     )  # fmt: skip
     name = next(iter(cells[0].recipes.values())).name
     folder = out if out is not None else Path("runs") / f"ablate-{name}"
-    result = ablation.ablate(cells, folder, data=data, device=device, workers=workers)
+    result = ablation.ablate(cells, folder, data=data, device=device, workers=workers, ray=ray)
     for run, error in result["failed"].items():
         print(f"warning: {run} failed: {error}", file=sys.stderr)
     if as_json:
@@ -181,6 +189,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs of each method on each recipe.")] = 5,
     workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    ray: Ray = None,
     as_json: Json = False,
 ) -> None:
     """Put methods into one table at the same number of updates; the same command goes on.
@@ -193,7 +202,9 @@ def compare(
         recipe, set_ or [], methods=method or method_table.RIVALS, seeds=seeds, updates=updates,
         data=data,
     )  # fmt: skip
-    result = method_table.compare_methods(chosen, out, data=data, device=device, workers=workers)
+    result = method_table.compare_methods(
+        chosen, out, data=data, device=device, workers=workers, ray=ray
+    )
     for run, error in result["failed"].items():
         print(f"warning: {run} failed: {error}", file=sys.stderr)
     print(json.dumps(result) if as_json else method_table.table(result))

@@ -151,6 +151,7 @@ def compare_methods(
     data: Path | None = None,
     device: str = "auto",
     workers: int = 0,
+    ray: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Trains what is not there yet; writes `comparison.json` and `comparison.md` into `out`.
@@ -159,7 +160,7 @@ def compare_methods(
 
     Args:
         chosen: of `entries`. out: folder of the sweep.
-        data, device, workers, say: as `sweep` takes them.
+        data, device, workers, ray, say: as `sweep` takes them.
 
     Raises:
         MpslError: the folder cannot be used, or a method has no run that finished.
@@ -172,7 +173,7 @@ def compare_methods(
         for entry in chosen
         if seed in entry.recipes
     }
-    outcomes = sweep(out, jobs, data=data, device=device, workers=workers, say=say)
+    outcomes = sweep(out, jobs, data=data, device=device, workers=workers, ray=ray, say=say)
     rows = []
     for recipe in dict.fromkeys(entry.recipe for entry in chosen):
         rows += _rows([entry for entry in chosen if entry.recipe == recipe], outcomes)

@@ -4,9 +4,10 @@
 
 The journal says which runs wait, run, are finished or have failed; each is one trial whose user
 attributes are its name and its complete recipe. The same command again trains only what is absent.
-Processes on other machines take part when they see the same folder: the same command there. Whoever
-trains a run holds a lock on `locks/<name>`, which the kernel drops with the process: so a run that
-was killed is known, and goes on from its last epoch.
+Processes on other machines take part when they see the same folder: the same command there, or a
+Ray cluster that starts them (`cluster.py`). Whoever trains a run holds a lock on `locks/<name>`,
+which the kernel drops with the process: so a run that was killed is known, and goes on from its
+last epoch.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 from mpsl_runtime.errors import RunError, UsageError
 from mpsl_train.experiments.journal import Journal, Outcome
 from mpsl_train.recipe import Recipe
 
-__all__ = ["sweep"]
+__all__ = ["DEATHS", "Crew", "sweep"]
 
+# Workers that may die of something else than their run before the sweep gives up.
+DEATHS = 10
 _POLL_S = 0.5
 
 
@@ -36,6 +40,7 @@ def sweep(
     data: Path | None = None,
     device: str = "auto",
     workers: int = 0,
+    ray: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Outcome]:
     """Trains every run that is not finished yet, and returns when all are.
@@ -44,15 +49,19 @@ def sweep(
         folder: of the sweep: `journal.log`, `runs/<name>`, `logs`, `locks`.
         recipes: by the name of the run, which is the name of its folder too.
         data: a data set's folder or the parent of several.
-        workers: processes; 0: one for each core. Each computes with one thread unless
-            `OMP_NUM_THREADS` says otherwise, so that figures do not depend on `workers`.
+        workers: processes; 0: one for each core, on Ray one for each place that it has. Each
+            computes with one thread unless `OMP_NUM_THREADS` says otherwise, so that figures do not
+            depend on `workers`.
+        ray: address of a Ray cluster whose hosts train, all seeing `folder` and `data` at the same
+            place; None: this host alone.
         say: gets a line for each run that ends; default: stderr.
 
     Returns:
         What became of each run, in the order of `recipes`; a run that failed is there too.
 
     Raises:
-        MpslError: the folder cannot be used, or processes die before they begin a run.
+        MpslError: the folder cannot be used, processes die one after another, or there is no such
+            cluster.
         KeyboardInterrupt: Ctrl-C; the same call goes on.
     """
     if workers < 0:
@@ -60,8 +69,12 @@ def sweep(
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     journal = Journal(folder)
     journal.enqueue(recipes)
-    crew = _Crew(folder, data, device)
-    wanted = workers or len(os.sched_getaffinity(0))
+    crew: Crew = _Processes(folder, data, device)
+    if ray is not None:
+        from mpsl_train.experiments.cluster import RayCrew
+
+        crew = RayCrew(ray, journal, data, device)
+    wanted = workers or crew.places()
     told = {name for name, outcome in journal.outcomes(list(recipes)).items() if outcome.report}
     if told:
         say(f"{len(told)} of {len(recipes)} runs are there already")
@@ -94,8 +107,25 @@ def _line(outcome: Outcome, done: int, count: int, seconds_each: float) -> str:
     return f"{outcome.name}: {outcome.report['accuracy']:.2%} {end}"
 
 
-class _Crew:
-    """The worker processes that this command has started."""
+class Crew(Protocol):
+    """Those who train for a sweep."""
+
+    def places(self) -> int:
+        """How many can train at once."""
+
+    def keep(self, count: int) -> None:
+        """Starts more until `count` are at work.
+
+        Raises:
+            RunError: they die one after another.
+        """
+
+    def dismiss(self) -> None:
+        """Stops those that are still at work; what they were training can be resumed."""
+
+
+class _Processes:
+    """The worker processes that this command has started on this host."""
 
     def __init__(self, folder: Path, data: Path | None, device: str) -> None:
         self.folder = folder
@@ -105,12 +135,10 @@ class _Crew:
         self.processes: list[tuple[subprocess.Popen[bytes], Path]] = []
         self.started = self.deaths = 0
 
-    def keep(self, count: int) -> None:
-        """Starts processes until `count` are at work.
+    def places(self) -> int:
+        return len(os.sched_getaffinity(0))
 
-        Raises:
-            RunError: they die one after another.
-        """
+    def keep(self, count: int) -> None:
         alive = []
         for process, log in self.processes:
             code = process.poll()
@@ -118,7 +146,7 @@ class _Crew:
                 alive.append((process, log))
             elif code:
                 self.deaths += 1
-                if self.deaths > 10:
+                if self.deaths > DEATHS:
                     raise RunError("worker processes keep dying", got=f"exit {code}", where=log)
         self.processes = alive
         while len(self.processes) < count:
@@ -132,7 +160,6 @@ class _Crew:
             self.processes.append((process, log))
 
     def dismiss(self) -> None:
-        """Stops those that are still at work; what they were training can be resumed."""
         for process, _ in self.processes:
             with suppress(ProcessLookupError):
                 process.send_signal(signal.SIGTERM)
