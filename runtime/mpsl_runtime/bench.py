@@ -354,6 +354,7 @@ def lines(rows: Sequence[Row], limits: Mapping[str, float]) -> list[str]:
             f"  {layer.name:<16} {_us(layer.us) if layer.us > 0 else '< noise':>10}"
             f" {layer.synops / 1e6:>9.3f} MSOP {layer.gsops:>7.1f} GSOP/s"
             f"  fires {layer.density:.2%}"
+            + (f"  (dense loops above {layer.crossover:.0%})" if layer.crossover < 1 else "")
             for layer in row.layers
         ]
         if row.real_time is not None:

@@ -28,7 +28,11 @@ class Engine:
     """Runs a plan, one step at a time.
 
     The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`, `vnni`) chooses the instruction
-    set; by default it is the best that the processor has.
+    set; by default it is the best that the processor has. Where so much fires that lists of spikes
+    cost more than they save, dense loops take a layer's step: above a share of firing neurons that
+    is measured while the engine is made for int8 weights, whose sums are the same both ways, and
+    fixed for float32 ones, whose rounding a clock must not decide; `MPSL_CROSSOVER` (0 … 1) sets
+    it.
 
     An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`). Its
     layers behind spikes are summed in whole numbers, from weights of one byte; one whose proof
@@ -49,7 +53,7 @@ class Engine:
 
         Raises:
             UsageError: `threads` is not 1 … 1024, or the system refuses them; or `MPSL_ISA` names
-                an instruction set that is not known or not there.
+                an instruction set that is not known or not there, or `MPSL_CROSSOVER` no share.
         """
         if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
             raise UsageError(
@@ -83,6 +87,12 @@ class Engine:
     def memory_bytes(self) -> int:
         """Bytes held for weights, state and lists."""
         return self._network.bytes
+
+    @property
+    def crossovers(self) -> tuple[float, ...]:
+        """For each population: the share of firing neurons before it above which dense loops read
+        them; 1 where there are none (behind events; narrow, grouped and fully connected layers)."""
+        return tuple(self._network.crossovers)
 
     @property
     def synops(self) -> int:

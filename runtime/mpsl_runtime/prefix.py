@@ -32,12 +32,14 @@ class LayerCost:
     Attributes:
         name: of the population. us: microseconds. synops: synaptic operations.
         density: part of the neurons that fire; of a population that does not, of U that is not 0.
+        crossover: see `Engine.crossovers`.
     """
 
     name: str
     us: float
     synops: float
     density: float
+    crossover: float
 
     @property
     def gsops(self) -> float:
@@ -52,6 +54,7 @@ class LayerCost:
             "synops": round(self.synops),
             "gsops": round(self.gsops, 3),
             "density": round(self.density, 6),
+            "crossover": round(self.crossover, 3),
         }
 
 
@@ -79,12 +82,13 @@ def layer_costs(
         for engine, taken in zip(probed, seconds, strict=True):
             _pass(engine, activity)
             taken.append(_pass(engine, activity) / activity.steps)
-    costs = []
+    costs, crossovers = [], probed[-1].crossovers
     for i, end in enumerate(ends):
         before = seconds[i - 1] if i else [0.0] * rounds
         spent = median(b - a for a, b in zip(before, seconds[i], strict=True))
         synops = (counts[i] - (counts[i - 1] if i else 0)) / activity.steps
-        costs.append(LayerCost(plan.nodes[end].name, spent * 1e6, synops, densities[i]))
+        costs.append(LayerCost(plan.nodes[end].name, spent * 1e6, synops, densities[i],
+                               crossovers[i]))  # fmt: skip
     return tuple(costs)
 
 

@@ -35,6 +35,8 @@ public:
     virtual int rows_at_once() const { return layout.extent.rows; }
     // Of an int32 current; 0: the current is float32.
     virtual float quantum() const { return 0; }
+    // A source of which more fires is read by dense loops; 1: none ever is.
+    virtual double crossover() const { return 1; }
     virtual std::size_t bytes() const = 0;
 
     const BlockLayout layout;

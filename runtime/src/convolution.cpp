@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "connection.hpp"
+#include "crossover.hpp"
 #include "dense_input.hpp"
 #include "spike_lists.hpp"
 
@@ -80,12 +81,11 @@ protected:
     Buffer<std::uint32_t> fanout_;  // [input pixel]: weights that a spike there reaches
 };
 
-// Above this share of firing neurons the dense loops are faster than lists; measured on network A.
-struct Crossover {
-    double plain, pooled;
-    double of(const Source& source) const { return source.pooled ? pooled : plain; }
-};
-constexpr Crossover kFloatCrossover{0.45, 0.30}, kInt8Crossover{0.30, 0.10};
+// Fixed, measured on network A: the dense loops round other sums than lists, and a step must not be
+// rounded as a clock decides.
+constexpr double kFloatCrossover = 0.45, kPooledFloatCrossover = 0.30;
+// Where the crossover of whole numbers is looked for, in sixteenths.
+constexpr int kInt8Crossover = 5, kPooledInt8Crossover = 2;
 
 class FloatConvolution : public Convolution {
 public:
@@ -176,12 +176,15 @@ public:
         : FloatConvolution(kernels, source, shape, weight, bias_values),
           lists_(kernels, source, shape.input, kSlabChannels,
                  layout.width * int(sizeof(float))) {
-        if (layout.width == 64)
-            dense_ = std::make_unique<DenseInput>(kernels, source, shape, true);
+        if (layout.width != 64) return;
+        dense_ = std::make_unique<DenseInput>(kernels, source, shape, true);
+        const double forced = forced_crossover();
+        if (forced >= 0) crossover_ = forced;
+        else crossover_ = source.pooled ? kPooledFloatCrossover : kFloatCrossover;
     }
 
     std::uint64_t prepare() override {
-        is_dense_ = dense_ && dense_->density() > kFloatCrossover.of(source_);
+        is_dense_ = dense_ && dense_->density() > crossover_;
         return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
     }
 
@@ -206,6 +209,7 @@ public:
     std::size_t bytes() const override {
         return FloatConvolution::bytes() + lists_.bytes() + (dense_ ? dense_->bytes() : 0);
     }
+    double crossover() const override { return dense_ ? crossover_ : 1; }
 
 private:
     void accumulate_dense(int block, Sum* current) const {
@@ -218,7 +222,8 @@ private:
 
     SpikeLists lists_;
     std::unique_ptr<DenseInput> dense_;  // null where there are no dense loops
-    bool is_dense_ = false;              // in this step
+    double crossover_ = 1;
+    bool is_dense_ = false;  // in this step
 };
 
 // The same with int8 weights: all rows of one output after the other, for up to four blocks at
@@ -239,11 +244,13 @@ public:
         dense_ = std::make_unique<DenseInput>(kernels, source, shape, false);
         for (int block = 0; block < layout.blocks; ++block)
             dense_weights_.push_back(pack_fours(weight.whole, block));
+        crossover_ = forced_crossover();
+        if (crossover_ < 0) crossover_ = calibrated();
     }
 
     std::uint64_t prepare() override {
-        is_dense_ = dense_ && dense_->density() > kInt8Crossover.of(source_);
-        return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
+        is_dense_ = dense_ && dense_->density() > crossover_;
+        return read();
     }
 
     void accumulate(int block, RowRange rows, Sum* current) const override {
@@ -268,6 +275,7 @@ public:
     int blocks_at_once() const override { return width_ / layout.width; }
     int rows_at_once() const override { return is_dense_ ? layout.extent.rows : strip_rows(); }
     float quantum() const override { return quantum_; }
+    double crossover() const override { return dense_ ? crossover_ : 1; }
     std::size_t bytes() const override {
         return Convolution::bytes() + bytes_of(weights_) + lists_.bytes() +
                bytes_of(dense_weights_) + (dense_ ? dense_->bytes() : 0);
@@ -284,6 +292,24 @@ private:
             if (blocks % count == 0 && longest(count) <= longest(best)) best = count;
         return best;
     }
+    std::uint64_t read() {
+        return is_dense_ ? dense_->build(fanout_.data()) : lists_.build(fanout_.data());
+    }
+
+    // Of one worker, and one go of blocks: more goes cost both ways the same.
+    double calibrated() {
+        Buffer<Sum> current(layout.block_size() * blocks_at_once());
+        return calibrate(
+            *source_.signal, source_.pooled ? kPooledInt8Crossover : kInt8Crossover,
+            [&](bool is_dense) {
+                is_dense_ = is_dense;
+                read();
+                const int rows = layout.extent.rows, step = rows_at_once();
+                for (int row = 0; row < rows; row += step)
+                    accumulate(0, {row, std::min(row + step, rows)}, current.data());
+            });
+    }
+
     static AxisTaps taps_of(const Axis& axis) {
         return {axis.taps, axis.stride, axis.before, axis.dilation, axis.input};
     }
@@ -320,7 +346,8 @@ private:
     std::vector<Buffer<std::int8_t>> weights_;  // [row block] -> [tap][channel][width_]
     std::unique_ptr<DenseInput> dense_;         // null where there are no dense loops
     std::vector<Buffer<std::int8_t>> dense_weights_;  // [block] -> [tap][channel / 4][64][4]
-    bool is_dense_ = false;                           // in this step
+    double crossover_ = 1;
+    bool is_dense_ = false;  // in this step
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <stdexcept>
@@ -215,5 +216,6 @@ NB_MODULE(_native, m) {
         .def_prop_ro("output_size", &Network::output_size)
         .def_prop_ro("synops", &Network::synops)
         .def_prop_ro("bytes", &Network::bytes)
+        .def_prop_ro("crossovers", &Network::crossovers)
         .def_prop_ro("isa", [](const Network& network) { return std::string(network.isa()); });
 }

@@ -172,26 +172,26 @@ void Network::add_neurons(const NeuronParameters& parameters, std::size_t size) 
     auto stage = std::make_unique<PopulationStage>(kernels_, workers_, std::move(connection),
                                                    parameters);
     if (populations_.empty()) first_population_stage_ = stages_.size();
-    populations_.push_back(&stage->population);
+    populations_.push_back(stage.get());
     tip_ = &stage->population.output();
     stages_.push_back(std::move(stage));
 }
 
 void Network::finish() {
     check_building();
-    if (populations_.empty() || tip_ != &populations_.back()->output() || pending_connection_ ||
+    if (populations_.empty() || tip_ != &populations_.back()->population.output() || pending_connection_ ||
         pending_pool_)
         throw std::invalid_argument("the network does not end in neurons");
-    populations_.back()->keep_membrane();
+    populations_.back()->population.keep_membrane();
     finished_ = true;
 }
 
 std::size_t Network::output_size() const {
-    return populations_.empty() ? 0 : populations_.back()->size();
+    return populations_.empty() ? 0 : populations_.back()->population.size();
 }
 
 void Network::reset() {
-    for (Population* population : populations_) population->reset();
+    for (PopulationStage* stage : populations_) stage->population.reset();
     synops_ = 0;
 }
 
@@ -216,7 +216,7 @@ void Network::advance(Current current, float* output) {
     synops_ += held_synops_ + stages_[first_population_stage_]->run(current);
     for (std::size_t i = first_population_stage_ + 1; i < stages_.size(); ++i)
         synops_ += stages_[i]->run(Current::Compute);
-    populations_.back()->copy_output(output);
+    populations_.back()->population.copy_output(output);
 }
 
 void Network::step(const float* frame, std::size_t size, float* output, std::size_t output_size) {
@@ -254,6 +254,12 @@ void Network::run(const float* frames, std::size_t size, std::size_t steps, bool
         advance(!constant ? Current::Compute : t ? Current::Reuse : Current::ComputeAndHold,
                 output + t * outputs);
     }
+}
+
+std::vector<double> Network::crossovers() const {
+    std::vector<double> found;
+    for (const PopulationStage* stage : populations_) found.push_back(stage->crossover());
+    return found;
 }
 
 std::size_t Network::bytes() const {

@@ -53,7 +53,9 @@ public:
 
     std::size_t populations() const { return populations_.size(); }
     // Throws std::out_of_range.
-    Population& population(std::size_t index) { return *populations_.at(index); }
+    Population& population(std::size_t index) { return populations_.at(index)->population; }
+    // Of the weights before each population, see Connection.
+    std::vector<double> crossovers() const;
     std::size_t input_size() const { return input_.extent.size(); }
     std::size_t output_size() const;
     std::uint64_t synops() const { return synops_; }
@@ -76,7 +78,7 @@ private:
     Workers workers_;
     Signal input_;
     std::vector<std::unique_ptr<Stage>> stages_;
-    std::vector<Population*> populations_;
+    std::vector<PopulationStage*> populations_;
     std::size_t first_population_stage_ = 0;
     bool finished_ = false;
 

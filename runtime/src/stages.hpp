@@ -46,6 +46,7 @@ public:
                     std::unique_ptr<Connection> connection, const NeuronParameters& parameters);
     std::uint64_t run(Current current) override;
     std::size_t bytes() const override;
+    double crossover() const { return connection_->crossover(); }
 
     Population population;
 

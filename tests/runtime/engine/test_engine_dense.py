@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mpsl_runtime.engine import Engine
+from mpsl_runtime.errors import UsageError
 from mpsl_runtime.metadata import ModelMetadata
 from mpsl_runtime.plan import Convolution, Plan
 from mpsl_runtime.reference import Reference
@@ -98,3 +99,48 @@ def test_crowded_steps_with_real_weights_are_close(
     frames = make_frames(plan, steps=1, density=1.0)
     ours = Engine(plan).record_membrane(frames)[1]
     np.testing.assert_allclose(ours, Reference(plan).record_membrane(frames)[1], atol=2e-4)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_whole_numbers_give_the_same_bits_at_any_crossover(
+    pooled: bool, make_plan: type[Any], make_frames: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = make_plan((2, 9, 8)).conv(70).fire()
+    if pooled:
+        builder.pool()
+    plan = crowded(builder.conv(130).fire().dense(4).fire().plan(), "int8")
+    engines = {}
+    for crossover in ("", "0", "1"):
+        monkeypatch.setenv("MPSL_CROSSOVER", crossover)
+        engines[crossover] = Engine(plan)
+    frames = make_frames(plan, density=0.5)
+    measured = engines[""].crossovers
+    assert [value == 1 for value in measured] == [True, measured[1] == 1, True]
+    if engines[""].isa == "vnni":  # the others have no dense loops for int8
+        low, high = (1 / 16, 4 / 16) if pooled else (2.5 / 16, 10 / 16)
+        assert low <= measured[1] <= high
+        assert engines["0"].crossovers == (1, 0, 1)
+    assert engines["1"].crossovers == (1, 1, 1)
+    spikes = {key: engine.record(frames)[0] for key, engine in engines.items()}
+    assert spikes[""][1].any()
+    for key in ("0", "1"):
+        for mine, other in zip(spikes[key], spikes[""], strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_the_crossover_of_float32_is_the_same_every_time(
+    make_plan: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MPSL_CROSSOVER", raising=False)
+    plan = make_plan((2, 9, 8)).conv(70).fire().pool().conv(70).fire().conv(70).fire().plan()
+    assert Engine(plan).crossovers == (1, 0.30, 0.45)
+
+
+@pytest.mark.parametrize("value", ["half", "1.5", "-0.1", "nan", "0.5x"])
+def test_a_crossover_that_is_no_share_is_refused(
+    value: str, make_plan: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPSL_CROSSOVER", value)
+    plan = make_plan((2, 5, 5)).conv(70).fire().conv(70).fire().plan()
+    with pytest.raises(UsageError, match=f"MPSL_CROSSOVER is no share; got {value}; expected 0"):
+        Engine(plan)
