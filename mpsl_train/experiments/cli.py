@@ -208,7 +208,8 @@ def compare(
     for run, error in result["failed"].items():
         print(f"warning: {run} failed: {error}", file=sys.stderr)
     print(json.dumps(result) if as_json else method_table.table(result))
-    print(f"{out / 'comparison.md'} {out / 'comparison.json'}", file=sys.stderr)
+    files = (out / f"comparison{suffix}" for suffix in (".png", ".md", ".json"))
+    print(*files, file=sys.stderr)
 
 
 def register_experiments(app: typer.Typer) -> None:

@@ -18,6 +18,7 @@ from mpsl_runtime.holdout import stratified_split
 from mpsl_train.acquire import locate
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
+from mpsl_train.experiments.method_plot import draw_comparison
 from mpsl_train.experiments.sweep import sweep
 from mpsl_train.methods import METHODS, changes_of
 from mpsl_train.recipe import Recipe, find_recipe, load
@@ -154,7 +155,7 @@ def compare_methods(
     ray: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Trains what is not there yet; writes `comparison.json` and `comparison.md` into `out`.
+    """Trains what is not there yet; writes `comparison.json`, `.md` and `.png` into `out`.
 
     Each method is compared with STBP, or where that is absent with the first one, seed by seed.
 
@@ -184,6 +185,8 @@ def compare_methods(
             name: outcome.error for name, outcome in outcomes.items() if outcome.report is None
         },
     }
+    with replacing(out / "comparison.png") as temporary:
+        draw_comparison(temporary, result)
     with replacing(out / "comparison.md") as temporary:
         temporary.write_text(table(result), "utf-8")
     with replacing(out / "comparison.json") as temporary:

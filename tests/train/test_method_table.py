@@ -110,6 +110,7 @@ def test_the_command_trains_compares_writes_and_goes_on(
     result = json.loads(printed.out)
     assert json.loads((out / "comparison.json").read_text("utf-8")) == result
     assert (out / "comparison.md").read_text("utf-8") == table(result)
+    assert (out / "comparison.png").read_bytes().startswith(b"\x89PNG")
     rows = {row["method"]: row for row in result["rows"]}
     assert list(rows) == ["mpsl", "sbp", "stbp"]
     assert {(row["updates"], row["samples"], row["reference"]) for row in rows.values()} == {
