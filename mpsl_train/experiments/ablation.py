@@ -17,6 +17,7 @@ from mpsl_train.experiments.ablation_plot import draw_ablation
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
 from mpsl_train.experiments.sweep import sweep
+from mpsl_train.plasticity import find_rule, load_plugin
 from mpsl_train.recipe import Recipe, find_recipe, load
 
 __all__ = ["MECHANISMS", "MODES", "Configuration", "ablate", "configurations"]
@@ -56,7 +57,7 @@ def configurations(
     `frozen` learns λ for the first half of the epochs.
 
     Raises:
-        RecipeError: no such recipe or a wrong value. UsageError: nothing to compare.
+        RecipeError: no such recipe or mechanism, or a wrong value. UsageError: nothing to compare.
     """
     unknown = [mode for mode in modes if mode not in MODES]
     if unknown:
@@ -75,6 +76,11 @@ def configurations(
                     half = max(1, chosen.training.epochs // 2)
                     chosen = load(path, [*own, f"seed={seed}", f"rules.freeze_epoch={half}"])
                 recipes[seed] = chosen
+            # Now, not in every worker.
+            for plugin in recipes[0].plugins:
+                load_plugin(plugin)
+            for kind in recipes[0].mechanisms:
+                find_rule(kind)
             cells.append(Configuration(kinds, mode, recipes))
     if len(cells) < 2:
         raise UsageError("nothing to compare", got=cells[0].name if cells else "no mechanism",

@@ -114,6 +114,8 @@ def entries(
         raise UsageError("too few seeds", got=seeds, expected="≥ 1")
     if updates < 0:
         raise UsageError("number of updates is negative", got=updates, expected="≥ 0")
+    for method in methods:
+        changes_of(method, {})
     found: list[Entry] = []
     for word in dict.fromkeys(recipes):
         path = find_recipe(word)
@@ -123,7 +125,6 @@ def entries(
         dataset = plain.data.dataset
         labels = datasets.open_split(dataset, locate(dataset, data), "train").labels
         for method in dict.fromkeys(methods):
-            changes_of(method, {})
             if METHODS[method].datasets and dataset not in METHODS[method].datasets:
                 continue
             chosen = {}

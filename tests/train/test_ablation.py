@@ -37,6 +37,8 @@ def test_what_cannot_be_compared_is_told(small_recipe: Path) -> None:
         configurations(str(small_recipe), mechanisms=["stbp"])
     with pytest.raises(UsageError, match="too few seeds; got 0"):
         configurations(str(small_recipe), seeds=0)
+    with pytest.raises(RecipeError, match="mechanism is not known; got 'foo'"):
+        configurations(str(small_recipe), mechanisms=["stbp", "stbp+foo"])
     with pytest.raises(RecipeError, match="no such recipe"):
         configurations("nonesuch")
 
