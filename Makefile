@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train clean
+.PHONY: help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -75,10 +75,10 @@ test-main: setup peers aarch64
 
 # The runtime must pass with nothing else installed: this is what an edge box has.
 test-runtime: .venv-runtime/.installed
-	.venv-runtime/bin/python -m pytest tests/runtime -q --ignore=tests/runtime/aarch64
+	.venv-runtime/bin/python -m pytest tests/runtime -q --ignore=tests/runtime/run/aarch64
 
 .venv-runtime/.installed: constraints.txt runtime/pyproject.toml runtime/CMakeLists.txt \
-		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py)
+		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py) $(wildcard runtime/mpsl_runtime/*/*.py)
 	$(PYTHON) -m venv .venv-runtime
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt $(BUILD)
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt \
@@ -100,18 +100,18 @@ sanitize: setup ## the tests of the engine, built with AddressSanitizer and UBSa
 	$(call sanitized-runtime,address$(COMMA)undefined)
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/site:$(SITE) \
-		$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/runtime/engine --ignore=tests/runtime/engine/test_engine.py
+		$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/runtime/run/engine --ignore=tests/runtime/run/engine/test_engine.py
 
 fuzz: setup ## random networks and damaged files, new ones every time: FUZZ=2000 of each kind
 	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
-		tests/runtime/engine/test_engine_random.py tests/runtime/test_damaged_files.py
+		tests/runtime/run/engine/test_engine_random.py tests/runtime/events/test_damaged_files.py
 
 # Not the AVX-512 builds: GCC 12's instrumentation makes them compute wrong sums, with one thread too.
 sanitize-threads: setup ## the tests of threads, built with ThreadSanitizer
 	$(call sanitized-runtime,thread)
 	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1 \
 		PYTHONPATH=$(SANITIZED)/site:$(SITE) $(BIN)/python -S -m pytest -q -p no:cacheprovider \
-		tests/runtime/engine/test_engine_threads.py -k "(baseline or v3) and not forked"
+		tests/runtime/run/engine/test_engine_threads.py -k "(baseline or v3) and not forked"
 
 check: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
@@ -127,6 +127,9 @@ bench: setup ## speed against ONNX Runtime in one process: tables and a plot in 
 bench-train: setup peers ## speed of a training step against plain torch and other frameworks
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/train_speed.py --out runs/bench-train \
 		$(if $(DATA),--data $(DATA)) $(BENCH)
+
+tree: ## the file trees of the packages' READMEs, from the docstrings
+	$(PYTHON) tests/trees.py
 
 clean: ## everything that was built, but no run
 	rm -rf $(VENV) .venv-runtime runtime/build build *.egg-info

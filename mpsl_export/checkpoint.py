@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError, RunError
-from mpsl_runtime.grid import EXACT_LIMIT
-from mpsl_runtime.metadata import ModelMetadata, Reset
-from mpsl_runtime.scale import Scale
+from mpsl_runtime.model.grid import EXACT_LIMIT
+from mpsl_runtime.model.metadata import ModelMetadata, Reset
+from mpsl_runtime.model.scale import Scale
 
 __all__ = [
     "BatchNorm",

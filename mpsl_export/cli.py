@@ -66,9 +66,9 @@ def export(
 
     from mpsl_export.checkpoint import read_checkpoint
     from mpsl_export.merge import parameter_counts
-    from mpsl_export.to_nir import graph_of, rounded_layers, write_nir
+    from mpsl_export.write.to_nir import graph_of, rounded_layers, write_nir
     from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.graph import plan_of
+    from mpsl_runtime.model.graph import plan_of
 
     if format is Format.c:
         raise UsageError("--format c is not supported yet", expected="nir or onnx")
@@ -93,7 +93,7 @@ def export(
         )
     report = None
     if weights is Weights.int8:
-        from mpsl_export.to_int8 import report_path, report_table, to_int8, write_report
+        from mpsl_export.int8.to_int8 import report_path, report_table, to_int8, write_report
 
         report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed)
         graph, plan = report.graph, report.plan
@@ -105,7 +105,7 @@ def export(
         write_nir(graph, target)
         written = [target]
     else:
-        from mpsl_export.to_onnx import write_onnx
+        from mpsl_export.write.to_onnx import write_onnx
 
         written = list(write_onnx(plan, target))
     if report is not None:
@@ -163,7 +163,7 @@ def verify(
     import json
     import sys
 
-    from mpsl_export.verify import verify as verify_run
+    from mpsl_export.verify.verify import verify as verify_run
 
     report = verify_run(
         run,
@@ -212,8 +212,8 @@ def card(
     import json
     import sys
 
-    from mpsl_export.card import make_card, save_card
-    from mpsl_export.card_runs import read_run
+    from mpsl_export.card.card import make_card, save_card
+    from mpsl_export.card.card_runs import read_run
 
     folder = out or Path("models") / str(read_run(run[0]).recipe["name"])
     made = make_card(

@@ -75,7 +75,7 @@ def inspect_onnx(path: Path) -> dict[str, Any] | None:
     """
     if path.is_dir() or path.suffix.lower() != ".onnx":
         return None
-    from mpsl_export.onnx_file import constants_of, graphs_of, read_model
+    from mpsl_export.write.onnx_file import constants_of, graphs_of, read_model
 
     model = read_model(path)
     graphs, constants = graphs_of(model), constants_of(model, path)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.to_onnx import step_model
+from mpsl_export.write.to_onnx import step_model
 from mpsl_runtime.errors import MissingExtraError
-from mpsl_runtime.plan import Convolution, Dense, Flatten, Node, Plan, Pooling
+from mpsl_runtime.model.plan import Convolution, Dense, Flatten, Node, Plan, Pooling
 
 if TYPE_CHECKING:
-    from mpsl_runtime.rivals import Rival
+    from mpsl_runtime.bench.rivals import Rival
 
 __all__ = ["OnnxStep", "averaging", "onnx", "torch"]
 
@@ -32,7 +32,7 @@ def onnx(plan: Plan, threads: int) -> Rival:
 
 def torch(plan: Plan, threads: int) -> Rival:
     """torch, eager; sets the number of threads of the whole process."""
-    from mpsl_export.backends.torch_step import TorchStep
+    from mpsl_export.verify.backends.torch_step import TorchStep
 
     return TorchStep(averaging(plan), threads)
 

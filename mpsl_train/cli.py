@@ -51,7 +51,7 @@ def train(
     chosen = recipes.load(recipes.find_recipe(recipe), [*changes, *(set_ or [])])
     name = "-".join([chosen.name, *([chosen.method] if chosen.method else [])])
     run = out if out is not None else Path("runs") / f"{name}-s{chosen.seed}"
-    from mpsl_train.training import train as run_training
+    from mpsl_train.training.training import train as run_training
 
     try:
         result = run_training(chosen, run, data=data, device=device, devices=devices, resume=resume)
@@ -76,7 +76,7 @@ def train(
 
 def register(app: typer.Typer) -> None:
     """Adds this distribution's training verbs to `mpsl`."""
-    from mpsl_train.data_cli import register_data
+    from mpsl_train.data.cli import register_data
     from mpsl_train.experiments.cli import register_experiments
 
     app.command("train")(train)

@@ -121,7 +121,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         # 100 neurons; 400 with `--set network=400WTA`. One pass over the images.
         "stdp": Method(
             "competing neurons learn by spike timing, without labels; images alone",
-            "Diehl & Cook 2015; what differs is told in mpsl_train/winner_take_all.py",
+            "Diehl & Cook 2015; what differs is told in mpsl_train/network/winner_take_all.py",
             {
                 "mechanisms": ["stdp"],
                 "rules": dict(_DEFAULT),

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from mpsl_runtime.errors import RecipeError
-from mpsl_runtime.scale import is_exact_decay
+from mpsl_runtime.model.scale import is_exact_decay
 from mpsl_train.methods import changes_of
 
 __all__ = [
@@ -45,7 +45,7 @@ class Data(_Section):
     """`[data]`: which data set, and how it becomes the network's input.
 
     Attributes:
-        dataset: a name of `mpsl_runtime.datasets`.
+        dataset: a name of `mpsl_runtime.data.datasets`.
         steps: T. step_us: length of a step in microseconds (images have none: 1).
         coding: `count` events, or `binary`, once per pixel and polarity.
         downsample: k, pixels are summed k x k. crop: [left, top, width, height] in sensor pixels.

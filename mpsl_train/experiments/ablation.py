@@ -17,7 +17,7 @@ from mpsl_train.experiments.ablation_plot import draw_ablation
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
 from mpsl_train.experiments.sweep import sweep
-from mpsl_train.plasticity import find_rule, load_plugin
+from mpsl_train.network.plasticity import find_rule, load_plugin
 from mpsl_train.recipe import Recipe, find_recipe, load
 
 __all__ = ["MECHANISMS", "MODES", "Configuration", "ablate", "configurations"]

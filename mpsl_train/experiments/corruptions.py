@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.events import Events
+from mpsl_runtime.events.events import Events
 
 __all__ = ["CORRUPTIONS", "Corruption", "corrupt_events", "corrupt_image"]
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mpsl_runtime import datasets
 from mpsl_runtime.atomic import replacing
+from mpsl_runtime.data import datasets
 from mpsl_runtime.errors import DataError, UsageError
-from mpsl_train.batches import Samples, to_window
+from mpsl_train.data.batches import Samples, to_window
+from mpsl_train.data.frames import load_frames
 from mpsl_train.experiments.inference import potentials
 from mpsl_train.experiments.runs import TrainedRun, check_png, choose, load_run, open_test
-from mpsl_train.frames import load_frames
 
 __all__ = ["features"]
 

@@ -15,9 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from mpsl_train.layers import SpikingLayer
-from mpsl_train.network import Network, NonFiniteError, Output
-from mpsl_train.plasticity import Post, Pre
+from mpsl_train.network.layers import SpikingLayer
+from mpsl_train.network.network import Network, NonFiniteError, Output
+from mpsl_train.network.plasticity import Post, Pre
 
 __all__ = ["adaptive", "aligned", "mean_currents", "potentials", "preserved"]
 

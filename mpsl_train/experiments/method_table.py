@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime import datasets
 from mpsl_runtime.atomic import replacing
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import RunError, UsageError
-from mpsl_runtime.holdout import stratified_split
-from mpsl_train.acquire import locate
+from mpsl_train.data.acquire import locate
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
 from mpsl_train.experiments.method_plot import draw_comparison

@@ -19,13 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpsl_runtime import binning, datasets
 from mpsl_runtime.atomic import replacing
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import UsageError
-from mpsl_runtime.events import Events
-from mpsl_runtime.holdout import stratified_split
-from mpsl_runtime.metadata import ModelMetadata
-from mpsl_train.batches import Samples, to_window
+from mpsl_runtime.events import binning
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_train.data.batches import Samples, to_window
+from mpsl_train.data.frames import load_frames
 from mpsl_train.experiments.corruptions import CORRUPTIONS, corrupt_events, corrupt_image
 from mpsl_train.experiments.curves import draw_curves
 from mpsl_train.experiments.inference import adaptive, aligned, mean_currents, preserved
@@ -38,9 +40,8 @@ from mpsl_train.experiments.runs import (
     load_stdp,
     open_test,
 )
-from mpsl_train.frames import load_frames
-from mpsl_train.module import predictions_of
-from mpsl_train.network import Network, Output
+from mpsl_train.network.network import Network, Output
+from mpsl_train.training.module import predictions_of
 
 __all__ = ["robustness"]
 

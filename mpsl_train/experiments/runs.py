@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mpsl_runtime import datasets
+from mpsl_runtime.data import datasets
 from mpsl_runtime.errors import RunError, UsageError
-from mpsl_runtime.metadata import ModelMetadata
-from mpsl_train.acquire import locate
-from mpsl_train.frames import input_shape, metadata_of
-from mpsl_train.network import Network
+from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_train.data.acquire import locate
+from mpsl_train.data.frames import input_shape, metadata_of
+from mpsl_train.network.network import Network
+from mpsl_train.network.winner_take_all import WinnerTakeAll, class_scores, neurons_in
 from mpsl_train.recipe import Recipe, load
-from mpsl_train.stdp_training import WEIGHTS_FILE
-from mpsl_train.training import build
-from mpsl_train.winner_take_all import WinnerTakeAll, class_scores, neurons_in
+from mpsl_train.training.stdp_training import WEIGHTS_FILE
+from mpsl_train.training.training import build
 
 __all__ = ["StdpRun", "TrainedRun", "check_png", "choose", "load_run", "load_stdp", "open_test"]
 

@@ -42,7 +42,7 @@ def work(folder: Path, *, device: str = "auto", data: Path | None = None) -> int
 
 
 def _train(claim: Claim, device: str, data: Path | None) -> dict[str, Any]:
-    from mpsl_train.training import train
+    from mpsl_train.training.training import train
 
     begun, report = claim.run / "recipe.toml", claim.run / "report.json"
     if report.is_file() and begun.is_file() and begun.read_text("utf-8") == claim.recipe:

@@ -1,4 +1,4 @@
-// The kernels for Python: addresses and sizes of tensors, whose layout mpsl_train.native checks.
+// The kernels for Python: addresses and sizes of tensors, whose layout mpsl_train.network.native checks.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpsl_runtime.errors import MpslError
-    from mpsl_runtime.events import Events
-    from mpsl_runtime.model import Model, Result, load
-    from mpsl_runtime.readers import read_events
-    from mpsl_runtime.stream import Prediction, Step, Stream, Summary
+    from mpsl_runtime.events.events import Events
+    from mpsl_runtime.events.readers import read_events
+    from mpsl_runtime.run.model import Model, Result, load
+    from mpsl_runtime.run.stream import Prediction, Step, Stream, Summary
 
 __all__ = [
     "Events",
@@ -37,16 +37,16 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME = {
-    "Events": "events",
-    "Model": "model",
+    "Events": "events.events",
+    "Model": "run.model",
     "MpslError": "errors",
-    "Prediction": "stream",
-    "Result": "model",
-    "Step": "stream",
-    "Stream": "stream",
-    "Summary": "stream",
-    "load": "model",
-    "read_events": "readers",
+    "Prediction": "run.stream",
+    "Result": "run.model",
+    "Step": "run.stream",
+    "Stream": "run.stream",
+    "Summary": "run.stream",
+    "load": "run.model",
+    "read_events": "events.readers",
 }
 
 

@@ -58,10 +58,10 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     """The layers of a NIR file in their order of execution.
 
     Raises:
-        ModelError: see `mpsl_runtime.graph`.
+        ModelError: see `mpsl_runtime.model.graph`.
     """
-    from mpsl_runtime.graph import load_graph, plan_of
-    from mpsl_runtime.plan import Neuron
+    from mpsl_runtime.model.graph import load_graph, plan_of
+    from mpsl_runtime.model.plan import Neuron
 
     graph = load_graph(path)
     plan, dt_known = _plan(graph, path, dt_s, plan_of)

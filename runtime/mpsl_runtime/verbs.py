@@ -12,10 +12,10 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mpsl_runtime.binning import Binning
-    from mpsl_runtime.model import Model
-    from mpsl_runtime.steps import Recording
-    from mpsl_runtime.stream import Prediction, Step, Summary
+    from mpsl_runtime.events.binning import Binning
+    from mpsl_runtime.events.steps import Recording
+    from mpsl_runtime.run.model import Model
+    from mpsl_runtime.run.stream import Prediction, Step, Summary
 
 __all__ = ["bench", "inspect", "register", "replay", "run"]
 
@@ -76,9 +76,9 @@ def run(
 
     Example: mpsl run model.nir recording.bin --plot out.png
     """
-    from mpsl_runtime.model import load
-    from mpsl_runtime.plotting import Watcher, check_plot, save_plot
-    from mpsl_runtime.sources import check_source_words, is_live
+    from mpsl_runtime.live.sources import check_source_words, is_live
+    from mpsl_runtime.run.model import load
+    from mpsl_runtime.run.plotting import Watcher, check_plot, save_plot
 
     check_source_words(source)
     if plot is not None:
@@ -122,8 +122,8 @@ def _recordings(
     """The recordings of all sources; every path is looked at before the first is run."""
     from itertools import chain
 
-    from mpsl_runtime.live import UdpSource
-    from mpsl_runtime.sources import is_live, recordings
+    from mpsl_runtime.live.live import UdpSource
+    from mpsl_runtime.live.sources import is_live, recordings
 
     if any(is_live(word) for word in words):
         source = UdpSource(
@@ -155,7 +155,7 @@ def _noting_labelled(found: Iterator[Recording], labelled: set[str]) -> Iterator
 
 def _print_item(item: Step | Prediction, model: Model, *, steps: bool) -> None:
     """A line for people; of labelled recordings, usually many, only the predictions."""
-    from mpsl_runtime.stream import Step
+    from mpsl_runtime.run.stream import Step
 
     name = model.class_names[item.label]
     if isinstance(item, Step):
@@ -203,7 +203,7 @@ def replay(
     Example: mpsl replay recording.bin udp://localhost:3333 --speed 1
     """
     from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.replay import replay as send
+    from mpsl_runtime.live.replay import replay as send
 
     if len(files) < 2:
         raise UsageError(
@@ -276,12 +276,12 @@ def bench(
 
     Example: mpsl bench model.nir --against onnx --density 0.01,0.05
     """
-    from mpsl_runtime.activity import from_test_set, recorded, synthetic
-    from mpsl_runtime.bench import benchmark, lines, processor, roofline
-    from mpsl_runtime.engine import Engine
+    from mpsl_runtime.bench.activity import from_test_set, recorded, synthetic
+    from mpsl_runtime.bench.bench import benchmark, lines, processor, roofline
+    from mpsl_runtime.bench.rivals import find_rivals
     from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.graph import load_plan
-    from mpsl_runtime.rivals import find_rivals
+    from mpsl_runtime.model.graph import load_plan
+    from mpsl_runtime.run.engine import Engine
 
     if source is not None and data is not None:
         raise UsageError("input is given twice", got="--source and --data", expected="one of them")

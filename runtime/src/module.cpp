@@ -155,7 +155,7 @@ void copy_out(Network& network, std::size_t index, Array& output, Copy copy) {
 }  // namespace
 
 NB_MODULE(_native, m) {
-    m.doc() = "The event-driven engine; use it through mpsl_runtime.engine.";
+    m.doc() = "The event-driven engine; use it through mpsl_runtime.run.engine.";
     m.def("isa", [] { return std::string(select_kernels().name); });
     m.def("roofline", [] {
         Roofline found;

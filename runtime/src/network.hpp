@@ -32,7 +32,7 @@ public:
     explicit Network(Extent input, int threads = 1);
 
     // int8 weights: the caller has proven that no current exceeds 2^24 quanta
-    // (mpsl_runtime/grid.py), so that float32 holds it exactly.
+    // (mpsl_runtime/model/grid.py), so that float32 holds it exactly.
     void add_convolution(const ConvolutionOptions& options, Weights weight, const float* bias,
                          std::size_t bias_size);
     void add_dense(int out, Weights weight, const float* bias, std::size_t bias_size);

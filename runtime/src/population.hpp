@@ -10,7 +10,7 @@
 
 namespace mpsl {
 
-// Arrays [channel][row][column] of the population; see Neuron in mpsl_runtime/plan.py.
+// Arrays [channel][row][column] of the population; see Neuron in mpsl_runtime/model/plan.py.
 struct NeuronParameters {
     FireJob::Kind kind;
     bool subtract;

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mpsl_train.kernels import TORCH, Kernels
-from mpsl_train.layers import NeuronSettings, SpikingLayer
-from mpsl_train.network import Network, build_network
+from mpsl_train.network.kernels import TORCH, Kernels
+from mpsl_train.network.layers import NeuronSettings, SpikingLayer
+from mpsl_train.network.network import Network, build_network
+from mpsl_train.network.plasticity import RuleSettings
 from mpsl_train.notation import LayerSpec
-from mpsl_train.plasticity import RuleSettings
 
 __all__ = ["CONTESTANTS", "MECHANISMS", "SLOW_TO_START", "Task", "ours", "same_network"]
 

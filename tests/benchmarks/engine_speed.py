@@ -3,7 +3,7 @@
 `make bench` runs it: tables for the README, all rows as JSON, and a picture of time per step
 against synaptic operations with the R² of a straight line. Each model is written to disk as .nir
 and read back. The programs run in turns in one process, with outputs checked equal
-(`mpsl_runtime.bench`); exit code 1 if any are not.
+(`mpsl_runtime.bench.bench`); exit code 1 if any are not.
 
     python tests/benchmarks/engine_speed.py --networks A --densities 0.01 0.05 --rounds 15
     python tests/benchmarks/engine_speed.py --model runs/a/model.nir --source DIR
@@ -25,11 +25,11 @@ import numpy as np
 from networks import NETWORKS, network
 
 from mpsl_runtime import _native
-from mpsl_runtime.activity import recorded, synthetic
-from mpsl_runtime.bench import Row, benchmark, processor, roofline
+from mpsl_runtime.bench.activity import recorded, synthetic
+from mpsl_runtime.bench.bench import Row, benchmark, processor, roofline
+from mpsl_runtime.bench.rivals import find_rivals
 from mpsl_runtime.errors import MpslError
-from mpsl_runtime.graph import load_plan
-from mpsl_runtime.rivals import find_rivals
+from mpsl_runtime.model.graph import load_plan
 
 # Measured without the others: more points for the straight line.
 BETWEEN = [0.003, 0.03, 0.07]

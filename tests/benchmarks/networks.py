@@ -24,10 +24,10 @@ from typing import Any, Literal
 import nir
 import numpy as np
 
-from mpsl_runtime.activity import force_density, synthetic
-from mpsl_runtime.graph import encode_neuron, plan_of
-from mpsl_runtime.metadata import ModelMetadata, NeuronMetadata
-from mpsl_runtime.plan import Convolution, Dense, Neuron
+from mpsl_runtime.bench.activity import force_density, synthetic
+from mpsl_runtime.model.graph import encode_neuron, plan_of
+from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron
 
 DT_S = 1e-4
 DECAY = 0.75

@@ -20,9 +20,9 @@ import nir
 import numpy as np
 from networks import NETWORKS, network
 
-from mpsl_runtime.engine import Engine
-from mpsl_runtime.graph import load_plan
-from mpsl_runtime.plan import Dense, Neuron, Plan
+from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.model.plan import Dense, Neuron, Plan
+from mpsl_runtime.run.engine import Engine
 
 LARGEST_GROWTH_KB = 128
 LARGEST_ENGINES_KB = 1024  # what the allocator keeps back varies

@@ -21,7 +21,7 @@ from statistics import median
 import nir
 from networks import network
 
-from mpsl_runtime.bench import processor
+from mpsl_runtime.bench.bench import processor
 
 IMPORT = """
 import time, numpy
@@ -31,8 +31,8 @@ print([time.perf_counter() - begin])
 """
 LOAD = """
 import sys, time, h5py, nir, numpy as np
-from mpsl_runtime.engine import Engine
-from mpsl_runtime.graph import load_plan
+from mpsl_runtime.run.engine import Engine
+from mpsl_runtime.model.graph import load_plan
 clock = time.perf_counter
 begin = clock()
 plan = load_plan(sys.argv[1])

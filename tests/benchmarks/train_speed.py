@@ -32,12 +32,12 @@ import torch
 from contestants import CONTESTANTS, MECHANISMS, SLOW_TO_START, Task, ours, same_network
 from torch.nn import functional as F
 
-from mpsl_runtime import datasets
-from mpsl_runtime.bench import processor
-from mpsl_train.acquire import locate
-from mpsl_train.batches import Samples, to_window
-from mpsl_train.frames import input_shape, load_frames, metadata_of
-from mpsl_train.layers import NeuronSettings
+from mpsl_runtime.bench.bench import processor
+from mpsl_runtime.data import datasets
+from mpsl_train.data.acquire import locate
+from mpsl_train.data.batches import Samples, to_window
+from mpsl_train.data.frames import input_shape, load_frames, metadata_of
+from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.notation import parse
 from mpsl_train.recipe import find_recipe, load
 

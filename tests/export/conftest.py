@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import save_file
 
-from mpsl_runtime import datasets, readout
-from mpsl_runtime.metadata import ModelMetadata
+from mpsl_runtime.data import datasets
+from mpsl_runtime.model import readout
+from mpsl_runtime.model.metadata import ModelMetadata
 
 BANKS = ("stbp", "hebbian", "sbp")
 

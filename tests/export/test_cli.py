@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mpsl_export.checkpoint import read_checkpoint
-from mpsl_export.to_nir import graph_of, write_nir
+from mpsl_export.write.to_nir import graph_of, write_nir
 from mpsl_runtime import cli
 
 Copy = Callable[[Any], Any]
@@ -211,14 +211,14 @@ import sys
 sys.modules["torch"] = None
 from pathlib import Path
 from mpsl_export.checkpoint import read_checkpoint
-from mpsl_export.to_nir import graph_of, write_nir
-from mpsl_export.to_onnx import write_onnx
-from mpsl_runtime.graph import load_plan
+from mpsl_export.write.to_nir import graph_of, write_nir
+from mpsl_export.write.to_onnx import write_onnx
+from mpsl_runtime.model.graph import load_plan
 graph = graph_of(read_checkpoint(Path({str(event_run.path)!r})))
 out = Path({str(tmp_path)!r})
 write_nir(graph, out / "m.nir")
 write_onnx(load_plan(out / "m.nir"), out / "m.onnx")
-import mpsl_export.verify
+import mpsl_export.verify.verify
 print("done")
 """
     assert _in_fresh_python(code) == "done"

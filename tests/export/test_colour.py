@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mpsl_export.checkpoint import read_checkpoint
-from mpsl_export.to_int8 import to_int8
-from mpsl_export.to_nir import graph_of, write_nir
-from mpsl_export.to_onnx import write_onnx
-from mpsl_export.verify import verify
-from mpsl_runtime import datasets
-from mpsl_runtime.graph import load_plan
+from mpsl_export.int8.to_int8 import to_int8
+from mpsl_export.verify.verify import verify
+from mpsl_export.write.to_nir import graph_of, write_nir
+from mpsl_export.write.to_onnx import write_onnx
+from mpsl_runtime.data import datasets
+from mpsl_runtime.model.graph import load_plan
 
 RECIPE = """
 name = "colour"
@@ -52,7 +52,7 @@ def test_colour_images_are_trained_exported_and_verified_without_loss(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mpsl_train import recipe as recipes
-    from mpsl_train.training import train
+    from mpsl_train.training.training import train
 
     monkeypatch.setenv("MPSL_CACHE", str(tmp_path / "cache"))
     (tmp_path / "recipe.toml").write_text(RECIPE)

@@ -10,7 +10,7 @@ CODE = """
 import resource, signal, sys
 from pathlib import Path
 import nir, numpy as np
-from mpsl_export.to_nir import write_nir
+from mpsl_export.write.to_nir import write_nir
 from mpsl_runtime.errors import OutputError
 weight = np.random.default_rng(0).normal(size=(256, 512)).astype(np.float32)
 graph = nir.NIRGraph.from_list(nir.Linear(weight))

@@ -12,10 +12,10 @@ import pytest
 
 from mpsl_export.checkpoint import read_checkpoint, read_evaluation
 from mpsl_export.merge import parameter_counts
-from mpsl_export.to_nir import graph_of, write_nir
-from mpsl_export.to_onnx import write_onnx
-from mpsl_export.verify import verify
-from mpsl_runtime.graph import load_plan
+from mpsl_export.verify.verify import verify
+from mpsl_export.write.to_nir import graph_of, write_nir
+from mpsl_export.write.to_onnx import write_onnx
+from mpsl_runtime.model.graph import load_plan
 
 RECIPE = """
 name = "tiny"
@@ -54,7 +54,7 @@ def test_a_trained_network_is_exported_without_loss(
     event_run: Any, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mpsl_train import recipe as recipes
-    from mpsl_train.training import train
+    from mpsl_train.training.training import train
 
     monkeypatch.setenv("MPSL_CACHE", str(tmp_path / "cache"))
     settings = {

@@ -38,9 +38,9 @@ def test_the_merged_weight_has_the_bits_of_torch(event_run: Any) -> None:
 
 
 def test_the_merged_weight_has_the_bits_of_training(event_run: Any) -> None:
-    from mpsl_train.layers import NeuronSettings, SpikingLayer
+    from mpsl_train.network.layers import NeuronSettings, SpikingLayer
+    from mpsl_train.network.plasticity import RuleSettings, find_rule
     from mpsl_train.notation import parse
-    from mpsl_train.plasticity import RuleSettings, find_rule
 
     specs = parse("8C3-AP2-12C3-AP2-20FC-8", (2, 17, 17))
     layers = read_checkpoint(event_run.path).layers

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsl_export.card import LARGEST_MODEL, model_probe
-from mpsl_export.card_text import accuracy_text, card_text
-from mpsl_export.published import PUBLISHED
-from mpsl_runtime import datasets
-from mpsl_runtime.activity import synthetic
-from mpsl_runtime.engine import Engine
-from mpsl_runtime.graph import load_plan
-from mpsl_runtime.model import Model
-from mpsl_runtime.plan import Convolution, Dense
-from mpsl_runtime.reference import Reference
+from mpsl_export.card.card import LARGEST_MODEL, model_probe
+from mpsl_export.card.card_text import accuracy_text, card_text
+from mpsl_export.card.published import PUBLISHED
+from mpsl_runtime.bench.activity import synthetic
+from mpsl_runtime.data import datasets
+from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.model.plan import Convolution, Dense
+from mpsl_runtime.run.engine import Engine
+from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.reference import Reference
 from mpsl_train.recipe import Recipe, find_recipe, load, to_toml
 
 ROOT = Path(__file__).resolve().parents[2]

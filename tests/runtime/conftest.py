@@ -12,11 +12,12 @@ import nir
 import numpy as np
 import pytest
 
-from mpsl_runtime import cli, rivals
-from mpsl_runtime.events import Events
-from mpsl_runtime.graph import encode_neuron
-from mpsl_runtime.metadata import ModelMetadata, NeuronMetadata
-from mpsl_runtime.readers import write_nmnist_bin
+from mpsl_runtime import cli
+from mpsl_runtime.bench import rivals
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.readers import write_nmnist_bin
+from mpsl_runtime.model.graph import encode_neuron
+from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
 
 DT_S = 1e-4
 

@@ -17,8 +17,8 @@ import h5py
 import pytest
 
 from mpsl_runtime import cli, verbs
-from mpsl_runtime.events import Events
-from mpsl_runtime.readers import write_nmnist_bin
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.readers import write_nmnist_bin
 
 STEP_KEYS = ["file", "t_us", "step", "scores", "label", "confidence", "events", "dropped"]
 Run = Callable[..., tuple[int, str, str]]
@@ -217,7 +217,7 @@ def test_ctrl_c_on_a_live_source_ends_it_with_its_totals(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpsl_runtime.live.UdpSource._get", stop)
+    monkeypatch.setattr("mpsl_runtime.live.live.UdpSource._get", stop)
     code, out, _ = mpsl("run", model_file, "udp://127.0.0.1:0", "--json")
     assert code == 0
     assert json.loads(out)["summary"]["steps"] == 0
@@ -232,7 +232,7 @@ def test_replay_and_run_meet_over_the_loopback(
         address = f"udp://127.0.0.1:{free.getsockname()[1]}"
 
     def send() -> None:
-        from mpsl_runtime.replay import replay
+        from mpsl_runtime.live.replay import replay
 
         for _ in range(5):  # until somebody listens; the end of the first replay ends the run
             time.sleep(0.3)

@@ -49,7 +49,7 @@ def test_the_runtime_and_what_it_needs_take_up_to_120_mb() -> None:
 def test_the_wheel_takes_up_to_300_kb(tmp_path: Path) -> None:
     """Packed here as a wheel is, from the files that are installed."""
     package = Path(str(mpsl_runtime.__file__)).parent
-    files = [*package.glob("*.py"), *package.glob("*.pyi"), package / "py.typed"]
+    files = [*package.rglob("*.py"), *package.glob("*.pyi"), package / "py.typed"]
     assert len(files) > 30
     native = importlib.util.find_spec("mpsl_runtime._native")
     assert native is not None
@@ -57,7 +57,8 @@ def test_the_wheel_takes_up_to_300_kb(tmp_path: Path) -> None:
     wheel = tmp_path / "mpsl_runtime.whl"
     with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in [*files, Path(str(_native.__file__))]:
-            packed.write(file, f"mpsl_runtime/{file.name}")
+            within = file.relative_to(package) if file.is_relative_to(package) else file.name
+            packed.write(file, f"mpsl_runtime/{within}")
         for file in metadata.files("mpsl-runtime") or []:
             if ".dist-info" in str(file):
                 packed.write(str(file.locate()), str(file))

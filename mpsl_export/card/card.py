@@ -1,0 +1,216 @@
+"""A model card: everything in it came out of runs.
+
+`make_card` reads finished runs, verifies the first one's exports, measures its work on the test set
+and gathers all that in one mapping, the card's report.json. `card_text` turns exactly that mapping
+into card.md, so a figure can neither be typed nor forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpsl_export.card.card_runs import CardRun, check_recipe, read_run, sort_runs
+from mpsl_export.card.card_text import card_text
+from mpsl_export.card.operations import measure_operations
+from mpsl_export.card.published import PUBLISHED, Published
+from mpsl_export.merge import parameter_counts
+from mpsl_export.verify.backends import NAMES, SUFFIXES
+from mpsl_export.verify.verify import verify
+from mpsl_runtime.atomic import replacing
+from mpsl_runtime.bench.activity import synthetic
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.holdout import stratified_split
+from mpsl_runtime.errors import OutputError, UsageError
+from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.run.engine import Engine
+from mpsl_runtime.run.model import Model
+
+__all__ = ["LARGEST_MODEL", "SYNOPS_SAMPLES", "make_card", "model_probe", "save_card"]
+
+FORMAT = 1
+LARGEST_MODEL = 15_000_000  # bytes of a model.nir that a repository should carry
+SYNOPS_SAMPLES = 1000
+_PROBE_SEED = 3
+
+
+def make_card(
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    data: Path | None = None,
+    limit: int | None = None,
+    backends: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Gathers what runs have produced.
+
+    Args:
+        paths: run folders: the first is the model that is published; then its other seeds and its
+            rivals, which have the same recipe but for seed and method.
+        folder: the model's, with its recipe.toml.
+        data, limit, progress: see `mpsl_export.verify.verify.verify`.
+        backends: default all that `verify` has by default, and norse where it is installed.
+
+    Returns:
+        The card's report.json; its `verification` says whether the exports passed.
+
+    Raises:
+        RunError: a run is damaged. UsageError: runs that do not belong on one card, or the first
+        has no model.nir. DataError: the data set is absent.
+    """
+    runs = [read_run(path) for path in paths]
+    groups = sort_runs(runs)
+    first = runs[0]
+    check_recipe(folder, first)
+    model = first.path / "model.nir"
+    if not model.is_file():
+        raise UsageError("run has no model.nir; run `mpsl export` first", where=first.path)
+    wanted = list(backends) or _backends(first.path)
+    verification = verify(first.path, data=data, limit=limit, backends=wanted, progress=progress)
+    for entry in verification["models"]:
+        entry["file"] = Path(entry["file"]).name
+    root = datasets.find(first.checkpoint.model.dataset, data)
+    published = PUBLISHED.get(first.checkpoint.model.dataset, Published())
+    own = groups.pop(first.method)
+    card: dict[str, Any] = {
+        "format": FORMAT,
+        "name": first.recipe["name"],
+        "network": first.checkpoint.network,
+        "mechanisms": list(first.recipe["mechanisms"]),
+        "recipe": dict(first.recipe),
+        "recipe_hash": first.checkpoint.model.recipe_hash,
+        "data": _data(first, root),
+        "published": asdict(published),
+        "accuracy": _statistics(own),
+        "runs": [run.facts() for run in own],
+        "rivals": [
+            {"method": method, "accuracy": _statistics(group),
+             "runs": [run.facts() for run in group]}
+            for method, group in groups.items()
+        ],
+        "parameters": asdict(parameter_counts(first.checkpoint)),
+        "layers": _layers(first),
+        "operations": _operations(first, model, root),
+        "verification": verification,
+        "model": _model(model),
+        "warnings": first.report["warnings"],
+    }  # fmt: skip
+    return card
+
+
+def save_card(folder: Path, card: Mapping[str, Any], model: Path) -> list[Path]:
+    """Writes report.json, card.md and, where the card has one, model.nir into a model's folder.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    if not folder.is_dir():
+        raise OutputError("cannot write output", got="no such folder", where=folder)
+    contents = {
+        "report.json": (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode(),
+        "card.md": card_text(card).encode(),
+    }
+    if card["model"]["published"]:
+        contents["model.nir"] = model.read_bytes()
+    else:
+        (folder / "model.nir").unlink(missing_ok=True)  # an older, smaller one
+    for name, content in contents.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def model_probe(path: Path) -> dict[str, Any]:
+    """What the engine makes of one synthetic sample: to see that a model still does what it did."""
+    plan = load_plan(path)
+    sample = synthetic(plan, _PROBE_SEED).samples[0]
+    result = Model(plan, Engine(plan)).run(sample)
+    return {
+        "seed": _PROBE_SEED,
+        "scores": [round(float(score), 4) for score in result.scores],
+        "synops": result.synops,
+    }
+
+
+def _backends(run: Path) -> list[str]:
+    """Every back end that is installed and has a file to read; norse is no default of `verify`."""
+    suffixes = {path.suffix for path in run.glob("model*")}
+    installed = {"onnx": "onnxruntime", "norse": "norse"}
+    return [
+        name
+        for name in NAMES
+        if SUFFIXES[name] in suffixes
+        and importlib.util.find_spec(installed.get(name, "numpy")) is not None
+    ]
+
+
+def _statistics(group: Sequence[CardRun]) -> dict[str, Any]:
+    """Mean and, of two runs or more, standard deviation (n − 1) of the test accuracy."""
+    values = [float(run.report["accuracy"]) for run in group]
+    return {
+        "mean": statistics.fmean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "seeds": [run.report["seed"] for run in group],
+    }
+
+
+def _data(run: CardRun, root: Path) -> dict[str, Any]:
+    """How many samples the run has seen, of which set."""
+    recipe, name = run.recipe["data"], run.checkpoint.model.dataset
+    split = datasets.open_split(name, root, "train")
+    training, held_out = stratified_split(
+        split.labels, recipe["validation"], int(run.report["seed"]), recipe["train_limit"]
+    )
+    return {
+        "name": name,
+        "kind": split.kind,
+        "train": len(training),
+        "validation": len(held_out),
+        "test": len(run.evaluation.ids),
+        "test_hash": run.evaluation.record.get("test_hash"),
+    }
+
+
+def _layers(run: CardRun) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "weight_shape": list(layer.banks[0].shape),
+            "neurons": int(np.prod(layer.neurons)),
+            "mechanisms": list(layer.mechanisms),
+            **{key: facts[key] for key in ("lambda", "share", "cosine_w2_w3", "firing_rate")},
+        }
+        for layer, facts in zip(run.checkpoint.layers, run.report["layers"], strict=True)
+    ]
+
+
+def _operations(run: CardRun, model: Path, root: Path) -> dict[str, Any]:
+    """Over test samples that lie evenly in the set's order, which is by class for recordings."""
+    metadata = run.checkpoint.model
+    split = datasets.open_split(metadata.dataset, root, "test")
+    count = min(SYNOPS_SAMPLES, len(split))
+    chosen = np.unique(np.linspace(0, len(split) - 1, count).astype(int))
+    return measure_operations(
+        load_plan(model), (split.input(int(index), metadata) for index in chosen)
+    )
+
+
+def _model(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    return {
+        "file": path.name,
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "published": len(content) < LARGEST_MODEL,
+        "probe": model_probe(path),
+    }

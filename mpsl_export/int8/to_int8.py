@@ -1,0 +1,171 @@
+"""From a merged network in float32 to its int8 form: samples, calibration, graph, report."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_export.checkpoint import Checkpoint
+from mpsl_export.int8.calibrate import Calibration, calibrate
+from mpsl_export.int8.quantize import quantised_graph
+from mpsl_export.write.to_nir import graph_of
+from mpsl_runtime.atomic import replacing
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.holdout import stratified_split
+from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.model.grid import LayerGrid, layer_grids
+from mpsl_runtime.model.plan import Plan
+
+if TYPE_CHECKING:
+    import nir
+
+__all__ = ["Int8", "report_path", "report_table", "to_int8", "write_report"]
+
+
+@dataclass(frozen=True, eq=False)
+class Int8:
+    """An int8 network and how it came about.
+
+    Attributes:
+        graph: to be written; plan: of this graph.
+        calibration: scales and measured errors. grids: the proof, layer by layer.
+        source: which samples were used, in words; seed: with which they were drawn.
+        trained: the scales are those that training used.
+    """
+
+    graph: nir.NIRGraph
+    plan: Plan
+    calibration: Calibration
+    grids: tuple[LayerGrid, ...]
+    source: str
+    seed: int
+    trained: bool
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The report, for JSON."""
+        report = self.calibration.to_mapping()
+        for layer, grid in zip(report["layers"], self.grids, strict=True):
+            layer["worst_sum"] = grid.worst_sum
+        return {
+            "weights": "int8",
+            "scales": "trained" if self.trained else "calibrated",
+            "calibrated_on": self.source,
+            "seed": self.seed,
+            **report,
+        }
+
+
+def to_int8(
+    run: Path, checkpoint: Checkpoint, *, data: Path | None, samples: int, seed: int
+) -> Int8:
+    """The network of a run on a grid, calibrated and proven exact.
+
+    A run that was trained on a grid (recipe key quantize) is put on that very grid, so that its
+    record is the record of this model; the samples then show errors and bound the input.
+
+    Args:
+        run: the run folder. checkpoint: its banks.
+        data: where the data set lies. samples: how many to calibrate on; seed: which.
+
+    Raises:
+        UsageError: no sample asked for. DataError: the data set is absent.
+        ModelError: a layer has no int8 form: its decay is no binary fraction, or no scale keeps its
+            sums exact.
+    """
+    from mpsl_runtime.model.graph import plan_of
+
+    if samples < 1:
+        raise UsageError("calibration needs samples", got=samples, expected="≥ 1")
+    graph = graph_of(checkpoint)
+    plan = plan_of(graph, source=str(checkpoint.path))
+    split, chosen, source = _samples(run, checkpoint, data, samples, seed)
+    frames = np.stack([split.input(int(i), checkpoint.model) for i in chosen], axis=1)
+    trained = checkpoint.scales
+    calibration = calibrate(graph, plan, frames, split.labels[chosen], trained)
+    result = quantised_graph(graph, plan, calibration.scales, calibration.input_max)
+    # What the loader would refuse, or is not exact for every input within its bound, is never
+    # written.
+    on_grid = plan_of(result, source=str(checkpoint.path))
+    grids = layer_grids(on_grid)
+    return Int8(result, on_grid, calibration, grids, source, seed, trained is not None)
+
+
+def report_path(model: Path) -> Path:
+    """Where the report of an int8 model lies: `model.int8.onnx` → `model.int8.json`."""
+    return model.with_suffix(".json")
+
+
+def write_report(result: Int8, path: Path) -> None:
+    """Writes the report as JSON; the file appears whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result.to_mapping(), indent=1) + "\n", encoding="utf-8")
+
+
+def report_table(result: Int8) -> str:
+    """The report for people: the error of every layer."""
+    calibration = result.calibration
+    lines = [
+        f"int8, {'on the grid of training, measured' if result.trained else 'calibrated'} on "
+        f"{calibration.samples} samples ({result.source}, seed {result.seed})",
+        f"  {'layer':<12} {'grid':>6} {'threshold':>10} {'clipped':>8} {'current error':>14} "
+        f"{'spike error':>12} {'in network':>11} {'worst sum':>11}",
+    ]
+    for tried, network_error, grid in zip(
+        calibration.tried, calibration.network_errors, result.grids, strict=True
+    ):
+        best = tried[0]
+        lines.append(
+            f"  {grid.name:<12} {'2^' + str(best.scale.exponent):>6} {best.scale.threshold:>10} "
+            f"{best.clipped:>8.2%} {best.current_error:>14.2e} {best.spike_error:>12.2e} "
+            f"{network_error:>11.2e} {grid.worst_sum:>11,}"
+        )
+    lines.append(
+        "  errors: rms of the current in thresholds; part of the spikes that differ, by this layer "
+        "alone and in the int8 network"
+    )
+    lines.append(
+        f"  same label as float32 on {calibration.agreement:.2%}; accuracy there "
+        f"{calibration.accuracy['float32']:.2%} float32, {calibration.accuracy['int8']:.2%} int8"
+    )
+    lines.append(
+        f"  exact while no input is beyond {calibration.input_max} "
+        f"(largest seen {calibration.largest_input}); sums must stay below 2^24 = 16,777,216"
+    )
+    return "\n".join(lines)
+
+
+def _samples(
+    run: Path, checkpoint: Checkpoint, data: Path | None, count: int, seed: int
+) -> tuple[datasets.Split, NDArray[np.int64], str]:
+    """Samples that training held out; training samples where it held out none."""
+    name = checkpoint.model.dataset
+    split = datasets.open_split(name, datasets.find(name, data), "train")
+    settings = _recipe(run)
+    part = settings.get("data", {})
+    training, held_out = stratified_split(
+        split.labels,
+        float(part.get("validation", 0.0)),
+        int(settings.get("seed", 0)),
+        int(part.get("train_limit", 0)),
+    )
+    pool, source = (held_out, "validation") if len(held_out) else (training, "training")
+    chosen = np.sort(np.random.default_rng([seed, 2]).permutation(pool)[:count])
+    return split, chosen, f"{source} part of {name}"
+
+
+def _recipe(run: Path) -> Mapping[str, Any]:
+    """The recipe as training used it; empty for a run folder that has none."""
+    path = run / "recipe.toml"
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RunError("recipe of the run cannot be read", got=error, where=path) from error

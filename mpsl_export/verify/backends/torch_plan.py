@@ -1,0 +1,156 @@
+"""The merged network in torch: each node of the plan by the torch operation that training uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from mpsl_export.verify.backends import Outcome, Recording
+from mpsl_runtime.errors import ModelError
+from mpsl_runtime.model.plan import Convolution, Dense, Flatten, Neuron, Plan, Pooling, Scaling
+
+__all__ = ["TorchPlan", "exact_float32", "from_numpy", "preferred_device"]
+
+
+def preferred_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """float32 as training's record was made: without gradients, TF32 off, deterministic cuDNN."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    cudnn.allow_tf32 = matmul.allow_tf32 = cudnn.benchmark = False
+    cudnn.deterministic = True
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+
+
+def from_numpy(values: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A copy on `device`: arrays of a file are read-only, which torch does not know."""
+    return torch.from_numpy(np.array(values)).to(device)
+
+
+class TorchPlan:
+    """Runs a plan in torch, many samples at once.
+
+    Raises:
+        ModelError: the plan has a node that this back end does not know.
+    """
+
+    name = "torch"
+
+    def __init__(self, plan: Plan, device: torch.device | None = None) -> None:
+        self._plan = plan
+        self._device = device or preferred_device()
+        self.device = self._device.type
+        self._constants: dict[str, dict[str, torch.Tensor]] = {}
+        for node in plan.nodes:
+            if not isinstance(node, Convolution | Dense | Flatten | Neuron | Pooling | Scaling):
+                raise ModelError(
+                    "node has no torch form",
+                    got=type(node).__name__,
+                    where=f"{node.name} of {plan.source}",
+                )
+            arrays = {k: v for k, v in vars(node).items() if isinstance(v, np.ndarray)}
+            self._constants[node.name] = {
+                key: from_numpy(value, self._device) for key, value in arrays.items()
+            }
+
+    def run(self, frames: NDArray[np.float32]) -> Outcome:
+        """See `Backend.run`."""
+        spikes, membrane = [], None
+        last = [node.name for node in self._plan.nodes if isinstance(node, Neuron)][-1]
+        for values, kept in self._steps(frames):
+            spikes.append(values)
+            membrane = kept.get(f"{last}.u")
+        return Outcome(
+            spikes=torch.stack(spikes).cpu().numpy().astype(np.uint8),
+            membrane=None if membrane is None else membrane.cpu().numpy(),
+        )
+
+    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
+        """See `Backend.record`."""
+        layers: dict[str, list[list[NDArray[np.float32]]]] = {
+            n.name: [] for n in self._plan.spiking
+        }
+        for _, kept in self._steps(frames[:, None]):
+            for name, rows in layers.items():
+                spikes = kept[f"{name}.s"]
+                membrane = kept.get(f"{name}.u", torch.zeros_like(spikes))
+                rows.append([values.cpu().numpy().reshape(-1) for values in (spikes, membrane)])
+        stacked = {name: np.array(rows).swapaxes(0, 1) for name, rows in layers.items()}
+        return [Recording(name, spikes > 0, U) for name, (spikes, U) in stacked.items()]
+
+    def _steps(
+        self, frames: NDArray[np.float32]
+    ) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """Output and neuron values of each step."""
+        kept: dict[str, torch.Tensor] = {}
+        for frame in frames:
+            with exact_float32():
+                values = from_numpy(frame, self._device)
+                for node in self._plan.nodes:
+                    values = self._apply(node, values, kept)
+            yield values, kept
+
+    def _apply(self, node: Any, x: torch.Tensor, kept: dict[str, torch.Tensor]) -> torch.Tensor:
+        c = self._constants[node.name]
+        if isinstance(node, Convolution):
+            (top, bottom), (left, right) = node.padding
+            padding: tuple[int, int] = (top, left)
+            if (top, left) != (bottom, right):
+                x, padding = F.pad(x, (left, right, top, bottom)), (0, 0)
+            return F.conv2d(
+                x, c["weight"], c["bias"], node.stride, padding, node.dilation, node.groups
+            )
+        if isinstance(node, Dense):
+            return F.linear(x, c["weight"], c["bias"])
+        if isinstance(node, Pooling):
+            total = F.avg_pool2d(x, node.kernel, node.stride, node.padding, divisor_override=1)
+            return total * node.scale
+        if isinstance(node, Flatten):
+            return x.flatten(1)
+        if isinstance(node, Scaling):
+            return c["scale"] * x
+        return _neuron(node, x, c, kept)
+
+
+def _neuron(
+    node: Neuron, current: torch.Tensor, c: dict[str, torch.Tensor], kept: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """One step of `mpsl_runtime.model.plan.Neuron`; leaves U, S and the states in `kept`."""
+    name = node.name
+    zero = torch.zeros_like(current)
+    if node.kind == "threshold":
+        kept[f"{name}.s"] = (current >= c["threshold"]).to(current.dtype)
+        return kept[f"{name}.s"]
+    if node.synaptic_decay is not None:
+        current = c["synaptic_decay"] * kept.get(f"{name}.j", zero) + c["synaptic_gain"] * current
+        kept[f"{name}.j"] = current
+    if node.has_input_map:
+        current = c["gain"] * current + c["leak"]
+    membrane = c["decay"] * kept.get(f"{name}.v", zero) + current
+    kept[f"{name}.u"] = membrane
+    if node.kind == "integrating":
+        kept[f"{name}.v"] = membrane
+        return membrane
+    fired = membrane >= c["threshold"]
+    spikes = fired.to(membrane.dtype)
+    if node.reset == "subtract":
+        kept[f"{name}.v"] = membrane - spikes * c["threshold"]
+    else:
+        kept[f"{name}.v"] = torch.where(fired, c["reset_value"], membrane)
+    kept[f"{name}.s"] = spikes
+    return spikes

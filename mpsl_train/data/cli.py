@@ -1,0 +1,240 @@
+"""`mpsl data`: what each data set needs, where it is, whether it is sound; and making it."""
+
+# Only typer and the standard library up here: `mpsl --help` imports this file.
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from mpsl_runtime.data.datasets import Split
+
+__all__ = ["register_data"]
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A data set; `mpsl data list`.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The data set's folder or its parent. [$MPSL_DATA/NAME, then ~/.cache/mpsl/NAME]",
+    ),
+]
+
+
+def register_data(app: typer.Typer) -> None:
+    """Adds `data list`, `data check` and `data make` to the command."""
+    data = typer.Typer(
+        no_args_is_help=False,
+        rich_markup_mode=None,
+        help="List, check and make data sets.",
+        epilog="Example: mpsl data make dvs-digits && mpsl data check dvs-digits",
+    )
+    data.command("list")(list_)
+    data.command("check")(check)
+    data.command("make")(make)
+    app.add_typer(data, name="data")
+
+
+def list_(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A folder of data sets. [$MPSL_DATA, then ~/.cache/mpsl]",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the data sets: what each needs and whether it is there.
+
+    Example: mpsl data list --data ../shared/data
+    """
+    from mpsl_runtime.data import datasets
+    from mpsl_runtime.errors import DataError
+
+    rows: list[dict[str, Any]] = []
+    for name, facts in datasets.DATASETS.items():
+        try:
+            # With --data only DIR/NAME: every folder of events would pass for three data sets.
+            found = str(datasets.find(name, None if data is None else data / name))
+        except DataError:
+            found = None
+        rows.append(
+            {
+                "name": name,
+                "kind": facts.kind,
+                "classes": list(facts.class_names),
+                "found": found,
+                "needs": facts.missing,
+                "made_by": _made_by(name),
+            }
+        )
+    where = "$MPSL_DATA/NAME, ~/.cache/mpsl/NAME" if data is None else f"{data}/NAME"
+    if as_json:
+        print(json.dumps({"looked_in": where, "datasets": rows}))
+        return
+    print(f"looked in {where}")
+    for row in rows:
+        state = row["found"] or f"not there; {row['needs']}"
+        print(f"{row['name']:<14} {row['kind']:<7} {len(row['classes']):>3} classes  {state}")
+
+
+def check(name: Name, data: Data = None, as_json: Json = False) -> None:
+    """Read every sample: counts, classes, events, and the hash that names this very data.
+
+    Example: mpsl data check nmnist8 --data ../shared/data/nmnist8
+    """
+    from mpsl_runtime.data import datasets
+
+    root = datasets.find(name, data)
+    result: dict[str, Any] = {"dataset": name, "root": str(root), "published": None, "splits": {}}
+    train = datasets.open_split(name, root, "train")
+    test = datasets.open_split(name, root, "test")
+    if train.kind == "image":
+        result["published"] = _as_published(name, root)
+    for split in (train, test):
+        result["splits"][split.split] = _described(split)
+    if as_json:
+        print(json.dumps(result))
+        return
+    print(f"{name} in {root}")
+    if result["published"] is not None:
+        print(f"content {'as published' if result['published'] else 'NOT the published one'}")
+    for title, row in result["splits"].items():
+        print(f"{title:<6} {row['samples']} samples  {row['hash']}")
+        print("       " + "  ".join(f"{key}: {n}" for key, n in row["classes"].items()))
+        if "events" in row:
+            events = row["events"]
+            print(
+                f"       events a sample: mean {events['mean']:.0f}, "
+                f"{events['min']}…{events['max']}; last event at {events['last_us'] / 1e3:.0f} ms"
+            )
+
+
+def make(
+    name: Name,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder to make. [$MPSL_DATA/NAME, or ~/.cache/mpsl/NAME]"
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of a simulated data set. [0]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make or download a data set, unless it is there.
+
+    Example: mpsl data make dvs-digits --data runs/data/dvs-digits
+    """
+    from mpsl_runtime.data import datasets
+    from mpsl_runtime.errors import DataError, UsageError
+    from mpsl_train.data import acquire
+
+    facts = datasets.DATASETS.get(name)
+    if facts is None:
+        datasets.find(name)  # says which names there are
+        return
+    if seed is not None and name not in acquire.MADE:
+        raise UsageError(f"data set {name} has no seed", got=f"--seed {seed}")
+    try:
+        root = datasets.find(name, data)
+    except DataError:
+        root = acquire.default_root(name, data)
+    if name in acquire.MADE:
+        acquire.make(name, root, seed=seed or 0)
+    elif not _is_complete(name, root):
+        if _made_by(name) != "download":
+            raise DataError(
+                f"data set {name} can be neither made nor downloaded; {facts.missing}", where=root
+            )
+        from mpsl_train.data import download
+
+        download.fetch(name, root)
+    if as_json:
+        print(json.dumps({"dataset": name, "root": str(root)}))
+    else:
+        print(f"{name} is in {root}")
+
+
+def _made_by(name: str) -> str | None:
+    from mpsl_train.data import acquire, download
+
+    if name in acquire.MADE:
+        return "simulation"
+    return "download" if name in download.DOWNLOADS else None
+
+
+def _is_complete(name: str, root: Path) -> bool:
+    from mpsl_runtime.data import datasets
+    from mpsl_runtime.errors import DataError
+
+    try:
+        datasets.open_split(name, root, "train")
+        datasets.open_split(name, root, "test")
+    except DataError:
+        return False
+    return True
+
+
+def _as_published(name: str, root: Path) -> bool:
+    """Whether the images, compressed or not, have the content that was published."""
+    import hashlib
+
+    from mpsl_runtime.data import cifar, idx
+    from mpsl_train.data import download
+
+    if name == "cifar10":
+        batches = {**cifar.read_batches(root, "train"), **cifar.read_batches(root, "test")}
+        found = {key: hashlib.sha256(content).hexdigest() for key, content in batches.items()}
+        return found == download.CIFAR10_BATCHES
+    paths = [path for split in ("train", "test") for path in idx.find_pair(root, split) or ()]
+    files = download.remote_files(name)
+    return all(download.matches(path, file) for path, file in zip(paths, files, strict=True))
+
+
+def _described(split: Split) -> dict[str, Any]:
+    """Reads every sample of a split; raises DataError at the first that is damaged."""
+    import numpy as np
+
+    from mpsl_runtime.data import datasets
+
+    row: dict[str, Any] = {"samples": len(split)}
+    histogram = np.bincount(split.labels, minlength=len(split.class_names))
+    row["classes"] = dict(zip(split.class_names, map(int, histogram), strict=True))
+    if split.kind == "events":
+        show = _progress(split, "reading")
+        counts, last = [], 0
+        for index in range(len(split)):
+            events = split.events(index)
+            counts.append(len(events))
+            last = max(last, int(events.t[-1]) if len(events) else 0)
+            show(index)
+        row["events"] = {
+            "mean": float(np.mean(counts)),
+            "min": min(counts),
+            "max": max(counts),
+            "last_us": last,
+        }
+    else:
+        row["image_shape"] = list(split.images().shape[1:])
+    row["hash"] = datasets.content_hash(split, _progress(split, "hashing"))
+    return row
+
+
+def _progress(split: Split, verb: str) -> Callable[[int], None]:
+    """A counter on stderr that is written over; silent where nobody looks."""
+
+    def show(index: int) -> None:
+        done = index + 1
+        if sys.stderr.isatty() and (done % 500 == 0 or done == len(split)):
+            end = "\r\x1b[K" if done == len(split) else ""
+            line = f"\r{verb} {split.name} {split.split}: {done}/{len(split)}"
+            print(line, end=end, file=sys.stderr, flush=True)
+
+    return show

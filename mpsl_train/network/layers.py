@@ -1,0 +1,284 @@
+"""A layer of spiking neurons whose weight is a sum of banks, one for each mechanism."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpsl_runtime.errors import RecipeError
+from mpsl_runtime.model.scale import Scale, unclipped_scale
+from mpsl_train.network import neuron
+from mpsl_train.network.plasticity import Post, Pre, Rule
+from mpsl_train.network.quantise import fold, on_grid, on_grid_bias
+from mpsl_train.network.ranks import average
+from mpsl_train.notation import LayerSpec
+
+__all__ = ["LayerState", "NeuronSettings", "SpikingLayer"]
+
+
+@dataclass(frozen=True)
+class NeuronSettings:
+    """ρ_m, V_th, the surrogate's width a, and the reset (`subtract` or `zero`)."""
+
+    decay: float = 0.75
+    threshold: float = 0.3
+    surrogate_width: float = 1.0
+    reset: str = "subtract"
+
+
+@dataclass(eq=False)
+class LayerState:
+    """A layer within one window: gone when the window ends, but for the committed banks.
+
+    Attributes:
+        banks: W1, W2, W3 … as they stand after the last step, in the shape of the weights.
+        weighted: λk·Wk of the banks that do not change within a window, else None.
+        carried: V, the membrane after its reset; None before the first step.
+        membrane: U of the last step. mask: dropout, one for all steps.
+        scale: of the int8 grid that the window runs on; None: float.
+    """
+
+    banks: list[Tensor]
+    weighted: list[Tensor | None]
+    carried: Tensor | None = None
+    membrane: Tensor | None = None
+    mask: Tensor | None = None
+    scale: Scale | None = None
+    source: Tensor | None = field(default=None, repr=False)
+    pre: Pre | None = field(default=None, repr=False)
+
+
+class SpikingLayer(nn.Module):
+    """Eq. 5 and 3 for one layer: current from the effective weight, then the neuron.
+
+    Attributes:
+        W1, W2, …: the banks, [Co, Ci, kh, kw] or [out, in], float32; the k-th belongs to the k-th
+            mechanism. Learned banks are parameters, the others persistent state.
+        bias: [Co].
+        coefficients: λ, [m] or [m, Co].
+        quantised: windows run on the layer's int8 grid. is_score: U is the score of a class, which
+            a grid must not rescale.
+    """
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        rules: Sequence[Rule],
+        coefficients: nn.Parameter,
+        settings: NeuronSettings,
+        *,
+        cap: float = 0.25,
+        flow: bool = False,
+        bf16: bool = False,
+    ) -> None:
+        """
+        Args:
+            coefficients: λ of this layer, or of all layers, whose first rows belong to `rules`.
+            cap: largest ‖Wk‖/‖W1‖ of a committed bank; 0 = none.
+            flow: s and U stay differentiable inside the rules.
+            bf16: the layer's multiplications run in bfloat16; the banks stay float32.
+        """
+        super().__init__()
+        self.spec, self.settings, self.cap, self.flow, self.bf16 = spec, settings, cap, flow, bf16
+        self.quantised = self.is_score = False
+        self.rules = nn.ModuleDict({rule.name: rule for rule in rules})
+        self.shared_coefficients = coefficients
+        bound = 1 / math.sqrt(spec.fan_in)
+        for index, rule in enumerate(rules, start=1):
+            if rule.learned:
+                weight = torch.empty(spec.weight_shape).uniform_(-bound, bound)
+                self.register_parameter(f"W{index}", nn.Parameter(weight))
+            else:
+                self.register_buffer(f"W{index}", torch.zeros(spec.weight_shape))
+        self.bias = nn.Parameter(torch.empty(spec.weight_shape[0]).uniform_(-bound, bound))
+        self.batchnorm: nn.BatchNorm1d | nn.BatchNorm2d | None = None
+        if spec.batchnorm:
+            kind = nn.BatchNorm2d if spec.kind == "conv" else nn.BatchNorm1d
+            self.batchnorm = kind(spec.weight_shape[0])
+
+    @property
+    def mechanisms(self) -> tuple[str, ...]:
+        """Names of the mechanisms in the order of the banks."""
+        return tuple(self.rules)
+
+    @property
+    def plastic(self) -> bool:
+        """Whether any bank changes within a window."""
+        return any(not rule.learned for rule in self.rule_list)
+
+    @property
+    def rule_list(self) -> list[Rule]:
+        """The rules in the order of the banks."""
+        return [rule for rule in self.rules.values() if isinstance(rule, Rule)]
+
+    @property
+    def coefficients(self) -> Tensor:
+        """λ of the banks of this layer, [m] or [m, Co]."""
+        return self.shared_coefficients[: len(self.rules)]
+
+    @property
+    def banks(self) -> list[Tensor]:
+        """The banks as they were last committed."""
+        return [getattr(self, f"W{k}") for k in range(1, len(self.rules) + 1)]
+
+    def _times_coefficient(self, index: int, bank: Tensor) -> Tensor:
+        coefficient = self.coefficients[index]
+        if coefficient.dim() == 1:
+            coefficient = coefficient.view(-1, *([1] * (bank.dim() - 1)))
+        return coefficient * bank
+
+    def effective_weight(self, state: LayerState | None = None) -> Tensor:
+        """Eq. 5: (λ1·W1 + λ2·W2) + λ3·W3, float32, summed in the order of the banks.
+
+        `mpsl_export.merge` is the same formula in the same order: bit-equal.
+        """
+        banks = self.banks if state is None else state.banks
+        known = [None] * len(banks) if state is None else state.weighted
+        parts = [
+            self._times_coefficient(index, bank) if part is None else part
+            for index, (bank, part) in enumerate(zip(banks, known, strict=True))
+        ]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
+        return total
+
+    def begin(self) -> LayerState:
+        """The state before the first step of a window."""
+        weighted = [
+            self._times_coefficient(index, bank) if rule.learned else None
+            for index, (rule, bank) in enumerate(zip(self.rule_list, self.banks, strict=True))
+        ]
+        scale = self.scale() if self.quantised else None
+        return LayerState(banks=self.banks, weighted=weighted, scale=scale)
+
+    @torch.no_grad()
+    def scale(self) -> Scale:
+        """The int8 grid of the banks as they were last committed: the finest that clips none of
+        their merged weights. It holds for a whole window."""
+        weight, _ = fold(self.effective_weight(), self.bias, self.batchnorm, self._area)
+        threshold = self.settings.threshold
+        return unclipped_scale(float(weight.abs().max()), threshold, is_score=self.is_score)
+
+    @property
+    def _area(self) -> int:
+        return int(self.spec.pool_before**2)
+
+    def synapses(self, state: LayerState) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the next step: those of Eq. 5, or what an int8 model makes of them."""
+        weight = self.effective_weight(state)
+        if state.scale is None:
+            return weight, self.bias
+        weight, bias = fold(weight, self.bias, self.batchnorm, self._area)
+        return on_grid(weight, state.scale), on_grid_bias(bias, state.scale)
+
+    def prepare(self, x: Tensor, state: LayerState) -> Tensor:
+        """What comes before the weights: pooling, flattening, dropout. [N, …] -> [N, …]."""
+        if self.spec.pool_before > 1:
+            # On a grid 1/k² is part of the weights: a sum of spikes is a whole number.
+            divisor = None if state.scale is None else 1
+            x = F.avg_pool2d(x, self.spec.pool_before, divisor_override=divisor)
+        if self.spec.flatten_before:
+            x = x.flatten(1)
+        if self.training and self.spec.dropout_before > 0:
+            if state.mask is None:
+                keep = 1 - self.spec.dropout_before
+                state.mask = torch.empty_like(x).bernoulli_(keep).div_(keep)
+            x = x * state.mask
+        return x
+
+    def multiply(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """The linear part of the current, bias included, before batch normalisation."""
+        with torch.autocast(
+            x.device.type, torch.bfloat16, enabled=self.bf16 and self.training, cache_enabled=False
+        ):
+            if self.spec.kind == "conv":
+                out = F.conv2d(x, weight, bias, self.spec.stride, self.spec.padding)
+            else:
+                out = F.linear(x, weight, bias)
+        return out.float() if out.dtype == torch.bfloat16 else out
+
+    def normalise(self, current: Tensor) -> Tensor:
+        """BatchNorm with the statistics of this very step; its running statistics are shared by
+        all steps. On a grid it is part of the weights."""
+        if self.batchnorm is None or not self.normalises:
+            return current
+        normalised: Tensor = self.batchnorm(current)
+        return normalised
+
+    @property
+    def normalises(self) -> bool:
+        """Whether `normalise` does anything."""
+        return self.batchnorm is not None and not self.quantised
+
+    def fire(self, current: Tensor, state: LayerState) -> Tensor:
+        """One step of the population; S."""
+        width, scale = self.settings.surrogate_width, state.scale
+        spikes, state.carried, state.membrane = neuron.step(
+            state.carried,
+            current,
+            decay=self.settings.decay,
+            threshold=self._threshold(state),
+            surrogate_width=width if scale is None else width * scale.quantum / scale.step,
+            reset=self.settings.reset,
+        )
+        return spikes
+
+    def _threshold(self, state: LayerState) -> float:
+        return self.settings.threshold if state.scale is None else state.scale.stored_threshold
+
+    def observe(self, x: Tensor, spikes: Tensor, state: LayerState) -> tuple[Pre, Post]:
+        """What the rules see of this step; detached unless the recipe asks for `flow`."""
+        if state.membrane is None:
+            raise RuntimeError("observe before fire")
+        # A constant current is the same tensor at every step: what is known of it stays known.
+        if state.pre is None or state.source is not x:
+            seen = x if self.flow else x.detach()
+            if state.scale is not None and self._area > 1:
+                seen = seen / self._area
+            state.source = x
+            state.pre = Pre(seen, self.spec.weight_shape, self.spec.stride, self.spec.padding)
+        membrane = state.membrane if self.flow else state.membrane.detach()
+        return state.pre, Post(membrane, spikes.detach(), self._threshold(state))
+
+    def adapt(self, name: str, pre: Pre, post: Post, state: LayerState) -> None:
+        """Runs one rule and advances its bank: W_t = d·W_{t−1} + ΔW."""
+        rule = self.rules[name]
+        if not isinstance(rule, Rule) or rule.learned:
+            return
+        index = self.mechanisms.index(name)
+        change = rule.update(pre, post)
+        if change.shape != state.banks[index].shape:
+            raise RecipeError(
+                f"rule {name!r} returned a change of the wrong shape",
+                got=tuple(change.shape),
+                expected=tuple(state.banks[index].shape),
+                where=f"layer {self.spec.name}",
+            )
+        post.updates[name] = change
+        state.banks[index] = torch.add(change, state.banks[index], alpha=rule.settings.decay)
+
+    @torch.no_grad()
+    def commit(self, state: LayerState) -> None:
+        """Keeps the banks for the next window, held to ‖Wk‖ ≤ cap·‖W1‖.
+
+        Rebound, never copied in place: the old tensors are still needed by the backward pass.
+        """
+        learned = next(
+            (bank for rule, bank in zip(self.rule_list, self.banks, strict=True) if rule.learned),
+            None,
+        )
+        for index, rule in enumerate(self.rule_list, start=1):
+            if rule.learned:
+                continue
+            # A rule that takes means of its own sees its share of the batch alone.
+            bank = average(state.banks[index - 1].detach())
+            if self.cap > 0 and learned is not None:
+                scale = (self.cap * learned.norm() / bank.norm().clamp_min(1e-12)).clamp(max=1.0)
+                bank = bank * scale
+            setattr(self, f"W{index}", bank)

@@ -1,0 +1,337 @@
+"""A feed-forward network of layers with banks, and how a window of T steps runs through it.
+
+Two ways, the same numbers: step by step over all layers while anything is plastic (a layer's bank
+at step t needs what the next layer did at step t − 1), and layer by layer with the T steps folded
+into the batch when nothing is: at evaluation, and in training by back-propagation alone where C++
+is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mpsl_runtime.errors import MpslError
+from mpsl_train.network.kernels import Kernels
+from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
+from mpsl_train.network.native import choose
+from mpsl_train.network.plasticity import Post, Pre, Rule, RuleSettings, find_rule
+from mpsl_train.network.ranks import everyone
+from mpsl_train.network.step_choice import detour, obstacle
+from mpsl_train.network.window import run_window
+from mpsl_train.notation import LayerSpec
+
+__all__ = ["Network", "NonFiniteError", "Output", "build_network"]
+
+
+class NonFiniteError(MpslError):
+    """NaN or infinity in a membrane potential, a bank or a parameter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What comes out of a window.
+
+    Attributes:
+        spikes: of the last layer, [T, B, K].
+        membrane: U of the last layer at the last step, [B, K].
+        layers: spikes of every layer [T, B, …] where they were asked for, else empty.
+    """
+
+    spikes: Tensor
+    membrane: Tensor
+    layers: tuple[Tensor, ...] = ()
+
+
+class Network(nn.Module):
+    """Layers in graph order.
+
+    Attributes:
+        layers: in order; their names are `L00`, `L01`, ….
+        mechanisms: of the network; a layer may have fewer.
+        step: how a plastic window runs: `auto`, `fused`, or `autograd`, the reference.
+        kernels: of a fused window; None: C++ where it can be.
+        taken: what the last one did, in words; empty before the first.
+    """
+
+    def __init__(self, layers: Sequence[SpikingLayer], mechanisms: Sequence[str]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.mechanisms = tuple(mechanisms)
+        self._labels: Tensor | None = None
+        self.step, self.taken = "auto", ""
+        self.kernels: Kernels | None = None
+
+    @property
+    def layer_list(self) -> list[SpikingLayer]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, SpikingLayer)]
+
+    @property
+    def plastic(self) -> bool:
+        """Whether a window changes banks now: in training, where a mechanism is local."""
+        return self.training and any(layer.plastic for layer in self.layer_list)
+
+    def quantise(self, quantised: bool, *, read_by_membrane: bool = False) -> None:
+        """Sets whether windows run on the grids of the int8 model that the banks would make.
+
+        Args:
+            read_by_membrane: the last layer's U are the scores of the classes.
+        """
+        for layer in self.layer_list:
+            layer.quantised, layer.is_score = quantised, False
+        self.layer_list[-1].is_score = read_by_membrane
+
+    def forward(
+        self,
+        frames: Tensor,
+        steps: int = 0,
+        *,
+        record: bool = False,
+        labels: Tensor | None = None,
+    ) -> Output:
+        """Runs one window from a state of rest; in training it commits the banks at its end.
+
+        Args:
+            frames: [T, B, C, H, W], or a constant current [B, C, H, W] shown for `steps` steps.
+            record: also return the spikes of every layer.
+            labels: [B], for rules that ask for a reward; nothing else reads them.
+
+        Raises:
+            NonFiniteError: a membrane or a bank is NaN or infinite; no bank was committed.
+        """
+        constant = frames.dim() == 4
+        if constant and steps < 1:
+            raise ValueError("a constant current needs the number of steps")
+        self._labels = labels
+        if self.plastic:
+            steps = steps if constant else len(frames)
+            if not record and self._takes_fused(frames):
+                return self._fused(frames, steps)
+            return self._step_by_step(frames, steps, record)
+        if self.training:
+            if not record and torch.is_grad_enabled() and self._gains_by_fusing(frames):
+                return self._fused(frames, steps if constant else len(frames))
+            self.taken = "autograd over all steps at once, since no bank changes within a window"
+        return self._layer_by_layer(frames, steps, record)
+
+    def _takes_fused(self, frames: Tensor) -> bool:
+        reason = detour(self.step, self.layer_list, frames)
+        name = self._kernels()[1]
+        self.taken = f"autograd, because {reason}" if reason else f"fused ({name})"
+        return reason is None
+
+    def _gains_by_fusing(self, frames: Tensor) -> bool:
+        """Without local rules all steps can be one batch; only C++ is faster than that."""
+        kernels, name = self._kernels()
+        if self.step == "autograd" or type(kernels) is Kernels:
+            return False
+        if frames.dim() == 4 and self.layer_list[0].normalises:
+            return False  # its one current is normalised once, and counted once
+        self.taken = f"fused ({name})"
+        return obstacle(self.layer_list, frames) is None
+
+    def _kernels(self) -> tuple[Kernels, str]:
+        if self.kernels is not None:
+            return self.kernels, self.kernels.name
+        return choose(self.layer_list[0].banks[0])
+
+    def _fused(self, frames: Tensor, steps: int) -> Output:
+        layers = self.layer_list
+        kernels, _ = self._kernels()
+        spikes, membrane, states = run_window(layers, frames, steps, kernels)
+        self._finish_window(layers, states, frames, steps)
+        return Output(spikes, membrane)
+
+    def _finish_window(
+        self,
+        layers: Sequence[SpikingLayer],
+        states: Sequence[LayerState],
+        frames: Tensor,
+        steps: int,
+    ) -> None:
+        """Commits the banks, or names what is not finite."""
+        if not self._finite(states):
+            with torch.no_grad():
+                self._step_by_step(frames, steps, False, [state.mask for state in states])
+            self._name_bank(states)
+        for layer, state in zip(layers, states, strict=True):
+            layer.commit(state)
+
+    def _step_by_step(
+        self,
+        frames: Tensor,
+        steps: int,
+        record: bool,
+        masks: Sequence[Tensor | None] | None = None,
+    ) -> Output:
+        """With `masks` (dropout of a window that broke) every step is checked, to name the first
+        layer and step: a broken bank soon breaks the layers below it too."""
+        layers = self.layer_list
+        states = [layer.begin() for layer in layers]
+        if masks is not None:
+            for state, mask in zip(states, masks, strict=True):
+                state.mask = mask
+        recorded: list[list[Tensor]] = [[] for _ in layers]
+        constant = frames.dim() == 4
+        for step in range(steps):
+            x = frames if constant else frames[step]
+            seen: list[tuple[Pre, Post]] = []
+            for index, (layer, state) in enumerate(zip(layers, states, strict=True)):
+                x = layer.prepare(x, state)
+                current = layer.normalise(layer.multiply(x, *layer.synapses(state)))
+                spikes = layer.fire(current, state)
+                if masks is not None:
+                    self._check_membrane(layer, state, step)
+                seen.append(layer.observe(x, spikes, state))
+                if record or index == len(layers) - 1:
+                    recorded[index].append(spikes)
+                x = spikes
+            for (_, post), (_, above) in pairwise(seen):
+                post.above = above
+            if self._labels is not None:
+                reward = _membrane(states[-1]).detach().argmax(1).eq(self._labels).float()
+                for _, post in seen:
+                    post.reward = reward
+            for name in self.mechanisms:
+                for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
+                    if name in layer.rules:
+                        layer.adapt(name, pre, post, state)
+        if masks is None:
+            self._finish_window(layers, states, frames, steps)
+        every = tuple(torch.stack(spikes) for spikes in recorded) if record else ()
+        return Output(torch.stack(recorded[-1]), _membrane(states[-1]), every)
+
+    def _layer_by_layer(self, frames: Tensor, steps: int, record: bool) -> Output:
+        constant = frames.dim() == 4
+        x = frames.unsqueeze(0) if constant else frames  # [T or 1, B, …]
+        states = []
+        recorded = []
+        for layer in self.layer_list:
+            state = layer.begin()
+            folded = (
+                layer.prepare(x.flatten(0, 1), state)
+                if not _masks(layer)
+                else torch.cat([layer.prepare(one, state) for one in x])
+            )
+            current = layer.multiply(folded, *layer.synapses(state))
+            current = current.view(*x.shape[:2], *current.shape[1:])
+            if layer.normalises and self.training:
+                current = torch.stack([layer.normalise(one) for one in current])
+            elif layer.normalises:
+                current = layer.normalise(current.flatten(0, 1)).view(current.shape)
+            count = steps if constant else len(frames)
+            x = torch.stack(
+                [layer.fire(current[0 if len(current) == 1 else t], state) for t in range(count)]
+            )
+            states.append(state)
+            if record:
+                recorded.append(x)
+        if not self._finite(states):
+            self._name_bank(states)
+        return Output(x, _membrane(states[-1]), tuple(recorded))
+
+    def _name_bank(self, states: Sequence[LayerState]) -> None:
+        for layer, state in zip(self.layer_list, states, strict=True):
+            for mechanism, bank in zip(layer.mechanisms, state.banks, strict=True):
+                if not bool(torch.isfinite(bank).all()):
+                    raise NonFiniteError(
+                        f"the bank of {mechanism} is not finite", where=f"layer {layer.spec.name}"
+                    )
+            self._check_membrane(layer, state, None)
+
+    def _check_membrane(self, layer: SpikingLayer, state: LayerState, step: int | None) -> None:
+        potential = _membrane(state)
+        if not self._agreed(bool(torch.isfinite(potential).all()), potential.device):
+            when = "" if step is None else f" of time step {step + 1}"
+            raise NonFiniteError(
+                f"the membrane potential U{when} is not finite", where=f"layer {layer.spec.name}"
+            )
+
+    def _agreed(self, holds: bool, device: torch.device) -> bool:
+        """In training all processes go on or stop together; each validates in its own time."""
+        return everyone(holds, device) if self.training else holds
+
+    def _finite(self, states: Sequence[LayerState]) -> bool:
+        """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the
+        loss does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
+        with torch.no_grad():
+            largest = [_membrane(state).abs().max() for state in states]
+            largest += [bank.detach().abs().max() for state in states for bank in state.banks]
+            holds = bool(torch.isfinite(torch.stack(largest)).all())
+        return self._agreed(holds, largest[0].device)
+
+    def check_parameters(self) -> None:
+        """Raises NonFiniteError when a parameter or a bank is NaN or infinite, naming its layer."""
+        values = [
+            value.detach() for value in self.state_dict().values() if value.is_floating_point()
+        ]
+        if bool(torch.isfinite(torch.stack([value.abs().max() for value in values])).all()):
+            return
+        for layer in self.layer_list:
+            for name, value in layer.state_dict().items():
+                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+                    raise NonFiniteError(f"{name} is not finite", where=f"layer {layer.spec.name}")
+
+
+def _masks(layer: SpikingLayer) -> bool:
+    return layer.training and layer.spec.dropout_before > 0
+
+
+def _membrane(state: LayerState) -> Tensor:
+    if state.membrane is None:
+        raise RuntimeError("no step has run")
+    return state.membrane
+
+
+def build_network(
+    specs: Sequence[LayerSpec],
+    mechanisms: Sequence[str],
+    neuron: NeuronSettings,
+    rules: RuleSettings,
+    *,
+    plastic_layers: str = "all",
+    coefficient_scope: str = "layer",
+    coefficient_init: Sequence[float] | None = None,
+    coefficients_learned: bool = True,
+    cap: float = 0.25,
+    flow: bool = False,
+    bf16: bool = False,
+    init_gain: float = 1.0,
+) -> Network:
+    """A network with fresh weights; draws from torch's global random state.
+
+    Args:
+        plastic_layers: `all`, or `fc`: convolutions then have the learned bank alone.
+        coefficient_scope: one λ for each `layer`, for the whole network (`global`), or for each
+            `channel`.
+        coefficient_init: first values of λ, one for each mechanism; default 1.
+        init_gain: learned banks start uniform within ±init_gain/√fan_in.
+    """
+    kinds = [find_rule(name) for name in mechanisms]
+    init = torch.tensor(list(coefficient_init or [1.0] * len(kinds)), dtype=torch.float32)
+    shared = nn.Parameter(init.clone(), requires_grad=coefficients_learned)
+    layers = []
+    for spec in specs:
+        used = [
+            index
+            for index, kind in enumerate(kinds)
+            if kind.learned or plastic_layers == "all" or spec.kind == "fc"
+        ]
+        own: list[Rule] = [kinds[index](spec.weight_shape, rules) for index in used]
+        if coefficient_scope == "global":
+            coefficients = shared
+        else:
+            values = init[used]
+            if coefficient_scope == "channel":
+                values = values[:, None].expand(-1, spec.weight_shape[0])
+            coefficients = nn.Parameter(values.clone(), requires_grad=coefficients_learned)
+        layers.append(SpikingLayer(spec, own, coefficients, neuron, cap=cap, flow=flow, bf16=bf16))
+    with torch.no_grad():
+        for bank in (bank for layer in layers for bank in layer.banks):
+            bank.mul_(init_gain)  # the local rules' are 0 yet
+    return Network(layers, mechanisms)

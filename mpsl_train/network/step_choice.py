@@ -1,0 +1,69 @@
+"""Which of two ways a training window takes: the fused one, or plain autograd, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from mpsl_runtime.errors import RecipeError
+from mpsl_train.network.layers import SpikingLayer
+from mpsl_train.network.plasticity import Rule
+from mpsl_train.network.plasticity.hebbian import Hebbian
+from mpsl_train.network.plasticity.sbp import SelfBackpropagation
+from mpsl_train.network.plasticity.stbp import Stbp
+
+__all__ = ["detour", "obstacle"]
+
+_ORDERS: tuple[tuple[type[Rule], ...], ...] = (
+    (Stbp,), (Stbp, Hebbian), (Stbp, Hebbian, SelfBackpropagation),
+)  # fmt: skip
+
+
+def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> str | None:
+    """Why these layers cannot take the fused way; None: they can.
+
+    Asked anew for each window: a layer may become quantised between two epochs.
+
+    Args:
+        frames: of the window, where they are known.
+    """
+    for layer in layers:
+        kinds = tuple(type(rule) for rule in layer.rule_list)
+        if kinds not in _ORDERS:
+            return f"its gradients are not written out for {'+'.join(layer.mechanisms)}"
+        if type(layer) is not SpikingLayer:
+            return f"a layer is a {type(layer).__name__}"
+        if layer.settings.reset != "subtract":
+            return f"neuron.reset is {layer.settings.reset!r}"
+        if layer.flow and layer.plastic:
+            return "rules.local_gradient is 'flow'"
+        if layer.bf16:
+            return "training.precision is 'bf16'"
+        if getattr(layer, "quantised", False):
+            return "the weights are quantised"
+        if type(layer.batchnorm) not in (type(None), nn.BatchNorm1d, nn.BatchNorm2d):
+            return "batch normalisation spans several processes"
+    if frames is not None and frames.requires_grad:
+        return "the input asks for a gradient"
+    return None
+
+
+def detour(step: str, layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> str | None:
+    """Why a window goes through plain autograd; None: it takes the fused way.
+
+    Args:
+        step: the recipe's `auto`, `fused` or `autograd`. frames: as for `obstacle`.
+
+    Raises:
+        RecipeError: `fused` was asked for and cannot be.
+    """
+    if step == "autograd":
+        return "training.step says so"
+    reason = obstacle(layers, frames)
+    if reason is not None and step == "fused":
+        raise RecipeError(
+            "the fused step cannot train this network", got=reason, expected="'auto'",
+            where="recipe key training.step",
+        )  # fmt: skip
+    return reason

@@ -1,0 +1,86 @@
+"""Keeps a run on disk while it trains: checkpoints, the history of epochs, early stop."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from mpsl_runtime.atomic import replacing
+from mpsl_train.training.progress import TrainingBar
+
+__all__ = ["Keeper", "write_history"]
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """Writes metrics.csv: one row an epoch."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]) if history else [])
+        writer.writeheader()
+        writer.writerows(history)
+
+
+class Keeper(Checkpoint):  # type: ignore[misc]
+    """After each epoch: a row of metrics.csv, last.ckpt, and best.ckpt when validation improved.
+
+    A subclass of `Checkpoint` runs after all other callbacks, so that the checkpoint holds them as
+    they stand at the end of the epoch.
+
+    Attributes:
+        history: one row for each epoch. best, best_epoch: of the validation accuracy, of epochs
+            after the first `skip`: the others train another network than the one asked for.
+    """
+
+    def __init__(self, run: Path, patience: int, bar: TrainingBar, skip: int = 0) -> None:
+        super().__init__()
+        self.run, self.patience, self.bar, self.skip = run, patience, bar, skip
+        self.history: list[dict[str, float]] = []
+        self.best, self.best_epoch = -1.0, 0
+        self.started = 0.0
+
+    @property
+    def finished_early(self) -> bool:
+        """Validation has not improved for `patience` epochs."""
+        return 0 < self.patience <= len(self.history) - self.best_epoch and self.best >= 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into the checkpoint."""
+        return {"history": self.history, "best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes out of the checkpoint."""
+        self.history = list(state_dict["history"])
+        self.best, self.best_epoch = state_dict["best"], state_dict["best_epoch"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self.started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes what the epoch gave; decides whether to go on."""
+        row = {"epoch": trainer.current_epoch + 1, **pl_module.epoch_metrics()}
+        row["seconds"] = round(time.monotonic() - self.started, 3)
+        self.history.append(row)
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {key: value for key, value in row.items() if key != "epoch"}, trainer.global_step
+            )
+        accuracy = row.get("validation_accuracy")
+        better = accuracy is not None and accuracy > self.best and row["epoch"] > self.skip
+        if accuracy is not None and better:
+            self.best, self.best_epoch = accuracy, int(row["epoch"])
+        if trainer.is_global_zero:
+            write_history(self.run / "metrics.csv", self.history)
+        for name in ("best.ckpt", "last.ckpt") if better else ("last.ckpt",):
+            if trainer.is_global_zero:
+                with replacing(self.run / name) as temporary:
+                    trainer.save_checkpoint(temporary)
+            else:  # takes part in collecting the state, and writes nothing
+                trainer.save_checkpoint(self.run / name)
+        self.bar.epoch_done(row)
+        if self.finished_early:
+            trainer.should_stop = True

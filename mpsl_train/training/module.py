@@ -1,0 +1,190 @@
+"""The network as Lightning trains it: loss, optimiser, schedule, and the guards."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from mpsl_runtime.errors import MpslError
+from mpsl_train.data.batches import Batch, to_window
+from mpsl_train.network.local_learning import is_local, local_loss
+from mpsl_train.network.network import Network, NonFiniteError, Output
+from mpsl_train.network.ranks import total
+from mpsl_train.recipe import Recipe
+
+__all__ = ["TrainingModule", "loss_of", "parameter_groups", "predictions_of"]
+
+
+def loss_of(name: str, output: Output, labels: Tensor) -> Tensor:
+    """`mse` of the mean spike rate against one-hot, `ce` on the rate, `ce-membrane` on the last U.
+
+    The rate of `ce` is the spike count: rates themselves lie in [0, 1], too flat for a softmax.
+    """
+    if name == "ce-membrane":
+        return F.cross_entropy(output.membrane, labels)
+    if name == "ce":
+        return F.cross_entropy(output.spikes.sum(0), labels)
+    target = F.one_hot(labels, output.membrane.shape[1]).to(output.spikes.dtype)
+    return F.mse_loss(output.spikes.mean(0), target)
+
+
+def predictions_of(name: str, output: Output) -> Tensor:
+    """The class of each sample by the read-out that belongs to the loss. [B]"""
+    scores = output.membrane if name == "ce-membrane" else output.spikes.sum(0)
+    return scores.argmax(1)
+
+
+def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
+    """W1 (with weight decay), biases and batch norm (without), and the parameters of the rules.
+
+    Adam's ε is 1e-12 for the rules: λ_p's gradient is 1e-9 … 1e-7.
+    """
+    training = recipe.training
+    banks: list[Tensor] = []
+    rules: list[Tensor] = []
+    for layer in network.layer_list:
+        rules += [layer.shared_coefficients, *layer.rules.parameters()]
+        banks += [bank for bank in layer.banks if isinstance(bank, torch.nn.Parameter)]
+    special = {id(parameter) for parameter in [*banks, *rules]}
+    others = [value for value in network.parameters() if id(value) not in special]
+    unique = list({id(parameter): parameter for parameter in rules}.values())
+    rate, rule_rate = training.learning_rate, training.rule_learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": banks, "lr": rate, "weight_decay": training.weight_decay},
+        {"params": others, "lr": rate, "weight_decay": 0.0},
+        {"params": unique, "lr": rule_rate, "weight_decay": 0.0},
+    ]
+    if training.optimiser == "adam":
+        groups[2]["eps"] = 1e-12
+    for group in groups:
+        group["params"] = [value for value in group["params"] if value.requires_grad]
+    return [group for group in groups if group["params"]]
+
+
+class TrainingModule(LightningModule):  # type: ignore[misc]
+    """One window a batch.
+
+    Attributes:
+        network: with its banks. recipe: decides everything.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, batches: int) -> None:
+        """
+        Args:
+            batches: of one epoch, for the schedule.
+        """
+        super().__init__()
+        self.network, self.recipe, self.batches = network, recipe, batches
+        self.sums: dict[str, list[float]] = {}
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimiser and schedule of the recipe."""
+        training = self.recipe.training
+        groups = parameter_groups(self.network, self.recipe)
+        optimiser: torch.optim.Optimizer
+        if training.optimiser == "adam":
+            optimiser = torch.optim.AdamW(groups, fused=True)
+        else:
+            optimiser = torch.optim.SGD(groups, momentum=training.momentum)
+        warmup, total = training.warmup_epochs * self.batches, training.epochs * self.batches
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
+            if training.schedule == "constant":
+                return rise
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, total))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def _seed(self, batch_index: int) -> None:
+        """Dropout depends on seed, epoch and batch alone. Data loaders draw from the same global
+        state, and not equally often in a resumed run."""
+        words = [self.recipe.seed, 4, self.current_epoch, batch_index]
+        # Each process drops inputs of its own share.
+        words += [self.global_rank] if self.global_rank else []
+        generator = np.random.default_rng(words)
+        torch.manual_seed(int(generator.integers(2**62)))
+
+    def _window(self, batch: Batch, split: str) -> Tensor:
+        values, labels = batch
+        window = to_window(values, self.network.layer_list[0].bias.dtype)
+        told = labels if split == "training" else None
+        local = told is not None and is_local(self.network)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not local):
+            output = self.network(window, self.recipe.data.steps, record=local, labels=told)
+        loss = loss_of(self.recipe.training.loss, output, labels)
+        right = (predictions_of(self.recipe.training.loss, output) == labels).sum()
+        sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
+        sums[0] += float(loss.detach()) * len(labels)
+        sums[1] += float(right)
+        sums[2] += len(labels)
+        return local_loss(self.network, window, output, labels) if local else loss
+
+    def on_train_epoch_start(self) -> None:
+        """From which epoch on the network is int8 follows from the epoch alone, so that a resumed
+        run does the same."""
+        self.quantise(self.current_epoch >= self.recipe.first_int8_epoch)
+
+    def quantise(self, quantised: bool) -> None:
+        """Sets whether windows run on int8 grids."""
+        by_membrane = self.recipe.training.loss == "ce-membrane"
+        self.network.quantise(quantised, read_by_membrane=by_membrane)
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """One window; the banks are committed at its end."""
+        if batch_index == 0:
+            self.sums = {}
+        self._seed(batch_index)
+        try:
+            return self._window(batch, "training")
+        except NonFiniteError as error:
+            raise self._located(error, batch_index) from None
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """λ is held from `freeze_epoch` on, when the recipe says `frozen`."""
+        rules = self.recipe.rules
+        if rules.coefficients == "frozen" and self.current_epoch >= rules.freeze_epoch:
+            for layer in self.network.layer_list:
+                layer.shared_coefficients.grad = None
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
+        """Stops before a broken parameter reaches a checkpoint."""
+        try:
+            self.network.check_parameters()
+        except NonFiniteError as error:
+            raise self._located(error, batch_index) from None
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Not plastic."""
+        self._window(batch, "validation")
+
+    def running(self) -> tuple[float, float]:
+        """(loss, accuracy) of this epoch so far."""
+        loss, right, count = self.sums.get("training", [0.0, 0.0, 1.0])
+        return loss / count, right / count
+
+    def epoch_metrics(self) -> dict[str, float]:
+        """Means over the epoch and all processes, and the learning rate as it stands."""
+        metrics = {}
+        for split in sorted(self.sums):
+            loss, right, count = total(self.sums[split], self.device)
+            metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = loss / count, right / count
+        metrics["learning_rate"] = float(self.optimizers().param_groups[0]["lr"])
+        return metrics
+
+    def _located(self, error: MpslError, batch_index: int) -> MpslError:
+        return NonFiniteError(
+            error.what,
+            expected="finite values; try a lower learning rate, rules.delta = 'l1' or a cap",
+            where=f"{error.where}, step {batch_index + 1} of epoch {self.current_epoch + 1}",
+        )

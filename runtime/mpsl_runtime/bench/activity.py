@@ -1,0 +1,250 @@
+"""What a model is benchmarked on: input, and how many of its neurons fire.
+
+By default a model runs as it is, on samples of its test set, on recordings or on synthetic events.
+`force_density` makes a copy whose every layer fires with a chosen density: the weights stay,
+thresholds and biases are set anew, on the model's own grid where it has one. Such a copy classifies
+nothing, but costs what a model of that density costs.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.model.grid import is_int8, layer_grids
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
+from mpsl_runtime.run.reference import Reference, apply
+
+__all__ = ["Activity", "force_density", "from_test_set", "recorded", "synthetic"]
+
+Array = NDArray[np.float32]
+
+_STEPS = 8  # of a foreign model, which does not say
+_INPUT_DENSITY = 0.1
+# The last layer has few neurons; with fewer spikes than this, equal outputs would prove nothing.
+_LEAST_OUTPUT_DENSITY = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """Input of a benchmark.
+
+    Attributes:
+        source: where it comes from, in words.
+        samples: each float32 [T, *input_shape]; the state is reset between them.
+        step_us: real time that a step stands for; None where time has no unit.
+        constant: every frame of a sample is the same one (an image).
+    """
+
+    source: str
+    samples: tuple[Array, ...]
+    step_us: int | None
+    constant: bool
+
+    @property
+    def steps(self) -> int:
+        """Steps of all samples together."""
+        return sum(map(len, self.samples))
+
+
+def synthetic(plan: Plan, seed: int = 3) -> Activity:
+    """Events as a recording has them, dense in the middle: a tenth of the inputs in each step.
+
+    A model of images gets one image, on its grid of grey values.
+    """
+    random = np.random.default_rng(seed)
+    metadata = plan.metadata
+    steps = metadata.steps if metadata is not None else _STEPS
+    brightness = _blob(plan.input_shape)
+    if metadata is not None and metadata.input_kind == "image":
+        noise = random.random(plan.input_shape)
+        quanta = np.floor(np.minimum(brightness * noise, 1) / metadata.input_grid)
+        image = (np.minimum(quanta, metadata.input_max or np.inf) * metadata.input_grid).astype(
+            np.float32
+        )
+        frames = np.broadcast_to(image, (steps, *plan.input_shape))
+        return Activity(f"synthetic image, seed {seed}", (frames,), None, constant=True)
+    fired = random.random((steps, *plan.input_shape)) < _INPUT_DENSITY * brightness
+    step_us = metadata.step_us if metadata is not None else None
+    return Activity(
+        f"synthetic events, seed {seed}", (fired.astype(np.float32),), step_us, constant=False
+    )
+
+
+def recorded(plan: Plan, source: str, limit: int = 8) -> Activity:
+    """The first T steps of the first `limit` recordings of a file, a folder or a zip.
+
+    Raises:
+        UsageError: the model takes no events, or its time steps are not known; a live source.
+        DataError: nothing there, a damaged recording, or one from another sensor.
+    """
+    from mpsl_runtime.events.steps import Rest, cut
+    from mpsl_runtime.live.sources import is_live, recordings
+    from mpsl_runtime.run.model import Model
+
+    if is_live(source):
+        raise UsageError("a live source is never twice the same", got=source, where="--source")
+    model = Model(plan, Reference(plan))
+    binning = model.binning
+    samples: list[Array] = []
+    for recording in islice(recordings(source, binning, model.class_names), limit):
+        frames = np.zeros((binning.steps, math.prod(plan.input_shape)), np.float32)
+        for item in cut(recording, binning, "tumbling"):
+            if isinstance(item, Rest) or item.step >= len(frames):
+                break
+            frames[item.step, item.address] = item.value
+        samples.append(frames.reshape(-1, *plan.input_shape))
+    if not samples:
+        raise DataError("no recording there", where=source)
+    return Activity(
+        f"{len(samples)} recordings of {source}", tuple(samples), binning.step_us, constant=False
+    )
+
+
+def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Activity | None:
+    """`limit` samples of the test set that the model was made for, evenly spread over it.
+
+    Args:
+        data: where it lies; None looks where data sets lie (`datasets.find`), and gives None where
+            it is not, or where the model does not name one.
+
+    Raises:
+        UsageError: `data` is given, and the model names no data set.
+        DataError: `data` is given, and the data set is not there; a damaged sample, or one that
+            does not fit the model.
+    """
+    from mpsl_runtime.data import datasets
+    from mpsl_runtime.data.catalogue import NAMES
+
+    metadata = plan.metadata
+    if metadata is None or metadata.dataset not in NAMES:
+        if data is None:
+            return None
+        raise UsageError("model names no data set", expected="--source", where=plan.source)
+    try:
+        root = datasets.find(metadata.dataset, data)
+    except DataError:
+        if data is None:
+            return None
+        raise
+    split = datasets.open_split(metadata.dataset, root, "test")
+    chosen = np.unique(np.linspace(0, len(split) - 1, limit).astype(int))
+    samples = tuple(split.input(int(index), metadata) for index in chosen)
+    for index, sample in zip(chosen, samples, strict=True):
+        if sample.shape[1:] != plan.input_shape:
+            raise DataError(
+                "sample does not fit the model",
+                got=f"shape {sample.shape[1:]}",
+                expected=f"{plan.input_shape}",
+                where=f"{split.ids[index]} of {root}",
+            )
+    is_image = metadata.input_kind == "image"
+    return Activity(
+        f"{len(samples)} test samples of {metadata.dataset}",
+        samples,
+        None if is_image else metadata.step_us,
+        constant=is_image,
+    )
+
+
+def force_density(plan: Plan, activity: Activity, density: float) -> Plan:
+    """A copy in which `density` of each layer's neurons fire in a step, on average over `activity`.
+
+    Each layer gets one threshold, about twice the spread of its current, and one bias. The last
+    layer fires with a quarter of its neurons if `density` is less.
+
+    Raises:
+        UsageError: a density that cannot be, or neurons that are not behind a weighted layer.
+        ModelError: the copy of an int8 model is no longer provably exact.
+    """
+    if not 0 < density < 1:
+        raise UsageError("density cannot be forced", got=density, expected="between 0 and 1")
+    last = [node for node in plan.nodes if isinstance(node, Neuron)][-1]
+    nodes: list[Node] = []
+    signals: list[Array] = list(activity.samples)
+    for position, node in enumerate(plan.nodes):
+        if not isinstance(node, Neuron):
+            nodes.append(node)
+            following = plan.nodes[position + 1] if position + 1 < len(plan.nodes) else None
+            if isinstance(following, Neuron) and isinstance(node, Convolution | Dense):
+                node = replace(node, bias=np.zeros_like(node.bias))
+            signals = [apply(node, signal) for signal in signals]
+            continue
+        weighted = nodes[-1] if nodes else None
+        if not isinstance(weighted, Convolution | Dense):
+            raise UsageError(
+                "density cannot be forced",
+                got=f"neurons behind {type(weighted).__name__}",
+                expected="neurons behind a weighted layer",
+                where=f"node {node.name!r} of {plan.source}",
+            )
+        if node.kind == "integrating":
+            nodes.append(node)
+            signals = [_spikes(node, signal + _column(weighted)) for signal in signals]
+            continue
+        wanted = max(density, _LEAST_OUTPUT_DENSITY) if node is last else density
+        nodes[-1], neuron, signals = _calibrate(weighted, node, signals, wanted)
+        nodes.append(neuron)
+    forced = replace(plan, nodes=tuple(nodes), source=f"{plan.source} at density {density:g}")
+    if is_int8(forced):
+        layer_grids(forced)
+    return forced
+
+
+def _calibrate(
+    weighted: Convolution | Dense, neuron: Neuron, currents: list[Array], density: float
+) -> tuple[Convolution | Dense, Neuron, list[Array]]:
+    """Threshold and bias with which `density` of the neurons fire, and their spikes."""
+    spread = max(float(np.std(current)) for current in currents)
+    quantum = _quantum(weighted, spread)
+    if neuron.synaptic_decay is None and not neuron.has_input_map:
+        level = max(1, round(2 * spread / quantum)) * quantum
+        neuron = replace(neuron, threshold=np.full_like(neuron.threshold, level))
+    largest = max(float(np.abs(current).max()) for current in currents)
+    reach = largest + 2 * float(neuron.threshold.max())
+    low, high = -math.ceil(reach / quantum), math.ceil(reach / quantum)  # in quanta
+    while high - low > 1:
+        middle = (low + high) // 2
+        fired = [_spikes(neuron, current + np.float32(middle * quantum)) for current in currents]
+        if np.mean([spikes.mean() for spikes in fired]) > density:
+            high = middle
+        else:
+            low = middle
+    bias = np.float32(low * quantum)
+    spikes = [_spikes(neuron, current + bias) for current in currents]
+    return replace(weighted, bias=np.full_like(weighted.bias, bias)), neuron, spikes
+
+
+def _quantum(weighted: Convolution | Dense, spread: float) -> float:
+    """Threshold and bias are multiples of this power of two: the layer's grid, or fine enough."""
+    if weighted.weight_grid is not None:
+        return math.ldexp(1.0, weighted.weight_grid)
+    return math.ldexp(1.0, math.frexp(spread or 1.0)[1] - 9)
+
+
+def _spikes(neuron: Neuron, current: Array) -> Array:
+    """A population alone: currents [T, *shape] -> its output [T, *shape]."""
+    alone = Plan((neuron,), neuron.input_shape, neuron.output_shape, None, neuron.name)
+    return Reference(alone).run(current).reshape(len(current), *neuron.output_shape)
+
+
+def _column(weighted: Convolution | Dense) -> Array:
+    """The bias, so that it can be added to a current."""
+    return weighted.bias[:, None, None] if isinstance(weighted, Convolution) else weighted.bias
+
+
+def _blob(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Weights of mean 1 over an input, largest in the middle."""
+    if len(shape) < 2:
+        return np.ones(shape)
+    rows, columns = shape[-2:]
+    y, x = np.mgrid[0:rows, 0:columns]
+    off_centre = ((y - rows / 2) / (rows * 0.3)) ** 2 + ((x - columns / 2) / (columns * 0.3)) ** 2
+    blob = np.exp(-off_centre)
+    return np.broadcast_to(blob / blob.mean(), shape)

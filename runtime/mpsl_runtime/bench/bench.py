@@ -1,0 +1,371 @@
+"""`mpsl bench`: the engine against other programs, on the same model and the same input.
+
+All programs take turns in one process, each pass after a warm one of its own, and every figure is
+a median over rounds, so that a busy machine slows all of them. A ratio is the median of the rounds'
+ratios. The engine is given the events of a step, as `mpsl run` gives them; the others the frame.
+
+In every round the outputs of all steps are compared. Once, before, so is the numpy reference, and
+the V of every neuron after the last step. `equal` says that all outputs were the same; of an int8
+model it also demands every V bit for bit, which `exact` says of any model. A float model whose
+sums round differently may have a neuron at its threshold fire here and not there (DESIGN §8):
+`mpsl verify` tells such ties from faults.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.bench.activity import Activity, force_density
+from mpsl_runtime.bench.prefix import LayerCost, layer_costs
+from mpsl_runtime.bench.rivals import Rival, RivalFactory
+from mpsl_runtime.errors import UsageError
+from mpsl_runtime.model.grid import is_int8
+from mpsl_runtime.model.plan import Neuron, Plan
+from mpsl_runtime.run.engine import Engine
+from mpsl_runtime.run.reference import Reference
+
+__all__ = ["Row", "benchmark", "lines", "processor", "roofline"]
+
+Array = NDArray[np.float32]
+_TOLERANCE = 1e-5  # of U, where it is the output of a float model
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model on one input.
+
+    Attributes:
+        network: in the paper's notation, or the file's name; weights: `float32` or `int8`.
+        density: part of the spiking neurons that fire in a step: the one asked for, or measured.
+        engine_us, rival_us: time of a step, the latter by rival. ratio: rival / engine.
+        synops: synaptic operations a step; gsops: billions of them a second.
+        equal, exact: see the module.
+        output_spikes: output values that are not zero; equality of silence would say little.
+        layers: time, operations and measured density of each layer.
+        memory_bytes: of the engine: weights, state and lists.
+        events: inputs that are not zero, a step; spikes: of all layers, a step.
+        real_time: how much faster than the recording.
+        threads: of every program.
+    """
+
+    network: str
+    weights: str
+    density: float
+    engine_us: float
+    rival_us: Mapping[str, float]
+    ratio: Mapping[str, float]
+    synops: float
+    equal: bool
+    exact: bool
+    output_spikes: int
+    layers: tuple[LayerCost, ...]
+    memory_bytes: int
+    events: float
+    spikes: float
+    input: str
+    devices: Mapping[str, str]
+    real_time: float | None
+    threads: int = 1
+
+    @property
+    def gsops(self) -> float:
+        """Billions of synaptic operations a second."""
+        return self.synops / self.engine_us / 1e3
+
+    def of_roofline(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """The reached figure as a part of what a core does with weight rows in `l1` and in `l2`.
+
+        It may pass 1: a row that several spikes under a pool share is added once and counts as
+        often as it is shared, and where most neurons fire no row is looked up at all.
+
+        Args:
+            limits: as `roofline` gives them.
+        """
+        return {
+            level: self.gsops / self.threads / limits[f"{self.weights}_{level}"]
+            for level in ("l1", "l2")
+        }
+
+    def to_mapping(self, limits: Mapping[str, float]) -> dict[str, Any]:
+        """A row of `mpsl bench --json`; null where nothing was measured.
+
+        Args:
+            limits: as `roofline` gives them.
+        """
+        onnx, torch = self.rival_us.get("onnx"), self.rival_us.get("torch")
+        return {
+            "network": self.network,
+            "weights": self.weights,
+            "density": round(self.density, 6),
+            "engine_us": round(self.engine_us, 2),
+            "ort_us": None if onnx is None else round(onnx, 2),
+            "torch_us": None if torch is None else round(torch, 2),
+            "ratio_ort": round(self.ratio["onnx"], 3) if "onnx" in self.ratio else None,
+            "gsops": round(self.gsops, 3),
+            "synops": round(self.synops),
+            "equal": self.equal,
+            "exact": self.exact,
+            "output_spikes": self.output_spikes,
+            "events": round(self.events, 1),
+            "spikes": round(self.spikes, 1),
+            "of_roofline": {k: round(v, 3) for k, v in self.of_roofline(limits).items()},
+            "memory_bytes": self.memory_bytes,
+            "real_time_factor": None if self.real_time is None else round(self.real_time, 1),
+            "rivals": {
+                name: {
+                    "device": self.devices[name],
+                    "us": round(self.rival_us[name], 2),
+                    "ratio": round(self.ratio[name], 3),
+                }
+                for name in self.rival_us
+            },
+            "input": self.input,
+            "layers": [layer.to_mapping() for layer in self.layers],
+        }
+
+
+def benchmark(
+    plan: Plan,
+    activity: Activity,
+    *,
+    rivals: Mapping[str, RivalFactory] | None = None,
+    density: float | None = None,
+    threads: int = 1,
+    rounds: int = 15,
+) -> Row:
+    """Measures one model on one input.
+
+    Args:
+        plan: the model. activity: its input.
+        rivals: programs to compare with, by name.
+        density: forces the layers to it, on a copy; None runs the model as it is.
+        threads: of every program. rounds: how often each has its turn.
+
+    Raises:
+        UsageError: no round, or a density or a number of threads that cannot be.
+        ModelError, DataError: the model, or its input, is not exact on its grid.
+    """
+    if rounds < 1:
+        raise UsageError("benchmark needs rounds", got=rounds, expected="≥ 1")
+    name = plan.metadata.network if plan.metadata is not None else Path(plan.source).stem
+    if density is not None:
+        plan = force_density(plan, activity, density)
+    engine = Engine(plan, threads=threads)
+    others = {key: factory(plan, threads) for key, factory in (rivals or {}).items()}
+    expected = [np.array(Reference(plan).run(sample)) for sample in activity.samples]
+    exact, spikes = _check_states(plan, activity, threads, others)
+    neurons = sum(math.prod(node.output_shape) for node in plan.spiking)
+
+    def same(outputs: list[Array]) -> bool:
+        return all(_same(plan, a, b) for a, b in zip(outputs, expected, strict=True))
+
+    passes = {"": _engine_pass(engine, activity)}
+    passes.update({key: _rival_pass(rival, activity) for key, rival in others.items()})
+    seconds: dict[str, list[float]] = {key: [] for key in passes}
+    equal = exact or not is_int8(plan)
+    for _ in range(rounds):
+        for key, run in passes.items():
+            run()
+            taken, outputs = run()
+            seconds[key].append(taken / activity.steps)
+            equal = equal and same(outputs)
+    engine_s = median(seconds[""])
+    return Row(
+        network=name,
+        weights="int8" if is_int8(plan) else "float32",
+        density=density or spikes / activity.steps / max(1, neurons),
+        engine_us=engine_s * 1e6,
+        rival_us={key: median(seconds[key]) * 1e6 for key in others},
+        ratio={
+            key: median(b / a for a, b in zip(seconds[""], seconds[key], strict=True))
+            for key in others
+        },
+        synops=_synops(engine, activity),
+        equal=equal,
+        exact=exact,
+        output_spikes=sum(int(np.count_nonzero(output)) for output in expected),
+        layers=layer_costs(plan, activity, threads, rounds),
+        memory_bytes=int(engine.memory_bytes),
+        events=sum(int(np.count_nonzero(s)) for s in activity.samples) / activity.steps,
+        spikes=spikes / activity.steps,
+        input=activity.source,
+        devices={key: rival.device for key, rival in others.items()},
+        real_time=None if activity.step_us is None else activity.step_us / engine_s / 1e6,
+        threads=threads,
+    )
+
+
+Pass = Callable[[], tuple[float, list[Array]]]
+
+
+def _engine_pass(engine: Engine, activity: Activity) -> Pass:
+    """All samples from rest: seconds, and the outputs [T, K] of each."""
+    samples = [list(_sparse(sample)) for sample in activity.samples]
+
+    def run() -> tuple[float, list[Array]]:
+        outputs: list[Array] = []
+        begin = time.perf_counter()
+        if activity.constant:
+            outputs = [engine.run(sample) for sample in activity.samples]
+            return time.perf_counter() - begin, outputs
+        steps = []
+        for sample in samples:
+            engine.reset()
+            steps.append([engine.step_sparse(address, value) for address, value in sample])
+        return time.perf_counter() - begin, [np.array(sample) for sample in steps]
+
+    return run
+
+
+def _rival_pass(rival: Rival, activity: Activity) -> Pass:
+    samples = [list(sample) for sample in activity.samples]
+
+    def run() -> tuple[float, list[Array]]:
+        steps = []
+        begin = time.perf_counter()
+        for sample in samples:
+            rival.reset()
+            steps.append([rival.step(frame) for frame in sample])
+        return time.perf_counter() - begin, [np.array(sample) for sample in steps]
+
+    return run
+
+
+def _sparse(sample: Array) -> Iterator[tuple[NDArray[np.int32], Array]]:
+    for frame in sample.reshape(len(sample), -1):
+        address = np.flatnonzero(frame).astype(np.int32)
+        yield address, frame[address]
+
+
+def _synops(engine: Engine, activity: Activity) -> float:
+    """Synaptic operations a step."""
+    total = 0
+    for sample in activity.samples:
+        engine.run(sample)
+        total += engine.synops
+    return total / activity.steps
+
+
+def _same(plan: Plan, outputs: Array, expected: Array) -> bool:
+    """Spikes must be the same; U of a last layer that does not fire, within rounding."""
+    last = next(node for node in reversed(plan.nodes) if isinstance(node, Neuron))
+    if last.kind == "integrating" and not is_int8(plan):
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        return bool(np.allclose(outputs, expected, rtol=0, atol=_TOLERANCE * scale))
+    return np.array_equal(outputs, expected)
+
+
+def _check_states(
+    plan: Plan, activity: Activity, threads: int, others: Mapping[str, Rival]
+) -> tuple[bool, int]:
+    """Whether every V is the same in all programs, bit for bit, after the last step of each sample;
+    and the spikes of all layers."""
+    exact = True
+    fired = 0
+    checker, reference = Engine(plan, threads=threads), Reference(plan)
+    for sample in activity.samples:
+        spikes, reference_spikes = checker.record(sample), reference.record(sample)
+        U, reference_U = checker.record_membrane(sample), reference.record_membrane(sample)
+        for mine, theirs in zip([*spikes, *U], [*reference_spikes, *reference_U], strict=True):
+            exact = exact and np.array_equal(mine, theirs)
+        states = {
+            neuron.name: _after_reset(neuron, membrane[-1], spike[-1])
+            for neuron, membrane, spike in zip(plan.spiking, U, spikes, strict=True)
+            if neuron.kind == "spiking"
+        }
+        for rival in others.values():
+            rival.reset()
+            for frame in sample:
+                rival.step(frame)
+            theirs_now = rival.states()
+            for key, V in states.items():
+                exact = exact and np.array_equal(theirs_now[key].reshape(V.shape), V)
+        fired += sum(int(spike.sum()) for spike in spikes)
+    return exact, fired
+
+
+def _after_reset(neuron: Neuron, U: Array, S: NDArray[np.bool_]) -> Array:
+    if neuron.reset == "subtract":
+        return np.asarray(U - S.astype(np.float32) * neuron.threshold, np.float32)
+    return np.where(S, neuron.reset_value, U)
+
+
+def roofline() -> dict[str, float]:
+    """GSOP/s at which one core, now, adds weight rows that lie in its first- and its second-level
+    cache: `float32_l1`, `float32_l2`, `int8_l1`, `int8_l2`. Takes 0.15 s.
+
+    What is timed are the loops of the layers and nothing around them. On a busy machine it is less,
+    as everything is.
+
+    Source: Williams, Waterman, Patterson, "Roofline", Communications of the ACM 52 (2009).
+    """
+    from mpsl_runtime import _native
+
+    return {key: float(value) for key, value in _native.roofline().items()}
+
+
+def processor() -> str:
+    """The processor's own name for itself."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def lines(rows: Sequence[Row], limits: Mapping[str, float]) -> list[str]:
+    """Rows as a table for people, the layers of each row below it, then the roofline.
+
+    Args:
+        limits: as `roofline` gives them.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.rival_us))
+    head = f"{'network':<38} {'weights':<8} {'density':>7} {'engine':>10}"
+    for name in names:
+        head += f" {name:>10} {'ratio':>7}"
+    head += f" {'GSOP/s':>7} {'of L1':>6} {'of L2':>6} {'MSOP':>8} {'memory':>10}  equal"
+    text = [head]
+    for row in rows:
+        line = f"{row.network[:38]:<38} {row.weights:<8} {row.density:>7.2%} {_us(row.engine_us)}"
+        for name in names:
+            known = name in row.rival_us
+            line += f" {_us(row.rival_us[name])} {row.ratio[name]:>6.2f}x" if known else " " * 19
+        line += f" {row.gsops:>7.1f}"
+        for part in row.of_roofline(limits).values():
+            line += f" {part:>6.0%}"
+        line += f" {row.synops / 1e6:>8.3f} {row.memory_bytes / 2**20:>6.1f} MiB"
+        text.append(f"{line}  {'yes' if row.equal else 'NO'}{' (bit for bit)' * row.exact}")
+    for row in rows:
+        text += ["", f"{row.network} {row.weights} at {row.density:.2%}, {row.input}, by layer:"]
+        text += [
+            f"  {layer.name:<16} {_us(layer.us) if layer.us > 0 else '< noise':>10}"
+            f" {layer.synops / 1e6:>9.3f} MSOP {layer.gsops:>7.1f} GSOP/s"
+            f"  fires {layer.density:.2%}"
+            + (f"  (dense loops above {layer.crossover:.0%})" if layer.crossover < 1 else "")
+            for layer in row.layers
+        ]
+        if row.real_time is not None:
+            text.append(f"  {row.real_time:,.0f} times faster than the events come")
+    text += ["", "roofline of a core in GSOP/s, weight rows in its first- and second-level cache:"]
+    text += [
+        f"  {kind:<8} L1 {limits[kind + '_l1']:>4.0f}   L2 {limits[kind + '_l2']:>4.0f}"
+        for kind in ("float32", "int8")
+    ]
+    return text
+
+
+def _us(value: float) -> str:
+    return f"{value:>7.0f} µs" if value >= 100 else f"{value:>7.1f} µs"

@@ -1,0 +1,139 @@
+"""The time of one layer: a network that ends behind it, less one that ends before it.
+
+Both are whole networks, so that a layer is measured on its real input and with the caches as they
+are. What it costs to hand spikes on belongs to the layer that fired: each network ends in one more
+neuron that looks at a single pixel.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.bench.activity import Activity
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan, Shape
+from mpsl_runtime.run.engine import Engine
+
+__all__ = ["LayerCost", "layer_costs"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One population and the weights before it, in one step.
+
+    Attributes:
+        name: of the population. us: microseconds. synops: synaptic operations.
+        density: part of the neurons that fire; of a population that does not, of U that is not 0.
+        crossover: see `Engine.crossovers`.
+    """
+
+    name: str
+    us: float
+    synops: float
+    density: float
+    crossover: float
+
+    @property
+    def gsops(self) -> float:
+        """Billions of synaptic operations a second; 0 where the time drowns in noise."""
+        return self.synops / self.us / 1e3 if self.us > 0 else 0.0
+
+    def to_mapping(self) -> dict[str, Any]:
+        """An entry of `layers` in `mpsl bench --json`."""
+        return {
+            "name": self.name,
+            "us": round(self.us, 2),
+            "synops": round(self.synops),
+            "gsops": round(self.gsops, 3),
+            "density": round(self.density, 6),
+            "crossover": round(self.crossover, 3),
+        }
+
+
+def layer_costs(
+    plan: Plan, activity: Activity, threads: int = 1, rounds: int = 15
+) -> tuple[LayerCost, ...]:
+    """Each layer's part of a step, in order; medians over rounds in which the networks take turns.
+
+    Raises:
+        UsageError: a number of threads that the engine does not take.
+    """
+    ends = [i for i, node in enumerate(plan.nodes) if isinstance(node, Neuron)]
+    plain = [_ending(plan, end) for end in ends]
+    counts, densities = [], []
+    for short in plain:
+        engine = Engine(short, threads=threads)
+        outputs = [engine.run(sample) for sample in activity.samples]
+        # The counter starts anew with each sample.
+        counts.append(sum(_synops_of(engine, sample) for sample in activity.samples))
+        densities.append(float(np.mean([np.mean(output != 0) for output in outputs])))
+    probed = [Engine(_probed(short), threads=threads) for short in plain[:-1]]
+    probed.append(Engine(plain[-1], threads=threads))
+    seconds: list[list[float]] = [[] for _ in probed]
+    for _ in range(rounds):
+        for engine, taken in zip(probed, seconds, strict=True):
+            _pass(engine, activity)
+            taken.append(_pass(engine, activity) / activity.steps)
+    costs, crossovers = [], probed[-1].crossovers
+    for i, end in enumerate(ends):
+        before = seconds[i - 1] if i else [0.0] * rounds
+        spent = median(b - a for a, b in zip(before, seconds[i], strict=True))
+        synops = (counts[i] - (counts[i - 1] if i else 0)) / activity.steps
+        costs.append(LayerCost(plan.nodes[end].name, spent * 1e6, synops, densities[i],
+                               crossovers[i]))  # fmt: skip
+    return tuple(costs)
+
+
+def _synops_of(engine: Engine, sample: Array) -> int:
+    engine.run(sample)
+    return int(engine.synops)
+
+
+def _pass(engine: Engine, activity: Activity) -> float:
+    begin = time.perf_counter()
+    for sample in activity.samples:
+        engine.run(sample)
+    return time.perf_counter() - begin
+
+
+def _ending(plan: Plan, end: int) -> Plan:
+    """The network up to and including node `end`."""
+    return replace(plan, nodes=plan.nodes[: end + 1], output_shape=plan.nodes[end].output_shape)
+
+
+def _probed(plan: Plan) -> Plan:
+    """With one more neuron behind it, that sees one pixel of every channel."""
+    shape = plan.output_shape
+    nodes: list[Node] = [*plan.nodes]
+    bias = np.zeros(1, np.float32)
+    out: Shape = (1,)
+    if len(shape) == 3:
+        channels, rows, columns = shape
+        out = (1, 1, 1)
+        weight = np.ones((1, channels, 1, 1), np.float32)
+        stride = (rows, columns)
+        nodes.append(
+            Convolution("probe", weight, bias, stride, ((0, 0), (0, 0)), (1, 1), 1, shape, out, 0)
+        )
+    else:
+        weight = np.ones((1, math.prod(shape)), np.float32)
+        nodes.append(Dense("probe", weight, bias, shape, out, 0))
+
+    def full(value: float) -> Array:
+        return np.full(out, value, np.float32)
+
+    nodes.append(
+        Neuron(
+            "probe_neuron", "spiking", full(0.5), full(1), "subtract", full(0), full(1), full(0),
+            False, None, None, out, out,
+        )
+    )  # fmt: skip
+    return replace(plan, nodes=tuple(nodes), output_shape=out)

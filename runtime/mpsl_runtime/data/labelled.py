@@ -1,0 +1,192 @@
+"""Labelled recordings: `[Train|Test]/<label>/<file>` in a folder or a zip.
+
+A sample's id is its path under the split, `3/00045.bin`, the same whether zipped or not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.errors import DataError
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.readers import SUFFIXES, decode_events, read_bytes
+
+__all__ = ["RecordingSet", "find_split"]
+
+# A recording in a zip that unpacks to more is a trap, not a trial.
+_LARGEST_MEMBER = 1 << 28
+_SPLITS = ("train", "test")
+
+
+def find_split(root: Path, split: str) -> Path | None:
+    """The folder or zip that holds a split: `Test/`, `test/`, `Test.zip` or `test.zip`; a folder
+    goes before a zip."""
+    for name in (split.capitalize(), split):
+        if (root / name).is_dir():
+            return root / name
+    for name in (f"{split}.zip", f"{split.capitalize()}.zip"):
+        if (root / name).is_file():
+            return root / name
+    return None
+
+
+@dataclass(eq=False)
+class RecordingSet:
+    """Labelled recordings in a fixed order: by label, then by name.
+
+    Attributes:
+        place: the folder or the zip.
+        ids: paths under the split.
+        labels: int64 [N], index into the class names.
+    """
+
+    place: Path
+    ids: list[str]
+    labels: NDArray[np.int64]
+    _members: list[str]
+    _archives: dict[int, zipfile.ZipFile] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        place: Path,
+        class_names: Sequence[str],
+        *,
+        split: str | None = None,
+        suffixes: Iterable[str] = SUFFIXES,
+    ) -> RecordingSet:
+        """Lists the recordings.
+
+        Args:
+            place: a folder with one folder a label, or a zip with the same inside; the split's
+                folder and others may lie around it in a zip.
+            class_names: in the order of the labels; folders are named after them.
+            split: which split to take where a zip holds both.
+            suffixes: of files that are recordings; a file with another one is an error, so that
+                a mislabelled or stray file is not passed over in silence.
+
+        Raises:
+            DataError: unreadable, no recordings, a label that is no class, a stray file.
+        """
+        zipped = not place.is_dir()
+        members = _zip_members(place) if zipped else _folder_members(place)
+        known = {name: label for label, name in enumerate(class_names)}
+        rows: list[tuple[int, str, str]] = []
+        for member in members:
+            parts = PurePosixPath(member).parts
+            if any(part.startswith((".", "__MACOSX")) for part in parts):
+                continue
+            inside = [i for i, part in enumerate(parts) if part.lower() in _SPLITS]
+            if inside and zipped:
+                if split is not None and parts[inside[-1]].lower() != split:
+                    continue
+                parts = parts[inside[-1] + 1 :]
+            elif zipped:
+                parts = parts[-2:]
+            where = f"{place}/{member}"
+            if len(parts) != 2 or PurePosixPath(member).suffix.lower() not in suffixes:
+                raise DataError(
+                    "file is not a labelled recording",
+                    got="/".join(parts),
+                    expected=f"<label>/<name>{'|'.join(suffixes)}",
+                    where=where,
+                )
+            if parts[0] not in known:
+                raise DataError(
+                    "label is not a class",
+                    got=repr(parts[0]),
+                    expected=", ".join(class_names),
+                    where=where,
+                )
+            rows.append((known[parts[0]], "/".join(parts), member))
+        if not rows:
+            raise DataError("no recordings", expected="<label>/<file>", where=place)
+        rows.sort()
+        ids = [row[1] for row in rows]
+        twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
+        if twice is not None:
+            raise DataError("recording is there twice", got=twice, where=place)
+        labels = np.array([row[0] for row in rows], np.int64)
+        return cls(place, ids, labels, [row[2] for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def where(self, index: int) -> Path:
+        """The file (inside the zip), for messages and for its suffix."""
+        return self.place / self._members[index]
+
+    def events(self, index: int) -> Events:
+        """The recording; DataError when it is absent or damaged."""
+        return decode_events(self.read(index), self.where(index))
+
+    def read(self, index: int) -> bytes:
+        """The file's content; DataError when it is absent or damaged."""
+        member = self._members[index]
+        if self.place.is_dir():
+            return read_bytes(self.place / member)
+        process = os.getpid()  # a forked worker needs its own file position
+        if process not in self._archives:
+            self._archives[process] = _open_zip(self.place)
+        archive = self._archives[process]
+        try:
+            if archive.getinfo(member).file_size > _LARGEST_MEMBER:
+                raise DataError(
+                    "recording in the zip is too large",
+                    got=f"{archive.getinfo(member).file_size} bytes",
+                    expected=f"≤ {_LARGEST_MEMBER}",
+                    where=self.where(index),
+                )
+            return archive.read(member)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            OSError,
+            RuntimeError,
+            KeyError,
+            NotImplementedError,
+        ) as error:
+            raise DataError(
+                "recording in the zip cannot be read", got=error, where=self.where(index)
+            ) from None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Open archives do not travel to a spawned worker."""
+        return {**self.__dict__, "_archives": {}}
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise DataError("no such file", where=path) from None
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataError("damaged or truncated zip", got=error, where=path) from None
+
+
+def _zip_members(path: Path) -> list[str]:
+    with _open_zip(path) as archive:
+        return [info.filename for info in archive.infolist() if not info.is_dir()]
+
+
+def _folder_members(place: Path) -> list[str]:
+    try:
+        return [
+            f"{label.name}/{file.name}"
+            for label in place.iterdir()
+            if label.is_dir()
+            for file in label.iterdir()
+            if file.is_file()
+        ]
+    except OSError as error:
+        raise DataError("folder cannot be read", got=error.strerror, where=place) from error

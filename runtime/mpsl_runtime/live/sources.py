@@ -1,0 +1,172 @@
+"""SOURCE → recordings: a file, a folder, a zip, a live address, or events in memory.
+
+| source | recordings |
+|---|---|
+| `xxx.bin` | one trial, time 0 as the model was trained (DESIGN §5) |
+| camera file | one stream that begins with its first event |
+| zip or folder of `[Train|Test]/<label>/<file>` | labelled trials, in the order of their ids |
+| DVS128 Gesture: its folder, or one `.aedat` with its `_labels.csv` | labelled trials |
+| folder of files | each file as above, by name |
+| `udp://host:port` | whatever arrives there, see `mpsl_runtime.live.live` |
+
+Where both splits are there, the test split is taken: accuracy on training data says little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mpsl_runtime.data.gestures import GestureSet, has_labels
+from mpsl_runtime.data.gestures import is_there as gestures_are_there
+from mpsl_runtime.data.labelled import RecordingSet, find_split
+from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.events.binning import Binning
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.readers import SUFFIXES, is_trial, read_events
+from mpsl_runtime.events.steps import Chunk, Recording
+
+__all__ = [
+    "Source",
+    "check_source_words",
+    "from_chunks",
+    "from_events",
+    "is_live",
+    "recordings",
+]
+
+Source = str | Path | Events | Iterable[Events]
+
+
+def is_live(source: object) -> bool:
+    """True for an address such as `udp://localhost:3333`."""
+    return isinstance(source, str) and "://" in source
+
+
+def recordings(source: Source, binning: Binning, class_names: Sequence[str]) -> Iterator[Recording]:
+    """The recordings of a source; paths are looked at now, files are read when their turn comes.
+
+    Args:
+        source: see the module; an iterable of Events is one stream that arrives in pieces.
+        binning: of the model: its sensor and the time 0 of its trials.
+        class_names: of the model; label folders are named after them.
+
+    Raises:
+        DataError: the path is absent, a label is no class, or nothing is there. While iterating:
+            a recording is damaged or from another sensor.
+    """
+    if isinstance(source, Events):
+        return iter([from_events(source, "events", binning, trial=True)])
+    if not isinstance(source, str | Path):
+        return iter([from_chunks(source, "events")])
+    if is_live(source):
+        from mpsl_runtime.live.live import UdpSource
+
+        return UdpSource(str(source), sensor_size=binning.sensor_size).recordings()
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, binning, class_names)
+    if path.suffix.lower() == ".zip":
+        return _labelled(RecordingSet.open(path, class_names, split=_zip_split(path)), binning)
+    if not path.is_file():
+        raise DataError("no such file or folder", where=path)
+    if path.suffix.lower() not in SUFFIXES:
+        read_events(path)  # says why
+    if has_labels(path):
+        return _labelled(GestureSet.of_recording(path, len(class_names)), binning)
+    return _files([path], binning)
+
+
+def from_events(
+    events: Events, name: str, binning: Binning, *, trial: bool, target: int | None = None
+) -> Recording:
+    """Events in memory as one recording; trials begin where `binning.origin` says.
+
+    Raises:
+        DataError: they are from another sensor than the model's.
+    """
+    size = events.sensor_size
+    if size is not None and size != binning.sensor_size:
+        raise DataError(
+            "recording is from another sensor",
+            got=f"{size[0]}x{size[1]} pixels",
+            expected=f"{binning.sensor_width}x{binning.sensor_height}",
+            where=name,
+        )
+    origin_us = 0 if trial and binning.origin == "zero" else None
+    return Recording(name, [Chunk(events)], origin_us, trial, target)
+
+
+def from_chunks(pieces: Iterable[Events], name: str) -> Recording:
+    """A stream that arrives in pieces, each in time order and after the one before."""
+    return Recording(name, (Chunk(events) for events in pieces), None, trial=False)
+
+
+def _files(paths: Iterable[Path], binning: Binning) -> Iterator[Recording]:
+    for path in paths:
+        yield from_events(read_events(path), str(path), binning, trial=is_trial(path))
+
+
+def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[Recording]:
+    for index, sample in enumerate(samples.ids):
+        events = samples.events(index)
+        events.check(sensor_size=binning.sensor_size, where=samples.where(index))
+        recording = from_events(
+            events,
+            sample,
+            binning,
+            trial=isinstance(samples, GestureSet) or is_trial(sample),
+            target=int(samples.labels[index]),
+        )
+        yield Recording(sample, recording.chunks, recording.origin_us, True, recording.target)
+
+
+def _folder(path: Path, binning: Binning, class_names: Sequence[str]) -> Iterator[Recording]:
+    for root in (path, path / "DvsGesture", path / "DVSGesture"):
+        split = next((s for s in ("test", "train") if gestures_are_there(root, s)), None)
+        if split is not None:
+            return _labelled(GestureSet.open(root, split, len(class_names)), binning)
+    place = find_split(path, "test") or find_split(path, "train") or path
+    if place.suffix.lower() == ".zip":
+        return _labelled(RecordingSet.open(place, class_names), binning)
+    try:
+        entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError("folder cannot be read", got=error.strerror, where=place) from error
+    if len(entries) == 1 and any(find_split(entries[0], split) for split in ("test", "train")):
+        return _folder(entries[0], binning, class_names)  # an outer folder, as archives bring it
+    if any(entry.is_dir() for entry in entries):
+        return _labelled(RecordingSet.open(place, class_names), binning)
+    files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+    if not files:
+        raise DataError(
+            "folder has no recordings",
+            expected=f"<label>/<file> or files with suffix {' '.join(SUFFIXES)}",
+            where=path,
+        )
+    return _files(files, binning)
+
+
+def _zip_split(path: Path) -> str | None:
+    """Which split to take of a zip that may hold both."""
+    import zipfile
+
+    if not path.is_file():
+        raise DataError("no such file or folder", where=path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folders = {part.lower() for name in archive.namelist() for part in name.split("/")[:-1]}
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise DataError("damaged or truncated zip", got=error, where=path) from None
+    return "test" if {"test", "train"} <= folders else None
+
+
+def check_source_words(sources: Sequence[str]) -> None:
+    """Raises UsageError for sources that a later version will know, and for mixtures."""
+    for source in sources:
+        if is_live(source) and not source.startswith("udp://"):
+            raise UsageError(
+                f"live source {source!r} is not supported yet", expected="udp://host:port"
+            )
+    if len(sources) > 1 and any(is_live(source) for source in sources):
+        raise UsageError("a live source stands alone", got=f"{len(sources)} sources", expected=1)

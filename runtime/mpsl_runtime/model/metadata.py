@@ -1,0 +1,235 @@
+"""What NIR cannot say, kept as plain metadata of the graph and of every LIF (DESIGN §6).
+
+The exporter writes it, the loader reads it, training fills it in: all through these two classes.
+Values are str, int and float only, so that every HDF5 reader can show them; no None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+
+from mpsl_runtime.errors import ModelError
+from mpsl_runtime.events.binning import Binning, Coding, Origin
+from mpsl_runtime.model.readout import Readout
+
+__all__ = [
+    "ENCODING_VERSION",
+    "InputKind",
+    "ModelMetadata",
+    "NeuronMetadata",
+    "Reset",
+    "Weights",
+    "weight_grid",
+]
+
+ENCODING_VERSION = 1
+Reset = Literal["subtract", "zero"]
+InputKind = Literal["events", "image"]
+Weights = Literal["float32", "int8"]
+
+_CHOICES = {
+    "reset": get_args(Reset),
+    "order": ("reset-decay-add-fire",),
+    "input_kind": get_args(InputKind),
+    "coding": get_args(Coding),
+    "origin": get_args(Origin),
+    "readout": get_args(Readout),
+    "weights": get_args(Weights),
+}
+
+# Node metadata of an int8 model: the exponent of the layer's grid.
+_GRID_KEY = "weight_grid"
+# Far inside what float32 holds, so that no multiple of a quantum under- or overflows.
+_LARGEST_EXPONENT = 64
+
+
+def _plain(value: Any) -> Any:
+    """HDF5 hands back numpy scalars and bytes."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
+
+
+def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
+    """Builds the dataclass `cls` from a mapping, strictly typed; unknown keys are left alone."""
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        if field.name not in data:
+            if field.default is not MISSING:
+                continue
+            raise ModelError(
+                f"metadata lacks {field.name!r}",
+                expected="all keys of the mpsl encoding",
+                where=where,
+            )
+        value: Any = _plain(data[field.name])
+        kind: tuple[type, ...] = {"int": (int,), "float": (int, float)}.get(str(field.type), (str,))
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ModelError(
+                f"metadata {field.name!r} has the wrong type",
+                got=repr(value),
+                expected=str(field.type),
+                where=where,
+            )
+        if field.name in _CHOICES and value not in _CHOICES[field.name]:
+            raise ModelError(
+                f"metadata {field.name!r} is not known",
+                got=repr(value),
+                expected=" or ".join(_CHOICES[field.name]),
+                where=where,
+            )
+        values[field.name] = float(cast(float, value)) if float in kind else value
+    return cls(**values)
+
+
+def weight_grid(data: object, where: str) -> int | None:
+    """The exponent e of a weighted node in an int8 model: its weights and biases, and the threshold
+    of the neurons behind it, are whole multiples of 2^e. None where the node says nothing.
+
+    Args:
+        data: the node's metadata. where: node and file, for messages.
+
+    Raises:
+        ModelError: not a whole number, or out of range.
+    """
+    if not isinstance(data, Mapping) or _GRID_KEY not in data:
+        return None
+    value = _plain(data[_GRID_KEY])
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_EXPONENT:
+        raise ModelError(
+            f"metadata {_GRID_KEY!r} is not an exponent",
+            got=repr(value),
+            expected=f"a whole number, −{_LARGEST_EXPONENT} … {_LARGEST_EXPONENT}",
+            where=where,
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class NeuronMetadata:
+    """The neuron of Eq. 1–3 behind a `nir.LIF`.
+
+    Attributes:
+        reset: `subtract` (U − S·V_th) or `zero`.
+        order: `reset-decay-add-fire`, the only one: U_t = ρ·reset(U_{t−1}) + I_t, then
+            S_t = [U_t ≥ V_th].
+        decay: ρ_m.
+        threshold: V_th, in the units of U.
+        dt: the discretisation step in seconds that `tau` of the node was made with.
+    """
+
+    reset: Reset
+    order: str
+    decay: float
+    threshold: float
+    dt: float
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], where: str) -> NeuronMetadata:
+        """Reads node metadata; raises ModelError on a missing key or a wrong type."""
+        result: NeuronMetadata = _read(cls, data, where)
+        return result
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The metadata dict of a node."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model was trained on and how its input is made.
+
+    Attributes:
+        mpsl: version of this encoding.
+        dataset: name of the data set.
+        network: the network in the paper's notation.
+        input_kind: `events` or `image`.
+        steps: T; step_us: length of a step (1 for images, where time has no unit).
+        coding, origin, downsample, sensor_width, sensor_height, crop: see `Binning`; crop is
+            "left,top,width,height" or "".
+        image_mean, image_std: "0.1307" or "m1,m2,m3" per channel for normalised images, else "".
+        input_grid: the input's values are integer multiples of this (1 for events, 1/256 for
+            images, 1/64 for normalised images).
+        classes: names separated by ",".
+        readout: `count` or `membrane`.
+        dt: seconds a step stands for in the NIR neurons.
+        recipe_hash: sha256 of the complete recipe, hexadecimal.
+        weights: `float32`, or `int8`: every layer lies on a grid (see `mpsl_runtime.model.grid`).
+        input_max: of an int8 model, the largest |input| in units of `input_grid` for which its sums
+            are proven exact; 0 = no bound is known.
+
+    The last two are written only where they say something, and absent from older files.
+    """
+
+    mpsl: int
+    dataset: str
+    network: str
+    input_kind: InputKind
+    steps: int
+    step_us: int
+    coding: Coding
+    origin: Origin
+    downsample: int
+    sensor_width: int
+    sensor_height: int
+    crop: str
+    image_mean: str
+    image_std: str
+    input_grid: float
+    classes: str
+    readout: Readout
+    dt: float
+    recipe_hash: str
+    weights: Weights = "float32"
+    input_max: int = 0
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
+        """Reads graph metadata; raises ModelError on a missing key, a wrong type or a newer
+        encoding."""
+        result: ModelMetadata = _read(cls, data, where)
+        if result.mpsl > ENCODING_VERSION:
+            raise ModelError(
+                "model was written by a newer mpsl",
+                got=f"encoding {result.mpsl}",
+                expected=f"≤ {ENCODING_VERSION}",
+                where=where,
+            )
+        return result
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The metadata dict of the graph."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        optional = {field.name: field.default for field in fields(self)}
+        return {key: value for key, value in values.items() if value != optional[key]}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the outputs."""
+        return tuple(self.classes.split(","))
+
+    @property
+    def binning(self) -> Binning:
+        """The binning rule; only for `input_kind == "events"`."""
+        if self.input_kind != "events":
+            raise ModelError(
+                "model takes frames, not events", got=self.input_kind, expected="events"
+            )
+        crop: tuple[int, int, int, int] | None = None
+        if self.crop:
+            left, top, width, height = (int(part) for part in self.crop.split(","))
+            crop = (left, top, width, height)
+        return Binning(
+            sensor_width=self.sensor_width,
+            sensor_height=self.sensor_height,
+            step_us=self.step_us,
+            steps=self.steps,
+            coding=self.coding,
+            origin=self.origin,
+            downsample=self.downsample,
+            crop=crop,
+        )

@@ -1,0 +1,269 @@
+"""NIR's neurons in continuous time -> one step of ours, and back (DESIGN §6).
+
+NIR gives differential equations; one step of `dt` seconds is forward Euler:
+
+    LIF      v += dt/tau · ((v_leak − v) + r·I)          fires on v > v_threshold, v = v_reset
+    LI       the same without firing;  IF, I             v += dt·r·I
+    CubaLIF  J += dt/tau_syn · (w_in·I − J), then the LIF's step with I = J
+    Threshold  fires on I > threshold, keeps nothing
+
+A LIF that mpsl wrote holds our neuron in the units v = (1−ρ)·U with v_threshold one float below
+(1−ρ)·V_th, so that NIR's `>` is our `≥`; metadata says what NIR cannot (reset by subtraction, the
+exact V_th and ρ).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.errors import ModelError, UsageError
+from mpsl_runtime.model.metadata import NeuronMetadata
+from mpsl_runtime.model.plan import Neuron, Shape
+
+__all__ = ["NEURON_TYPES", "encode_neuron", "neuron_of"]
+
+Array = NDArray[np.float32]
+NEURON_TYPES = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.Threshold)
+
+
+def encode_neuron(threshold: float, decay: float, shape: Shape, dt: float) -> dict[str, Array]:
+    """The arrays of the `nir.LIF` that is our neuron, Eq. 1–3.
+
+    Args:
+        threshold: V_th > 0.
+        decay: ρ_m, 0 ≤ ρ_m < 1.
+        shape: of the population.
+        dt: seconds that one step stands for.
+
+    Returns:
+        float32 arrays `tau, r, v_leak, v_reset, v_threshold` of `shape`.
+
+    Raises:
+        UsageError: a value outside these ranges; ρ_m = 1 has no finite tau.
+    """
+    if not (0.0 <= decay < 1.0 and 0.0 < threshold < math.inf and 0.0 < dt < math.inf):
+        raise UsageError(
+            "neuron cannot be written as a NIR LIF",
+            got=f"decay {decay}, threshold {threshold}, dt {dt}",
+            expected="0 ≤ decay < 1, threshold > 0, dt > 0",
+        )
+    v_threshold = np.nextafter(np.float32((1.0 - decay) * threshold), np.float32(0))
+    values = {
+        "tau": np.float32(dt / (1.0 - decay)),
+        "r": np.float32(1),
+        "v_leak": np.float32(0),
+        "v_reset": np.float32(0),
+        "v_threshold": v_threshold,
+    }
+    return {name: np.full(shape, value, dtype=np.float32) for name, value in values.items()}
+
+
+def neuron_of(
+    name: str, node: nir.NIRNode, shape: Shape, *, dt_s: float | None, where: str
+) -> Neuron:
+    """One step of a NIR neuron.
+
+    Args:
+        name: of the node.
+        node: one of `NEURON_TYPES`.
+        shape: of its input; its arrays must have this shape, or one element.
+        dt_s: seconds that one step stands for, where the node's own metadata does not say.
+        where: node and file, for messages.
+
+    Raises:
+        ModelError: an array that is not finite or has another shape; tau ≤ 0 or below dt; a
+            missing dt; metadata that is incomplete.
+    """
+    values = _Values(node, shape, where)
+    if isinstance(node, nir.Threshold):
+        return _neuron(name, shape, kind="threshold", threshold=_above(values["threshold"]))
+    metadata = _metadata(node, where)
+    dt = metadata.dt if metadata else dt_s
+    if dt is None:
+        raise ModelError(
+            f"{type(node).__name__} needs the length of a step, and the model does not say it",
+            expected="--dt-s SECONDS (dt_s)",
+            where=where,
+        )
+    if metadata and isinstance(node, nir.LIF | nir.LI):
+        return _ours(name, node, values, metadata)
+    return _foreign(name, node, values, dt)
+
+
+class _Values:
+    """The arrays of a node, each of the population's shape, finite."""
+
+    def __init__(self, node: nir.NIRNode, shape: Shape, where: str) -> None:
+        self.node, self.shape, self.where = node, shape, where
+
+    def __getitem__(self, key: str) -> NDArray[np.float64]:
+        value = np.asarray(getattr(self.node, key))
+        if value.dtype.kind not in "biuf":
+            raise ModelError(f"{key} is not a number", got=value.dtype, where=self.where)
+        if value.size != 1 and value.shape != self.shape:
+            raise ModelError(
+                f"{key} does not fit the neurons",
+                got=f"shape {value.shape}",
+                expected=f"{self.shape}, the shape of the input",
+                where=self.where,
+            )
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(value.astype(np.float32))
+        if not finite.all():
+            index = tuple(int(i) for i in np.argwhere(~np.atleast_1d(finite))[0])
+            raise ModelError(
+                f"{key} is not finite",
+                got=f"{value.reshape(-1)[~finite.reshape(-1)][0]} at {index}",
+                where=self.where,
+            )
+        value = value.astype(np.float64)
+        return value.reshape(()) if value.size == 1 else value
+
+    def leak_rate(self, key: str, dt: float) -> NDArray[np.float64]:
+        """dt/tau, in (0, 1]."""
+        tau = self[key]
+        if not (tau > 0).all():
+            raise ModelError(
+                f"{key} is not positive", got=tau.min(), expected="seconds > 0", where=self.where
+            )
+        rate = dt / tau
+        # One float of slack: tau is stored rounded.
+        if (rate > 1 + 1e-6).any():
+            raise ModelError(
+                f"{key} is shorter than a step",
+                got=f"{tau.min():g} s",
+                expected=f"≥ the step of {dt:g} s (--dt-s)",
+                where=self.where,
+            )
+        return np.minimum(rate, 1.0)
+
+
+def _metadata(node: nir.NIRNode, where: str) -> NeuronMetadata | None:
+    """What mpsl wrote on the node; foreign metadata is left alone."""
+    if not isinstance(node.metadata, dict) or "order" not in node.metadata:
+        return None
+    metadata = NeuronMetadata.from_mapping(node.metadata, where)
+    if not (
+        0 <= metadata.decay < 1 and 0 < metadata.threshold < math.inf and 0 < metadata.dt < math.inf
+    ):
+        raise ModelError(
+            "neuron metadata is out of range",
+            got=f"decay {metadata.decay}, threshold {metadata.threshold}, dt {metadata.dt}",
+            expected="0 ≤ decay < 1, threshold > 0, dt > 0",
+            where=where,
+        )
+    return metadata
+
+
+def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadata) -> Neuron:
+    """A LIF or LI that mpsl wrote, in the units of U = v/(1−ρ).
+
+    The node's arrays are the truth. Where they are what metadata encodes to, metadata gives V_th
+    and ρ without the rounding of the encoding; a file that was changed runs as it was changed.
+    """
+    shape = values.shape
+    fires = isinstance(node, nir.LIF)
+    encoded = encode_neuron(metadata.threshold, metadata.decay, shape, metadata.dt)
+    keys = tuple(encoded) if fires else ("tau", "r", "v_leak")
+    if all(np.array_equal(getattr(node, key), encoded[key]) for key in keys):
+        return _neuron(
+            name,
+            shape,
+            kind="spiking" if fires else "integrating",
+            decay=metadata.decay,
+            threshold=metadata.threshold if fires else math.inf,
+            reset="subtract" if metadata.reset == "subtract" and fires else "value",
+        )
+    rate = values.leak_rate("tau", metadata.dt)
+    return _neuron(
+        name,
+        shape,
+        kind="spiking" if fires else "integrating",
+        decay=1 - rate,
+        threshold=_above(values["v_threshold"]) / rate if fires else math.inf,
+        reset="subtract" if metadata.reset == "subtract" and fires else "value",
+        reset_value=values["v_reset"] / rate if fires else 0.0,
+        gain=values["r"],
+        leak=values["v_leak"],
+    )
+
+
+def _foreign(name: str, node: nir.NIRNode, values: _Values, dt: float) -> Neuron:
+    """A neuron with NIR's own meaning, in the units of the file."""
+    fires = isinstance(node, nir.LIF | nir.IF | nir.CubaLIF)
+    threshold: NDArray[np.float64] | float = _above(values["v_threshold"]) if fires else math.inf
+    reset_value: NDArray[np.float64] | float = values["v_reset"] if fires else 0.0
+    kind: Literal["spiking", "integrating"] = "spiking" if fires else "integrating"
+    if isinstance(node, nir.IF | nir.I):
+        return _neuron(
+            name,
+            values.shape,
+            kind=kind,
+            decay=1.0,
+            threshold=threshold,
+            reset_value=reset_value,
+            gain=dt * values["r"],
+        )
+    rate = values.leak_rate("tau_mem" if isinstance(node, nir.CubaLIF) else "tau", dt)
+    synapse: dict[str, Any] = {}
+    if isinstance(node, nir.CubaLIF):
+        synaptic_rate = values.leak_rate("tau_syn", dt)
+        synapse = {
+            "synaptic_decay": 1 - synaptic_rate,
+            "synaptic_gain": synaptic_rate * values["w_in"],
+        }
+    return _neuron(
+        name,
+        values.shape,
+        kind=kind,
+        decay=1 - rate,
+        threshold=threshold,
+        reset_value=reset_value,
+        gain=rate * values["r"],
+        leak=rate * values["v_leak"],
+        **synapse,
+    )
+
+
+def _above(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
+    """NIR's v > threshold as our v ≥ the next float32."""
+    return np.nextafter(threshold.astype(np.float32), np.float32(np.inf)).astype(np.float64)
+
+
+def _neuron(
+    name: str,
+    shape: Shape,
+    *,
+    kind: Literal["spiking", "integrating", "threshold"],
+    decay: NDArray[np.float64] | float = 0.0,
+    threshold: NDArray[np.float64] | float = 0.0,
+    reset: Literal["subtract", "value"] = "value",
+    reset_value: NDArray[np.float64] | float = 0.0,
+    gain: NDArray[np.float64] | float = 1.0,
+    leak: NDArray[np.float64] | float = 0.0,
+    synaptic_decay: NDArray[np.float64] | None = None,
+    synaptic_gain: NDArray[np.float64] | None = None,
+) -> Neuron:
+    def full(value: NDArray[np.float64] | float) -> Array:
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float32), shape))
+
+    return Neuron(
+        name=name,
+        kind=kind,
+        decay=full(decay),
+        threshold=full(threshold),
+        reset=reset,
+        reset_value=full(reset_value),
+        gain=full(gain),
+        leak=full(leak),
+        has_input_map=bool((full(gain) != 1).any() or (full(leak) != 0).any()),
+        synaptic_decay=None if synaptic_decay is None else full(synaptic_decay),
+        synaptic_gain=None if synaptic_gain is None else full(synaptic_gain),
+        input_shape=shape,
+        output_shape=shape,
+    )

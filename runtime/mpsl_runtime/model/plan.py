@@ -1,0 +1,161 @@
+"""A checked NIR graph, laid out in the order in which it runs.
+
+`Plan` is not a second description of a model: `graph` derives it from a `nir.NIRGraph` each time,
+and nothing ever stores it. Reference, engine, ONNX and torch back ends all run this list, so that
+units, thresholds and shapes are decided in one place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.model.metadata import ModelMetadata
+
+__all__ = [
+    "Convolution",
+    "Dense",
+    "Flatten",
+    "Neuron",
+    "Node",
+    "Plan",
+    "Pooling",
+    "Scaling",
+    "Shape",
+]
+
+Shape = tuple[int, ...]
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """Cross-correlation of [C, H, W] with `weight` [Co, C/groups, kh, kw], plus `bias` [Co].
+
+    `padding` is ((top, bottom), (left, right)); `stride` and `dilation` are (rows, columns).
+    `weight_grid` is the exponent of the grid of an int8 layer, see `mpsl_runtime.model.grid`.
+    """
+
+    name: str
+    weight: Array
+    bias: Array
+    stride: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    groups: int
+    input_shape: Shape
+    output_shape: Shape
+    weight_grid: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """y = weight · x + bias, `weight` [out, in], `bias` [out]; `weight_grid` as above."""
+
+    name: str
+    weight: Array
+    bias: Array
+    input_shape: Shape
+    output_shape: Shape
+    weight_grid: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pooling:
+    """Sum over windows, times `scale` (1 for SumPool2d, 1/(kh·kw) for AvgPool2d).
+
+    Rows and columns that no whole window covers are dropped.
+    """
+
+    name: str
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    scale: float
+    input_shape: Shape
+    output_shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Flatten:
+    """[C, H, W] -> [C·H·W], channel-major."""
+
+    name: str
+    input_shape: Shape
+    output_shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """y = scale · x, elementwise; `scale` has the shape of the input."""
+
+    name: str
+    scale: Array
+    input_shape: Shape
+    output_shape: Shape
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """A population of point neurons; every array has the population's shape, float32.
+
+    One step, in float32 and in this order (`I` is the layer's current, bias included):
+
+        if synaptic_decay is not None (CubaLIF):  I = J = synaptic_decay·J + synaptic_gain·I
+        if has_input_map:                         I = gain·I + leak   (never in mpsl's own)
+        U = decay·V + I
+        `spiking`:    S = [U ≥ threshold];  out S
+                      V = U − S·threshold (subtract), or reset_value where S, else U (value)
+        `integrating` (LI, I):  V = U;  out U
+        `threshold`   (Threshold, no state):  out [I ≥ threshold]
+
+    NIR fires on v > v_threshold: the loader turns that into U ≥ nextafter(v_threshold, ∞).
+    Models with mpsl metadata run in the units of U (DESIGN §6): decay ρ_m, threshold V_th.
+
+    Attributes:
+        kind: `spiking`, `integrating` or `threshold`.
+        reset: `subtract` or `value` (V = reset_value after a spike).
+    """
+
+    name: str
+    kind: Literal["spiking", "integrating", "threshold"]
+    decay: Array
+    threshold: Array
+    reset: Literal["subtract", "value"]
+    reset_value: Array
+    gain: Array
+    leak: Array
+    has_input_map: bool
+    synaptic_decay: Array | None
+    synaptic_gain: Array | None
+    input_shape: Shape
+    output_shape: Shape
+
+
+Node = Convolution | Dense | Pooling | Flatten | Scaling | Neuron
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The nodes of a feed-forward network in order of execution.
+
+    Attributes:
+        nodes: in order; names are those of the NIR graph.
+        input_shape, output_shape: of one sample and one step.
+        metadata: of a model written by mpsl, else None (then `step_us` etc. come from the caller).
+        source: the file, for messages.
+    """
+
+    nodes: tuple[Node, ...]
+    input_shape: Shape
+    output_shape: Shape
+    metadata: ModelMetadata | None
+    source: str
+
+    @property
+    def spiking(self) -> tuple[Neuron, ...]:
+        """The spiking populations in order; their number is the number of layers."""
+        return tuple(n for n in self.nodes if isinstance(n, Neuron) and n.kind != "integrating")

@@ -1,0 +1,267 @@
+"""The event-driven engine: work grows with the spikes (ENGINE.md).
+
+The same interface and the same numbers as `reference.Reference`, computed in C++. Sums of weights
+that are multiples of a power of two are equal bit for bit; other weights are added in another
+order, so that a membrane potential may differ in its last bits.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime import _native
+from mpsl_runtime.errors import ModelError, UsageError
+from mpsl_runtime.model.grid import InputBound, LayerGrid, is_int8, layer_grids
+from mpsl_runtime.model.plan import (
+    Convolution,
+    Dense,
+    Flatten,
+    Neuron,
+    Node,
+    Plan,
+    Pooling,
+    Scaling,
+)
+from mpsl_runtime.run.reference import checked, checked_addresses
+
+__all__ = ["Engine"]
+
+Array = NDArray[np.float32]
+_MOST_THREADS = 1024
+
+
+class Engine:
+    """Runs a plan, one step at a time.
+
+    The environment variable `MPSL_ISA` (`baseline`, `v3`, `v4`, `vnni`) chooses the instruction
+    set; by default it is the best that the processor has. Where so much fires that lists of spikes
+    cost more than they save, dense loops take a layer's step: above a share of firing neurons that
+    is measured while the engine is made for int8 weights, whose sums are the same both ways, and
+    fixed for float32 ones, whose rounding a clock must not decide; `MPSL_CROSSOVER` (0 … 1) sets
+    it.
+
+    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`). Its
+    layers behind spikes are summed in whole numbers, from weights of one byte; one whose proof
+    fails runs as a float32 model.
+
+    Attributes:
+        plan: what it runs.
+    """
+
+    def __init__(self, plan: Plan, *, threads: int = 1) -> None:
+        """Packs the weights.
+
+        Args:
+            plan: what to run.
+            threads: that share the output channels of a layer, in blocks of 64; a layer of one
+                block is one thread's work. The same bits from any number. They sleep between
+                steps, and end with the engine.
+
+        Raises:
+            UsageError: `threads` is not 1 … 1024, or the system refuses them; or `MPSL_ISA` names
+                an instruction set that is not known or not there, or `MPSL_CROSSOVER` no share.
+        """
+        if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
+            raise UsageError(
+                "number of threads", got=threads, expected=f"1 … {_MOST_THREADS}", where="threads"
+            )
+        self.plan = plan
+        self._bound = InputBound(plan.metadata)
+        channels, rows, columns = (*plan.input_shape, 1, 1)[:3]
+        try:
+            self._network = _native.Network(channels, rows, columns, threads)
+            grids = _grids(plan)
+            for node in plan.nodes:
+                _add(self._network, node, grids.get(node.name))
+            self._network.finish()
+        except ValueError as error:
+            raise UsageError(str(error), where=plan.source) from error
+        neurons = [node for node in plan.nodes if isinstance(node, Neuron)]
+        # Index among all populations, and shape, of those in `plan.spiking`.
+        self._spiking = [
+            (i, node.output_shape) for i, node in enumerate(neurons) if node.kind != "integrating"
+        ]
+        self._outputs = math.prod(plan.output_shape)
+        self._inputs = math.prod(plan.input_shape)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set that is used: `baseline`, `v3`, `v4` or `vnni`."""
+        return self._network.isa
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held for weights, state and lists."""
+        return self._network.bytes
+
+    @property
+    def crossovers(self) -> tuple[float, ...]:
+        """For each population: the share of firing neurons before it above which dense loops read
+        them; 1 where there are none (behind events; narrow, grouped and fully connected layers)."""
+        return tuple(self._network.crossovers)
+
+    @property
+    def synops(self) -> int:
+        """Synaptic operations since the last reset: for each spike (or input that is not zero)
+        the weights that it reaches, counted through pooling."""
+        return self._network.synops
+
+    def reset(self) -> None:
+        """Sets every V to 0 and the counter to 0."""
+        self._network.reset()
+
+    def step(self, frame: Array) -> Array:
+        """Advances one step.
+
+        Args:
+            frame: float32 [*input_shape], finite.
+
+        Returns:
+            float32 [K]: spikes of the last population, or its U where it does not fire.
+
+        Raises:
+            UsageError: the frame has another shape or is not finite; the state is as before.
+        """
+        array = np.asarray(frame)
+        if array.dtype != np.float32 or array.shape != self.plan.input_shape:
+            array = checked(array, self.plan.input_shape)
+        self._bound.check(array)
+        output = np.empty(self._outputs, np.float32)
+        try:
+            self._network.step(np.ascontiguousarray(array), output)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return output
+
+    def step_sparse(self, address: NDArray[np.int32], value: Array) -> Array:
+        """Advances one step on the inputs that are not zero.
+
+        Args:
+            address: int32 [n], flat index into the input; value: float32 [n], finite. Values of
+                one address add up.
+
+        Raises:
+            UsageError: an address outside the input, or a value that is not finite; the state is
+                as before.
+        """
+        address, value = checked_addresses(address, value, self._inputs)
+        self._bound.check(value)
+        output = np.empty(self._outputs, np.float32)
+        self._network.step_sparse(
+            np.ascontiguousarray(address), np.ascontiguousarray(value), output
+        )
+        return output
+
+    def run(self, frames: Array) -> Array:
+        """Resets, then advances through frames [T, *input_shape] -> float32 [T, K].
+
+        Frames that are one frame, broadcast over T, are recognised: their current is computed
+        once.
+        """
+        array = self._sequence(frames)
+        steps = len(array)
+        constant = steps > 1 and array.strides[0] == 0
+        self._bound.check(array[:1] if constant else array)
+        output = np.empty((steps, self._outputs), np.float32)
+        frames = np.ascontiguousarray(array[0] if constant else array)
+        self._network.run(frames, steps, constant, output)
+        return output
+
+    def record(self, frames: Array) -> list[NDArray[np.bool_]]:
+        """Runs frames [T, *input_shape]; the spikes of each of `plan.spiking`: bool [T, *shape]."""
+        array = self._sequence(frames)
+        spikes = [np.zeros((len(array), *shape), np.uint8) for _, shape in self._spiking]
+        self.reset()
+        for t, frame in enumerate(array):
+            self.step(frame)
+            for (index, _), recorded in zip(self._spiking, spikes, strict=True):
+                self._network.spikes(index, recorded[t])
+        return [recorded.view(np.bool_) for recorded in spikes]
+
+    def record_membrane(self, frames: Array) -> list[Array]:
+        """Runs frames [T, *input_shape]; U of each of `plan.spiking`, before its reset.
+
+        Returns:
+            float32 [T, *shape] for each; a Threshold, which has no U, gives zeros.
+        """
+        array = self._sequence(frames)
+        membranes = [np.zeros((len(array), *shape), np.float32) for _, shape in self._spiking]
+        for index, _ in self._spiking:
+            self._network.keep_membrane(index)
+        self.reset()
+        for t, frame in enumerate(array):
+            self.step(frame)
+            for (index, _), recorded in zip(self._spiking, membranes, strict=True):
+                self._network.membrane(index, recorded[t])
+        return membranes
+
+    @property
+    def membrane(self) -> Array:
+        """U of the last population at the last step, before its reset: float32 [K]."""
+        output = np.empty(self._outputs, np.float32)
+        self._network.membrane(self._network.populations - 1, output)
+        return output
+
+    def _sequence(self, frames: Array) -> Array:
+        """frames [T, *input_shape], checked."""
+        return checked(frames, (*np.shape(frames)[:1], *self.plan.input_shape))
+
+
+def _grids(plan: Plan) -> dict[str, LayerGrid]:
+    """The layers of an int8 model whose sums are proven exact, by name; else none."""
+    if not is_int8(plan):
+        return {}
+    try:
+        return {grid.name: grid for grid in layer_grids(plan)}
+    except ModelError:
+        return {}
+
+
+def _add(network: _native.Network, node: Node, grid: LayerGrid | None) -> None:
+    if isinstance(node, Convolution):
+        _add_convolution(network, node, grid)
+    elif isinstance(node, Dense):
+        bias = np.ascontiguousarray(node.bias)
+        if grid is None:
+            network.add_dense(np.ascontiguousarray(node.weight), bias)
+        else:
+            network.add_int8_dense(np.ascontiguousarray(grid.weight), grid.weight_quantum, bias)
+    elif isinstance(node, Pooling):
+        network.add_pooling(node.kernel, node.stride, node.padding, node.scale)
+    elif isinstance(node, Scaling):
+        network.add_scaling(np.ascontiguousarray(node.scale))
+    elif isinstance(node, Neuron):
+        _add_neurons(network, node)
+    elif not isinstance(node, Flatten):  # the order in memory is that of the flat vector
+        raise TypeError(f"{type(node).__name__} is not a node of a plan")
+
+
+def _add_convolution(network: _native.Network, node: Convolution, grid: LayerGrid | None) -> None:
+    (top, bottom), (left, right) = node.padding
+    bias = np.ascontiguousarray(node.bias)
+    shape = (node.stride, (top, bottom, left, right), node.dilation, node.groups)
+    if grid is None:
+        network.add_convolution(np.ascontiguousarray(node.weight), bias, *shape)
+    else:
+        weight = np.ascontiguousarray(grid.weight)
+        network.add_int8_convolution(weight, grid.weight_quantum, bias, *shape)
+
+
+def _add_neurons(network: _native.Network, node: Neuron) -> None:
+    def contiguous(values: Array | None) -> Array | None:
+        return None if values is None else np.ascontiguousarray(values)
+
+    network.add_neurons(
+        kind=node.kind,
+        subtract=node.reset == "subtract",
+        decay=np.ascontiguousarray(node.decay),
+        threshold=np.ascontiguousarray(node.threshold),
+        reset_value=np.ascontiguousarray(node.reset_value),
+        gain=contiguous(node.gain) if node.has_input_map else None,
+        leak=contiguous(node.leak) if node.has_input_map else None,
+        synaptic_decay=contiguous(node.synaptic_decay),
+        synaptic_gain=contiguous(node.synaptic_gain),
+    )

@@ -1,0 +1,297 @@
+"""A model that is ready to run: the public face of this package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.events.binning import Binning, sparse_steps
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.steps import Recording
+from mpsl_runtime.live import sources as event_sources
+from mpsl_runtime.model import readout as read_out
+from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.model.plan import Neuron, Plan
+from mpsl_runtime.model.readout import Readout
+from mpsl_runtime.run.stream import Runner, Step, Stream, Window
+
+__all__ = ["EngineName", "Model", "Result", "load"]
+
+EngineName = Literal["native", "reference"]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What a network made of T frames.
+
+    Attributes:
+        spikes: of the output neurons, float32 [T, K] (U where the last layer only integrates).
+        scores: of the classes, float32 [K]; label, confidence: see `mpsl_runtime.model.readout`.
+        synops: synaptic operations.
+    """
+
+    spikes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    label: int
+    confidence: float
+    synops: int
+
+
+class Model:
+    """A network, its binning rule and its read-out. Made by `load`.
+
+    Attributes:
+        plan: the checked network.
+        metadata: what mpsl wrote into the file; None for a file of another framework.
+        readout: `count` or `membrane`.
+        class_names: in the order of the scores.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        runner: Runner,
+        *,
+        steps: int | None = None,
+        step_us: int | None = None,
+    ) -> None:
+        self.plan = plan
+        self.metadata: ModelMetadata | None = plan.metadata
+        self._runner = runner
+        outputs = int(np.prod(plan.output_shape))
+        if plan.metadata is not None:
+            self.readout: Readout = plan.metadata.readout
+            self.class_names = plan.metadata.class_names
+            if len(self.class_names) != outputs:
+                self.class_names = tuple(str(i) for i in range(outputs))
+        else:
+            last = [node for node in plan.nodes if isinstance(node, Neuron)][-1:]
+            integrates = bool(last) and last[0].kind == "integrating"
+            self.readout = "membrane" if integrates else "count"
+            self.class_names = tuple(str(i) for i in range(outputs))
+        self._binning = _binning(plan, steps, step_us)
+        self._window = Window(self.readout, self._binning.steps if self._binning else 1)
+        self._next_step = 0
+        runner.reset()
+
+    @property
+    def binning(self) -> Binning:
+        """How events become time steps.
+
+        Raises:
+            UsageError: an image model, or a foreign file and no `steps` and `step_us` at `load`.
+        """
+        if self._binning is not None:
+            return self._binning
+        if self.metadata is not None:
+            raise UsageError(
+                "model takes frames, not events",
+                got=f"an image model ({self.metadata.dataset})",
+                expected="`Model.run(frames)` in Python, or `mpsl verify`",
+                where=self.plan.source,
+            )
+        if len(self.plan.input_shape) != 3 or self.plan.input_shape[0] != 2:
+            raise UsageError(
+                "model takes frames, not events",
+                got=f"input {self.plan.input_shape}",
+                expected="[2, rows, columns]: a plane of pixels for each polarity",
+                where=self.plan.source,
+            )
+        raise UsageError(
+            "model has no mpsl metadata, so its time steps are not known",
+            expected="--steps T and --step-us N",
+            where=self.plan.source,
+        )
+
+    @property
+    def synops(self) -> int:
+        """Synaptic operations since the last reset: spikes times their outgoing weights."""
+        return int(self._runner.synops)
+
+    def reset(self) -> None:
+        """Puts the network at rest; the next `step` is step 0."""
+        self._runner.reset()
+        self._window.clear()
+        self._next_step = 0
+
+    def step(self, events: Events) -> Step:
+        """Advances the network by one time step.
+
+        Args:
+            events: those of this step; their times within it do not matter. May be empty.
+
+        Returns:
+            the decision; its scores are those of the last T steps since `reset`.
+
+        Raises:
+            DataError: an event outside the sensor. UsageError: the model takes frames.
+        """
+        binning = replace(self.binning, steps=1, origin="zero")
+        start = time.perf_counter_ns()
+        sparse = sparse_steps(replace(events, t=np.zeros_like(events.t)), binning)
+        spikes = np.asarray(self._runner.step_sparse(sparse.address, sparse.value), np.float32)
+        spikes = spikes.reshape(-1).copy()
+        scores = self._window.push(spikes, self._runner)
+        step = Step(
+            file="events",
+            t_us=self._next_step * binning.step_us,
+            step=self._next_step,
+            spikes=spikes,
+            scores=scores,
+            label=int(read_out.label(scores)),
+            confidence=read_out.confidence(self.readout, scores),
+            events=len(events),
+            dropped=0,
+            compute_us=(time.perf_counter_ns() - start) / 1000,
+        )
+        self._next_step += 1
+        return step
+
+    def run(self, frames: NDArray[np.float32]) -> Result:
+        """Runs one sample from rest.
+
+        Args:
+            frames: float32 [T, *input shape], for example from `binning.frames` or
+                `datasets.Split.input`.
+
+        Raises:
+            DataError: another shape, no step, or values that are not finite.
+        """
+        frames = np.asarray(frames, np.float32)
+        if frames.shape[1:] != self.plan.input_shape or not len(frames):
+            raise DataError(
+                "frames have another shape than the model's input",
+                got=list(frames.shape),
+                expected=["T", *self.plan.input_shape],
+                where=self.plan.source,
+            )
+        if not np.all(np.isfinite(frames)):
+            raise DataError("frames are not finite", where=self.plan.source)
+        self.reset()
+        spikes = np.asarray(self._runner.run(frames), np.float32).reshape(len(frames), -1)
+        membrane = np.asarray(self._runner.membrane, np.float32).reshape(-1)
+        scores = read_out.scores(self.readout, spikes, membrane)
+        return Result(
+            spikes=spikes,
+            scores=scores,
+            label=int(read_out.label(scores)),
+            confidence=read_out.confidence(self.readout, scores),
+            synops=self.synops,
+        )
+
+    def stream(
+        self, source: event_sources.Source | Iterable[Recording], policy: str = "tumbling"
+    ) -> Stream:
+        """Runs recordings or a live source step by step.
+
+            for item in model.stream("udp://localhost:3333", policy="continuous"):
+                if isinstance(item, Step):
+                    print(item.label, item.confidence)
+
+        Args:
+            source: a path (file, folder, zip), an address `udp://host:port`, `Events`, or an
+                iterable of `Events` that arrive one after another.
+            policy: `tumbling` (reset every T steps, as in training) or `continuous`; see
+                `mpsl_runtime.run.stream`.
+
+        Returns:
+            an iterator over `Step` and `Prediction`; its `summary` has the totals.
+
+        Raises:
+            UsageError: the policy does not exist, or the model takes frames.
+            DataError: the source is absent; while iterating: damaged or from another sensor.
+        """
+        binning = self.binning
+        found: Iterable[Recording]
+        if isinstance(source, str | Path | Events):
+            found = event_sources.recordings(source, binning, self.class_names)
+        else:
+            found = _recordings_of(source)
+        self.reset()
+        return Stream(self._runner, binning, self.readout, found, policy)
+
+
+def _recordings_of(items: Iterable[Any]) -> Iterator[Recording]:
+    """Recordings as they are; Events become one stream that arrives in pieces."""
+    iterator = iter(items)
+    for first in iterator:
+        if isinstance(first, Recording):
+            yield first
+        else:
+            yield event_sources.from_chunks(_chain(first, iterator), "events")
+
+
+def _chain(first: Events, rest: Iterator[Events]) -> Iterator[Events]:
+    yield first
+    yield from rest
+
+
+def _binning(plan: Plan, steps: int | None, step_us: int | None) -> Binning | None:
+    """The model's binning rule; None where events do not fit or their time steps are unknown."""
+    if plan.metadata is not None:
+        if plan.metadata.input_kind != "events":
+            return None
+        binning = plan.metadata.binning
+        if binning.shape != tuple(plan.input_shape):
+            raise UsageError(
+                "metadata and network do not fit",
+                got=f"events on {binning.shape}",
+                expected=f"input {tuple(plan.input_shape)}",
+                where=plan.source,
+            )
+        return replace(
+            binning,
+            steps=binning.steps if steps is None else steps,
+            step_us=binning.step_us if step_us is None else step_us,
+        )
+    if len(plan.input_shape) != 3 or plan.input_shape[0] != 2 or steps is None or step_us is None:
+        return None
+    _, rows, columns = plan.input_shape
+    return Binning(sensor_width=columns, sensor_height=rows, step_us=step_us, steps=steps)
+
+
+def load(
+    path: str | Path,
+    *,
+    engine: EngineName = "native",
+    dt_s: float | None = None,
+    steps: int | None = None,
+    step_us: int | None = None,
+    threads: int = 1,
+) -> Model:
+    """Loads a NIR file.
+
+    Args:
+        path: `model.nir`.
+        engine: `native` (event-driven, C++) or `reference` (numpy, slow, easy to read).
+        dt_s: seconds a time step stands for; needed for files without mpsl metadata.
+        steps: T, overrides the model's own; step_us: length of a step, likewise. Both are needed
+            to stream events into a file without mpsl metadata.
+        threads: of the native engine.
+
+    Raises:
+        ModelError: the file is damaged, not finite or made of nodes that the engine does not run.
+        UsageError: an argument that cannot be.
+    """
+    from mpsl_runtime.model.graph import load_plan
+
+    if engine not in ("native", "reference"):
+        raise UsageError("unknown engine", got=repr(engine), expected="native or reference")
+    plan = load_plan(path, dt_s=dt_s)
+    runner: Any
+    if engine == "native":
+        from mpsl_runtime.run.engine import Engine
+
+        runner = Engine(plan, threads=threads)
+    else:
+        from mpsl_runtime.run.reference import Reference
+
+        runner = Reference(plan, threads=threads)
+    return Model(plan, runner, steps=steps, step_us=step_us)

@@ -1,0 +1,135 @@
+"""Several processes train what one process trains, and only the first of them writes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mpsl_runtime.errors import UsageError
+from mpsl_train.network.network import Network
+from mpsl_train.network.ranks import Ranks, everyone, find_ranks
+from mpsl_train.recipe import load
+from mpsl_train.training import training
+
+# 72 samples in batches of 8, three epochs; no dropout, which each process draws for itself.
+CHOICES = ("network=4C3S2-6C3-AP2-12FC-10", "training.batch_size=8", "rules.eta_hat=3.0")
+
+# Trained in float64: float32 rounds differently in two halves, and spikes flip.
+WORKER = """
+import sys
+from pathlib import Path
+from mpsl_train.training import training
+from mpsl_train.recipe import load
+build, finish = training.build, training._finish
+training.build = lambda *given: build(*given).double()
+training._finish = lambda network, *given: finish(network.float(), *given)
+recipe, run, data, *choices = sys.argv[1:]
+training.train(load(Path(recipe), choices), Path(run), data=Path(data), device="cpu")
+"""
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
+    small_data: Path, small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER, encoding="utf-8")
+    two = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         str(worker), str(small_recipe), str(tmp_path / "two"), str(small_data), *CHOICES],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(),
+    )  # fmt: skip
+    build, finish, first = training.build, training._finish, {}
+
+    def double(*given: object) -> Network:
+        network: Network = build(*given).double()  # type: ignore[arg-type]
+        first.update({name: value.clone() for name, value in network.state_dict().items()})
+        return network
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "build", double)
+        patch.setattr(training, "_finish", lambda n, *given: finish(n.float(), *given))
+        recipe = load(small_recipe, CHOICES)
+        training.train(recipe, tmp_path / "one", data=small_data, device="cpu")
+    said, _ = two.communicate(timeout=120)
+    assert two.returncode == 0, said
+    assert said.count("epoch 1/3") == 1, "only the first process speaks"
+
+    files = [sorted(path.name for path in (tmp_path / run).iterdir()) for run in ("one", "two")]
+    assert files[0] == files[1]
+    one, other = (
+        torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("one", "two")
+    )
+    assert one["global_step"] == other["global_step"] >= 20
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(other["state_dict"][name], value, rtol=1e-10, atol=1e-12)
+        last = name.startswith("network.layers.3")  # λ_p has no part in the last layer
+        if not (last and name.endswith("theta_p")):
+            change = value - first[name.removeprefix("network.")]
+            assert float(change.abs().max()) > 1e-6, name
+    history = [(tmp_path / run / "metrics.csv").read_text().splitlines() for run in ("one", "two")]
+    for row, expected in zip(history[1][1:], history[0][1:], strict=True):
+        numbers = [[float(word) for word in line.split(",")[:-1]] for line in (row, expected)]
+        assert numbers[0] == pytest.approx(numbers[1], abs=1e-9)
+
+
+def test_the_command_starts_the_processes_that_are_asked_for(
+    small_data: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    command = Path(sys.executable).parent / "mpsl"
+    done = subprocess.run(
+        [str(command), "train", str(small_recipe), "--data", str(small_data), "--device", "cpu",
+         "--out", str(tmp_path / "run"), "--devices", "2", "--set", "training.epochs=1", "--json"],
+        capture_output=True, text=True, env=_environment(), check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["processes"] == 2
+    assert done.stderr.count("epoch 1/1") == 1
+
+
+@pytest.mark.parametrize(
+    ("ranks", "batch", "normalised", "device", "message"),
+    [
+        (Ranks(0, 3, 3), 8, False, "cpu", "multiple of the 3"),
+        (Ranks(0, 2, 2), 8, True, "cpu", "BN"),
+        (Ranks(0, 512, 512), 512, False, "cuda", "CUDA devices"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(
+    ranks: Ranks, batch: int, normalised: bool, device: str, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        ranks.check(batch, normalised, device)
+    Ranks().check(batch, normalised, "cpu")
+
+
+def test_who_a_process_is_comes_from_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert find_ranks(None) == find_ranks(1) == Ranks()
+    assert find_ranks(2) == Ranks(0, 2, 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert find_ranks(2) == Ranks(1, 2, 2)
+    assert not find_ranks(2).first
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2"),
+                        ("TORCHELASTIC_RUN_ID", "x")):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert find_ranks(None) == find_ranks(2) == Ranks(3, 4, 2, True)
+    with pytest.raises(UsageError, match="torchrun"):
+        find_ranks(4)
+    with pytest.raises(UsageError, match="≥ 1"):
+        find_ranks(0)
+
+
+def test_one_process_asks_nobody() -> None:
+    device = torch.device("cpu")
+    assert everyone(True, device)
+    assert not everyone(False, device)
