@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mpsl_runtime.purposes import Purpose
+
 __all__ = ["register"]
 
 
@@ -30,9 +32,9 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `mpsl 
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
-    app.command("export")(export)
-    app.command("verify")(verify)
-    app.command("card")(card)
+    app.command("export", rich_help_panel=Purpose.MAKE)(export)
+    app.command("verify", rich_help_panel=Purpose.PROVE)(verify)
+    app.command("card", rich_help_panel=Purpose.PROVE)(card)
 
 
 def export(

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mpsl_runtime.purposes import Purpose
+
 __all__ = ["register", "train"]
 
 
@@ -79,6 +81,6 @@ def register(app: typer.Typer) -> None:
     from mpsl_train.data.cli import register_data
     from mpsl_train.experiments.cli import register_experiments
 
-    app.command("train")(train)
     register_data(app)
+    app.command("train", rich_help_panel=Purpose.MAKE)(train)
     register_experiments(app)

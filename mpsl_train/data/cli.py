@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsl_runtime.purposes import Purpose
+
 if TYPE_CHECKING:
     from mpsl_runtime.data.datasets import Split
 
@@ -38,7 +40,7 @@ def register_data(app: typer.Typer) -> None:
     data.command("list")(list_)
     data.command("check")(check)
     data.command("make")(make)
-    app.add_typer(data, name="data")
+    app.add_typer(data, name="data", rich_help_panel=Purpose.MAKE)
 
 
 def list_(

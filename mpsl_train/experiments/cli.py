@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mpsl_runtime.purposes import Purpose
+
 __all__ = ["ablate", "compare", "features", "register_experiments", "robustness"]
 
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN…", help="Folders of `mpsl train`.")]
@@ -214,7 +216,7 @@ def compare(
 
 def register_experiments(app: typer.Typer) -> None:
     """Adds the experiments to the command."""
-    app.command("ablate")(ablate)
-    app.command("compare")(compare)
-    app.command("robustness")(robustness)
-    app.command("features")(features)
+    app.command("ablate", rich_help_panel=Purpose.PROVE)(ablate)
+    app.command("compare", rich_help_panel=Purpose.PROVE)(compare)
+    app.command("robustness", rich_help_panel=Purpose.PROVE)(robustness)
+    app.command("features", rich_help_panel=Purpose.PROVE)(features)

@@ -1,51 +1,44 @@
 """The command `mpsl`. Imports typer and the standard library alone, so that help comes at once.
 
 Other distributions add verbs through the entry-point group `mpsl.commands`: a function
-`register(app: typer.Typer) -> None`. Whatever goes wrong is one line on stderr and exit code 2.
+`register(app: typer.Typer) -> None`, which says of each verb what it is for (`purposes`). Whatever
+goes wrong is one line on stderr and exit code 2.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from mpsl_runtime.errors import MpslError
+from mpsl_runtime.purposes import Purpose
 
 __all__ = ["build", "main"]
 
-# By what they are for; a verb that is in none of these comes last.
-_PURPOSES = (
-    ("Make a model", ("data", "train", "export")),
-    ("Prove and study it", ("verify", "inspect", "bench", "ablate", "robustness", "features")),
-    ("Run it on events", ("run", "replay")),
-)
+# Of a verb that names no purpose.
+_UNNAMED = "More"
 
 
 class _Verbs(TyperGroup):
-    """Lists the verbs by what they are for."""
+    """Lists the verbs by what they are for, each in the order in which they were registered."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Called by the help page."""
-        names = list(self.commands)
-        known = {name for _, verbs in _PURPOSES for name in verbs}
-        groups = [*_PURPOSES, ("More", tuple(name for name in names if name not in known))]
-        width = max(map(len, names), default=0)
-        for title, verbs in groups:
-            rows = [
-                (
-                    name.ljust(width),
-                    self.commands[name].get_short_help_str(formatter.width - width - 6),
-                )
-                for name in verbs
-                if name in self.commands and not self.commands[name].hidden
-            ]
+        shown = {name: verb for name, verb in self.commands.items() if not verb.hidden}
+        width = max(map(len, shown), default=0)
+        groups: dict[str, list[tuple[str, str]]] = {purpose: [] for purpose in Purpose}
+        for name, verb in shown.items():
+            row = (name.ljust(width), verb.get_short_help_str(formatter.width - width - 6))
+            purpose = getattr(verb, "rich_help_panel", None)
+            groups.setdefault(purpose if isinstance(purpose, str) else _UNNAMED, []).append(row)
+        for purpose, rows in groups.items():
             if rows:
-                with formatter.section(title):
+                with formatter.section(str(purpose)):
                     formatter.write_dl(rows)
 
 
@@ -82,13 +75,18 @@ def build() -> typer.Typer:
     from mpsl_runtime import verbs
 
     verbs.register(app)
-    for entry in sorted(entry_points(group="mpsl.commands"), key=lambda entry: entry.name):
+    # Within a distribution, as it lists them: so does the help.
+    for entry in sorted(entry_points(group="mpsl.commands"), key=_distribution):
         try:
             entry.load()(app)
         except Exception as error:  # one broken add-on must not take `mpsl run` with it
             reason = str(error).replace("\n", " ")
             print(f"mpsl: add-on {entry.name!r} cannot be loaded: {reason}", file=sys.stderr)
     return app
+
+
+def _distribution(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist is not None else ""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mpsl_runtime.purposes import Purpose
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -339,7 +341,7 @@ def _densities(words: str) -> list[float]:
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to `mpsl`."""
-    app.command("run")(run)
-    app.command("replay")(replay)
-    app.command("inspect")(inspect)
-    app.command("bench")(bench)
+    app.command("run", rich_help_panel=Purpose.RUN)(run)
+    app.command("replay", rich_help_panel=Purpose.RUN)(replay)
+    app.command("inspect", rich_help_panel=Purpose.PROVE)(inspect)
+    app.command("bench", rich_help_panel=Purpose.PROVE)(bench)

@@ -16,26 +16,12 @@ from typing import Any
 import h5py
 import pytest
 
-from mpsl_runtime import cli, verbs
+from mpsl_runtime import verbs
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.readers import write_nmnist_bin
 
 STEP_KEYS = ["file", "t_us", "step", "scores", "label", "confidence", "events", "dropped"]
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def mpsl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """`mpsl("run", …)` → (exit code, stdout, stderr), in this process, without add-ons."""
-    monkeypatch.setattr(cli, "entry_points", lambda group: [])
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as done:
-            cli.main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return int(done.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture
@@ -250,56 +236,6 @@ def test_replay_and_run_meet_over_the_loopback(
         return [(i.get("step"), i.get("prediction", i)["scores"]) for i in items]
 
     assert decisions(live) == decisions(from_file)
-
-
-def test_help_is_quick_and_groups_the_verbs_by_what_they_are_for() -> None:
-    command = [sys.executable, "-c", "from mpsl_runtime.cli import main; main(['--help'])"]
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - start)
-    assert done.returncode == 0
-    assert done.stderr == ""
-    text = done.stdout
-    assert text.index("Prove and study it:") < text.index("inspect")
-    assert text.index("Run it on events:") < text.index("  run ") < text.index("  replay ")
-    assert min(seconds) < 0.4
-
-
-def test_every_verb_has_an_example_in_its_help(mpsl: Run) -> None:
-    for verb in ("run", "replay", "inspect"):
-        code, out, _ = mpsl(verb, "--help")
-        assert code == 0
-        assert f"Example: mpsl {verb}" in " ".join(out.split())
-
-
-def test_version_is_that_of_the_package(mpsl: Run) -> None:
-    import mpsl_runtime
-
-    assert mpsl("--version") == (0, f"mpsl {mpsl_runtime.__version__}\n", "")
-
-
-def test_no_words_at_all_show_the_help(mpsl: Run) -> None:
-    code, out, _ = mpsl()
-    assert code == 0
-    assert "Usage: mpsl" in out
-
-
-def test_an_add_on_that_cannot_be_loaded_does_not_take_the_others_with_it(
-    mpsl: Run, model_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Broken:
-        name = "broken"
-
-        def load(self) -> None:
-            raise ImportError("no module\nnamed x")
-
-    monkeypatch.setattr(cli, "entry_points", lambda group: [Broken()])
-    code, out, err = mpsl("inspect", model_file)
-    assert code == 0
-    assert "n02_fc" in out
-    assert err == "mpsl: add-on 'broken' cannot be loaded: no module named x\n"
 
 
 def test_a_full_disk_is_one_line(
