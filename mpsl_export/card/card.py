@@ -26,7 +26,7 @@ from mpsl_export.merge import parameter_counts
 from mpsl_export.verify.backends import NAMES, SUFFIXES
 from mpsl_export.verify.verify import verify
 from mpsl_runtime.atomic import replacing
-from mpsl_runtime.bench.activity import synthetic
+from mpsl_runtime.bench.inputs import synthetic
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import OutputError, UsageError

@@ -278,9 +278,9 @@ def bench(
 
     Example: mpsl bench model.nir --against onnx --density 0.01,0.05
     """
-    from mpsl_runtime.bench.activity import from_test_set, recorded, synthetic
     from mpsl_runtime.bench.bench import benchmark, lines, processor, roofline
-    from mpsl_runtime.bench.rivals import find_rivals
+    from mpsl_runtime.bench.inputs import from_test_set, recorded, synthetic
+    from mpsl_runtime.bench.programs import find_programs
     from mpsl_runtime.errors import UsageError
     from mpsl_runtime.model.graph import load_plan
     from mpsl_runtime.run.engine import Engine
@@ -288,18 +288,18 @@ def bench(
     if source is not None and data is not None:
         raise UsageError("input is given twice", got="--source and --data", expected="one of them")
     wanted: list[float | None] = [*_densities(density)] or [None]
-    rivals = find_rivals([name.strip() for name in against.split(",") if name.strip()])
+    programs = find_programs([name.strip() for name in against.split(",") if name.strip()])
     plan = load_plan(model, dt_s=dt_s)
-    activity = None
+    given = None
     if source is not None:
-        activity = recorded(plan, source, samples)
+        given = recorded(plan, source, samples)
     elif data is not None or not density:
-        activity = from_test_set(plan, data, samples)
-    activity = activity or synthetic(plan)
+        given = from_test_set(plan, data, samples)
+    given = given or synthetic(plan)
     rows = []
     for value in wanted:
         rows.append(
-            benchmark(plan, activity, rivals=rivals, density=value, threads=threads, rounds=rounds)
+            benchmark(plan, given, programs=programs, density=value, threads=threads, rounds=rounds)
         )
     limits = roofline()
     about = {"device": processor(), "isa": Engine(plan, threads=threads).isa}

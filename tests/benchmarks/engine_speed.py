@@ -25,9 +25,9 @@ import numpy as np
 from networks import NETWORKS, network
 
 from mpsl_runtime import _native
-from mpsl_runtime.bench.activity import recorded, synthetic
 from mpsl_runtime.bench.bench import Row, benchmark, processor, roofline
-from mpsl_runtime.bench.rivals import find_rivals
+from mpsl_runtime.bench.inputs import recorded, synthetic
+from mpsl_runtime.bench.programs import find_programs
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.model.graph import load_plan
 
@@ -46,7 +46,7 @@ Named = tuple[str, Row]
 
 def measured(arguments: argparse.Namespace) -> Iterator[Named]:
     """One row for each network, kind of weights and density; then the models given as files."""
-    rivals = find_rivals(arguments.against)
+    programs = find_programs(arguments.against)
     settings: dict[str, Any] = {"threads": arguments.threads, "rounds": arguments.rounds}
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.networks:
@@ -55,14 +55,14 @@ def measured(arguments: argparse.Namespace) -> Iterator[Named]:
                     path = Path(folder, f"{name}-{weights}-{density:g}.nir")
                     nir.write(path, network(name, density, weights))
                     plan = load_plan(path)
-                    against = rivals if density in arguments.densities else {}
-                    yield name, benchmark(plan, synthetic(plan), rivals=against, **settings)
+                    against = programs if density in arguments.densities else {}
+                    yield name, benchmark(plan, synthetic(plan), programs=against, **settings)
     for path in arguments.model:
         plan = load_plan(path)
-        activity = synthetic(plan)
+        given = synthetic(plan)
         if arguments.source is not None:
-            activity = recorded(plan, str(arguments.source), arguments.samples)
-        yield Path(path).stem, benchmark(plan, activity, rivals=rivals, **settings)
+            given = recorded(plan, str(arguments.source), arguments.samples)
+        yield Path(path).stem, benchmark(plan, given, programs=programs, **settings)
 
 
 def straight_line(rows: Sequence[Row]) -> tuple[float, float, float]:
@@ -95,7 +95,7 @@ def tables(rows: Sequence[Named], about: dict[str, Any]) -> str:
     text[0] += f" {about['commit']}; `{about['command']}`"
     group = ""
     for name, row in rows:
-        if not row.rival_us:
+        if not row.program_us:
             continue
         if group != f"{name}, {row.weights}":
             group = f"{name}, {row.weights}"
@@ -105,7 +105,7 @@ def tables(rows: Sequence[Named], about: dict[str, Any]) -> str:
                 "| of L1 | of L2 | MSOP a step | memory | equal |"
             )
             text.append("|" + "---|" * 12)
-        onnx, torch = row.rival_us.get("onnx"), row.rival_us.get("torch")
+        onnx, torch = row.program_us.get("onnx"), row.program_us.get("torch")
         goal = target_of(name, row)
         cells = [
             f"{row.density:.1%}",
@@ -156,11 +156,11 @@ def plot(rows: Sequence[Named], path: Path) -> None:
             by_synops.plot(ends, base + slope * ends, color=colour, linewidth=1)
             label += f", R² = {fit:.3f}"
         by_synops.plot([], [], "o-", color=colour, label=label)
-        rival = [row for row in group if "onnx" in row.rival_us]
+        program = [row for row in group if "onnx" in row.program_us]
         dashed = {"color": colour, "linewidth": 0.8, "label": f"{key}: ONNX Runtime"}
-        times = [row.rival_us["onnx"] for row in rival]
-        by_events.plot([row.events + row.spikes for row in rival], times, "x--", **dashed)
-        by_synops.plot([row.synops / 1e6 for row in rival], times, "x--", **dashed)
+        times = [row.program_us["onnx"] for row in program]
+        by_events.plot([row.events + row.spikes for row in program], times, "x--", **dashed)
+        by_synops.plot([row.synops / 1e6 for row in program], times, "x--", **dashed)
     by_events.set_xlabel("events and spikes a step")
     by_events.set_ylabel("time a step, µs")
     by_events.set_ylim(bottom=0)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import nir
 import numpy as np
 
-from mpsl_runtime.bench.activity import force_density, synthetic
+from mpsl_runtime.bench.inputs import force_density, synthetic
 from mpsl_runtime.model.graph import encode_neuron, plan_of
 from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron
@@ -59,7 +59,7 @@ NETWORKS: dict[str, tuple[tuple[int, int, int], Layers, str]] = {
 def network(
     name: str, density: float, weights: Literal["float32", "int8"] = "float32", seed: int = 0
 ) -> nir.NIRGraph:
-    """One of `NETWORKS`, whose every layer fires with `density` on `activity.synthetic`."""
+    """One of `NETWORKS`, whose every layer fires with `density` on `inputs.synthetic`."""
     input_shape, layers, notation = NETWORKS[name]
     drawn = _drawn(input_shape, layers, _metadata(input_shape, layers, notation), seed)
     plan = plan_of(drawn, source=name)

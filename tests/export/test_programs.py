@@ -16,12 +16,12 @@ import nir
 import numpy as np
 import pytest
 
-from mpsl_export import rivals
+from mpsl_export import programs
 from mpsl_export.write.to_nir import graph_of, write_nir
 from mpsl_runtime import cli
-from mpsl_runtime.bench.activity import synthetic
 from mpsl_runtime.bench.bench import benchmark
-from mpsl_runtime.bench.rivals import find_rivals
+from mpsl_runtime.bench.inputs import synthetic
+from mpsl_runtime.bench.programs import find_programs
 from mpsl_runtime.errors import MissingExtraError
 from mpsl_runtime.model.graph import load_plan, plan_of
 from mpsl_runtime.model.grid import layer_grids
@@ -76,18 +76,18 @@ def neuron_variants() -> Plan:
 
 
 def held_against_the_reference(plan: Plan, name: str, *, exact: bool) -> int:
-    """Steps a rival twice through a sample; returns the number of spikes of the last layer."""
+    """Steps a program twice through a sample; returns the number of spikes of the last layer."""
     (frames,) = synthetic(plan).samples
-    rival = find_rivals([name])[name](plan, 1)
+    program = find_programs([name])[name](plan, 1)
     expected = Reference(plan).run(frames)
     reference = Reference(plan)
     spikes, membranes = reference.record(frames), reference.record_membrane(frames)
     for _ in range(2):  # the second time after a reset
-        rival.reset()
-        outputs = np.array([rival.step(frame) for frame in frames])
+        program.reset()
+        outputs = np.array([program.step(frame) for frame in frames])
         assert outputs.shape == expected.shape
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=0 if exact else 1e-5)
-        states = rival.states()
+        states = program.states()
         for neuron, fired, U in zip(plan.spiking, spikes, membranes, strict=True):
             if neuron.reset == "subtract":
                 V = U[-1] - fired[-1] * neuron.threshold
@@ -98,8 +98,8 @@ def held_against_the_reference(plan: Plan, name: str, *, exact: bool) -> int:
 
 
 def test_both_are_registered() -> None:
-    registered = {entry.name: entry.value for entry in entry_points(group="mpsl.rivals")}
-    assert registered == {name: f"mpsl_export.rivals:{name}" for name in NAMES}
+    registered = {entry.name: entry.value for entry in entry_points(group="mpsl.programs")}
+    assert registered == {name: f"mpsl_export.programs:{name}" for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -130,7 +130,7 @@ def test_trained_networks_run(
 
 def test_sums_become_averages_without_a_rounding(small: dict[str, Path]) -> None:
     plan = load_plan(small["float32"])
-    averaged = rivals.averaging(plan)
+    averaged = programs.averaging(plan)
     (pool,) = [node for node in averaged.nodes if isinstance(node, Pooling)]
     assert pool.scale == 0.25
     signal = synthetic(plan).samples[0]
@@ -162,7 +162,7 @@ def test_onnx_runtime_that_is_absent_is_a_missing_extra(
     monkeypatch.setattr(builtins, "__import__", refuse)
     monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
     with pytest.raises(MissingExtraError, match="ONNX Runtime"):
-        rivals.onnx(load_plan(small["int8"]), 1)
+        programs.onnx(load_plan(small["int8"]), 1)
 
 
 def test_the_command_fills_the_columns_of_both(
@@ -177,8 +177,8 @@ def test_the_command_fills_the_columns_of_both(
     assert row["equal"] is row["exact"] is True
     assert row["output_spikes"] > 0
     assert min(row["ort_us"], row["torch_us"], row["ratio_ort"]) > 0
-    assert "ONNX Runtime" in row["rivals"]["onnx"]["device"]
-    assert "torch" in row["rivals"]["torch"]["device"]
+    assert "ONNX Runtime" in row["programs"]["onnx"]["device"]
+    assert "torch" in row["programs"]["torch"]["device"]
 
 
 @pytest.mark.parametrize("name", ["A", "B32"])
@@ -198,7 +198,7 @@ def test_the_networks_of_the_benchmark_are_int8_models_of_the_density_asked_for(
     ]
     assert all(map(np.array_equal, *values))
     plan = plans["int8"]
-    row = benchmark(plan, synthetic(plan), rivals=find_rivals(["onnx"]), rounds=1)
+    row = benchmark(plan, synthetic(plan), programs=find_programs(["onnx"]), rounds=1)
     assert row.equal
     assert row.output_spikes > 5
     for layer in row.layers[:-1]:

@@ -15,7 +15,7 @@ import pytest
 from mpsl_export.card.card import LARGEST_MODEL, model_probe
 from mpsl_export.card.card_text import accuracy_text, card_text
 from mpsl_export.card.published import PUBLISHED
-from mpsl_runtime.bench.activity import synthetic
+from mpsl_runtime.bench.inputs import synthetic
 from mpsl_runtime.data import datasets
 from mpsl_runtime.model.graph import load_plan
 from mpsl_runtime.model.plan import Convolution, Dense

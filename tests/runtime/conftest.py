@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mpsl_runtime import cli
-from mpsl_runtime.bench import rivals
+from mpsl_runtime.bench import programs
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.readers import write_nmnist_bin
 from mpsl_runtime.model.graph import encode_neuron
@@ -83,7 +83,7 @@ def mpsl(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MPSL_DATA", raising=False)
     monkeypatch.setattr(cli, "entry_points", lambda group: [])
-    monkeypatch.setattr(rivals, "entry_points", lambda group: [])
+    monkeypatch.setattr(programs, "entry_points", lambda group: [])
 
     def run(*words: object) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as done:

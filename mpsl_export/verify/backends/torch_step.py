@@ -40,11 +40,11 @@ class TorchStep(TorchPlan):
         self._kept: dict[str, torch.Tensor] = {}
 
     def reset(self) -> None:
-        """See `mpsl_runtime.bench.rivals.Rival.reset`."""
+        """See `mpsl_runtime.bench.programs.Program.reset`."""
         self._kept = {}
 
     def step(self, frame: Array) -> Array:
-        """See `mpsl_runtime.bench.rivals.Rival.step`."""
+        """See `mpsl_runtime.bench.programs.Program.step`."""
         with exact_float32():
             values = torch.tensor(frame)[None]
             if values.ndim == 4:
@@ -55,7 +55,7 @@ class TorchStep(TorchPlan):
         return spikes
 
     def states(self) -> dict[str, Array]:
-        """See `mpsl_runtime.bench.rivals.Rival.states`."""
+        """See `mpsl_runtime.bench.programs.Program.states`."""
         return {
             name.removesuffix(".v"): values.numpy()[0]
             for name, values in self._kept.items()

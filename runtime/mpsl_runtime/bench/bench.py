@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.bench.activity import Activity, force_density
-from mpsl_runtime.bench.prefix import LayerCost, layer_costs
-from mpsl_runtime.bench.rivals import Rival, RivalFactory
+from mpsl_runtime.bench.inputs import BenchInput, force_density
+from mpsl_runtime.bench.layer_times import LayerTime, layer_times
+from mpsl_runtime.bench.programs import Program, ProgramFactory
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.grid import is_int8
 from mpsl_runtime.model.plan import Neuron, Plan
@@ -47,7 +47,7 @@ class Row:
     Attributes:
         network: in the paper's notation, or the file's name; weights: `float32` or `int8`.
         density: part of the spiking neurons that fire in a step: the one asked for, or measured.
-        engine_us, rival_us: time of a step, the latter by rival. ratio: rival / engine.
+        engine_us, program_us: time of a step, the latter by program. ratio: program / engine.
         synops: synaptic operations a step; gsops: billions of them a second.
         equal, exact: see the module.
         output_spikes: output values that are not zero; equality of silence would say little.
@@ -62,13 +62,13 @@ class Row:
     weights: str
     density: float
     engine_us: float
-    rival_us: Mapping[str, float]
+    program_us: Mapping[str, float]
     ratio: Mapping[str, float]
     synops: float
     equal: bool
     exact: bool
     output_spikes: int
-    layers: tuple[LayerCost, ...]
+    layers: tuple[LayerTime, ...]
     memory_bytes: int
     events: float
     spikes: float
@@ -102,7 +102,7 @@ class Row:
         Args:
             limits: as `roofline` gives them.
         """
-        onnx, torch = self.rival_us.get("onnx"), self.rival_us.get("torch")
+        onnx, torch = self.program_us.get("onnx"), self.program_us.get("torch")
         return {
             "network": self.network,
             "weights": self.weights,
@@ -121,13 +121,13 @@ class Row:
             "of_roofline": {k: round(v, 3) for k, v in self.of_roofline(limits).items()},
             "memory_bytes": self.memory_bytes,
             "real_time_factor": None if self.real_time is None else round(self.real_time, 1),
-            "rivals": {
+            "programs": {
                 name: {
                     "device": self.devices[name],
-                    "us": round(self.rival_us[name], 2),
+                    "us": round(self.program_us[name], 2),
                     "ratio": round(self.ratio[name], 3),
                 }
-                for name in self.rival_us
+                for name in self.program_us
             },
             "input": self.input,
             "layers": [layer.to_mapping() for layer in self.layers],
@@ -136,9 +136,9 @@ class Row:
 
 def benchmark(
     plan: Plan,
-    activity: Activity,
+    given: BenchInput,
     *,
-    rivals: Mapping[str, RivalFactory] | None = None,
+    programs: Mapping[str, ProgramFactory] | None = None,
     density: float | None = None,
     threads: int = 1,
     rounds: int = 15,
@@ -146,8 +146,8 @@ def benchmark(
     """Measures one model on one input.
 
     Args:
-        plan: the model. activity: its input.
-        rivals: programs to compare with, by name.
+        plan: the model. given: its input.
+        programs: programs to compare with, by name.
         density: forces the layers to it, on a copy; None runs the model as it is.
         threads: of every program. rounds: how often each has its turn.
 
@@ -159,48 +159,48 @@ def benchmark(
         raise UsageError("benchmark needs rounds", got=rounds, expected="≥ 1")
     name = plan.metadata.network if plan.metadata is not None else Path(plan.source).stem
     if density is not None:
-        plan = force_density(plan, activity, density)
+        plan = force_density(plan, given, density)
     engine = Engine(plan, threads=threads)
-    others = {key: factory(plan, threads) for key, factory in (rivals or {}).items()}
-    expected = [np.array(Reference(plan).run(sample)) for sample in activity.samples]
-    exact, spikes = _check_states(plan, activity, threads, others)
+    others = {key: factory(plan, threads) for key, factory in (programs or {}).items()}
+    expected = [np.array(Reference(plan).run(sample)) for sample in given.samples]
+    exact, spikes = _check_states(plan, given, threads, others)
     neurons = sum(math.prod(node.output_shape) for node in plan.spiking)
 
     def same(outputs: list[Array]) -> bool:
         return all(_same(plan, a, b) for a, b in zip(outputs, expected, strict=True))
 
-    passes = {"": _engine_pass(engine, activity)}
-    passes.update({key: _rival_pass(rival, activity) for key, rival in others.items()})
+    passes = {"": _engine_pass(engine, given)}
+    passes.update({key: _program_pass(program, given) for key, program in others.items()})
     seconds: dict[str, list[float]] = {key: [] for key in passes}
     equal = exact or not is_int8(plan)
     for _ in range(rounds):
         for key, run in passes.items():
             run()
             taken, outputs = run()
-            seconds[key].append(taken / activity.steps)
+            seconds[key].append(taken / given.steps)
             equal = equal and same(outputs)
     engine_s = median(seconds[""])
     return Row(
         network=name,
         weights="int8" if is_int8(plan) else "float32",
-        density=density or spikes / activity.steps / max(1, neurons),
+        density=density or spikes / given.steps / max(1, neurons),
         engine_us=engine_s * 1e6,
-        rival_us={key: median(seconds[key]) * 1e6 for key in others},
+        program_us={key: median(seconds[key]) * 1e6 for key in others},
         ratio={
             key: median(b / a for a, b in zip(seconds[""], seconds[key], strict=True))
             for key in others
         },
-        synops=_synops(engine, activity),
+        synops=_synops(engine, given),
         equal=equal,
         exact=exact,
         output_spikes=sum(int(np.count_nonzero(output)) for output in expected),
-        layers=layer_costs(plan, activity, threads, rounds),
+        layers=layer_times(plan, given, threads, rounds),
         memory_bytes=int(engine.memory_bytes),
-        events=sum(int(np.count_nonzero(s)) for s in activity.samples) / activity.steps,
-        spikes=spikes / activity.steps,
-        input=activity.source,
-        devices={key: rival.device for key, rival in others.items()},
-        real_time=None if activity.step_us is None else activity.step_us / engine_s / 1e6,
+        events=sum(int(np.count_nonzero(s)) for s in given.samples) / given.steps,
+        spikes=spikes / given.steps,
+        input=given.source,
+        devices={key: program.device for key, program in others.items()},
+        real_time=None if given.step_us is None else given.step_us / engine_s / 1e6,
         threads=threads,
     )
 
@@ -208,15 +208,15 @@ def benchmark(
 Pass = Callable[[], tuple[float, list[Array]]]
 
 
-def _engine_pass(engine: Engine, activity: Activity) -> Pass:
+def _engine_pass(engine: Engine, given: BenchInput) -> Pass:
     """All samples from rest: seconds, and the outputs [T, K] of each."""
-    samples = [list(_sparse(sample)) for sample in activity.samples]
+    samples = [list(_sparse(sample)) for sample in given.samples]
 
     def run() -> tuple[float, list[Array]]:
         outputs: list[Array] = []
         begin = time.perf_counter()
-        if activity.constant:
-            outputs = [engine.run(sample) for sample in activity.samples]
+        if given.constant:
+            outputs = [engine.run(sample) for sample in given.samples]
             return time.perf_counter() - begin, outputs
         steps = []
         for sample in samples:
@@ -227,15 +227,15 @@ def _engine_pass(engine: Engine, activity: Activity) -> Pass:
     return run
 
 
-def _rival_pass(rival: Rival, activity: Activity) -> Pass:
-    samples = [list(sample) for sample in activity.samples]
+def _program_pass(program: Program, given: BenchInput) -> Pass:
+    samples = [list(sample) for sample in given.samples]
 
     def run() -> tuple[float, list[Array]]:
         steps = []
         begin = time.perf_counter()
         for sample in samples:
-            rival.reset()
-            steps.append([rival.step(frame) for frame in sample])
+            program.reset()
+            steps.append([program.step(frame) for frame in sample])
         return time.perf_counter() - begin, [np.array(sample) for sample in steps]
 
     return run
@@ -247,13 +247,13 @@ def _sparse(sample: Array) -> Iterator[tuple[NDArray[np.int32], Array]]:
         yield address, frame[address]
 
 
-def _synops(engine: Engine, activity: Activity) -> float:
+def _synops(engine: Engine, given: BenchInput) -> float:
     """Synaptic operations a step."""
     total = 0
-    for sample in activity.samples:
+    for sample in given.samples:
         engine.run(sample)
         total += engine.synops
-    return total / activity.steps
+    return total / given.steps
 
 
 def _same(plan: Plan, outputs: Array, expected: Array) -> bool:
@@ -266,14 +266,14 @@ def _same(plan: Plan, outputs: Array, expected: Array) -> bool:
 
 
 def _check_states(
-    plan: Plan, activity: Activity, threads: int, others: Mapping[str, Rival]
+    plan: Plan, given: BenchInput, threads: int, others: Mapping[str, Program]
 ) -> tuple[bool, int]:
     """Whether every V is the same in all programs, bit for bit, after the last step of each sample;
     and the spikes of all layers."""
     exact = True
     fired = 0
     checker, reference = Engine(plan, threads=threads), Reference(plan)
-    for sample in activity.samples:
+    for sample in given.samples:
         spikes, reference_spikes = checker.record(sample), reference.record(sample)
         U, reference_U = checker.record_membrane(sample), reference.record_membrane(sample)
         for mine, theirs in zip([*spikes, *U], [*reference_spikes, *reference_U], strict=True):
@@ -283,11 +283,11 @@ def _check_states(
             for neuron, membrane, spike in zip(plan.spiking, U, spikes, strict=True)
             if neuron.kind == "spiking"
         }
-        for rival in others.values():
-            rival.reset()
+        for program in others.values():
+            program.reset()
             for frame in sample:
-                rival.step(frame)
-            theirs_now = rival.states()
+                program.step(frame)
+            theirs_now = program.states()
             for key, V in states.items():
                 exact = exact and np.array_equal(theirs_now[key].reshape(V.shape), V)
         fired += sum(int(spike.sum()) for spike in spikes)
@@ -332,7 +332,7 @@ def lines(rows: Sequence[Row], limits: Mapping[str, float]) -> list[str]:
     Args:
         limits: as `roofline` gives them.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row.rival_us))
+    names = list(dict.fromkeys(name for row in rows for name in row.program_us))
     head = f"{'network':<38} {'weights':<8} {'density':>7} {'engine':>10}"
     for name in names:
         head += f" {name:>10} {'ratio':>7}"
@@ -341,8 +341,8 @@ def lines(rows: Sequence[Row], limits: Mapping[str, float]) -> list[str]:
     for row in rows:
         line = f"{row.network[:38]:<38} {row.weights:<8} {row.density:>7.2%} {_us(row.engine_us)}"
         for name in names:
-            known = name in row.rival_us
-            line += f" {_us(row.rival_us[name])} {row.ratio[name]:>6.2f}x" if known else " " * 19
+            known = name in row.program_us
+            line += f" {_us(row.program_us[name])} {row.ratio[name]:>6.2f}x" if known else " " * 19
         line += f" {row.gsops:>7.1f}"
         for part in row.of_roofline(limits).values():
             line += f" {part:>6.0%}"

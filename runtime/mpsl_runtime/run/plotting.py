@@ -159,13 +159,13 @@ def _draw_scores(
     begin_us = steps[0].t_us
     time_ms = [(step.t_us - begin_us + step_us) / 1000 for step in steps]
     scores = np.stack([step.scores for step in steps])
-    rivals = [int(k) for k in np.argsort(-scores.max(axis=0), kind="stable") if k != chosen]
+    others = [int(k) for k in np.argsort(-scores.max(axis=0), kind="stable") if k != chosen]
     for k in range(scores.shape[1]):
         if k != chosen:
             axes.plot(time_ms, scores[:, k], color=_PLAIN, linewidth=1)
-    if rivals:
-        name = f"{class_names[rivals[0]]} (next)"
-        axes.plot(time_ms, scores[:, rivals[0]], color="#555555", linewidth=1.2, label=name)
+    if others:
+        name = f"{class_names[others[0]]} (next)"
+        axes.plot(time_ms, scores[:, others[0]], color="#555555", linewidth=1.2, label=name)
     name = f"{class_names[chosen]} (decided)"
     axes.plot(time_ms, scores[:, chosen], color=_CHOSEN, linewidth=2.2, label=name)
     axes.set_xlabel("time (ms)", fontsize=9)

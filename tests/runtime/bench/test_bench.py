@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from mpsl_runtime import _native
-from mpsl_runtime.bench import bench, rivals
-from mpsl_runtime.bench.activity import force_density, recorded, synthetic
-from mpsl_runtime.bench.prefix import layer_costs
+from mpsl_runtime.bench import bench, programs
+from mpsl_runtime.bench.inputs import force_density, recorded, synthetic
+from mpsl_runtime.bench.layer_times import layer_times
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.binning import frames
 from mpsl_runtime.events.readers import write_nmnist_bin
@@ -88,7 +88,7 @@ def model(tmp_path: Path) -> Path:
 
 
 class Mirror:
-    """A rival that is the reference, with a fault in one step if asked for."""
+    """A program that is the reference, with a fault in one step if asked for."""
 
     device = "numpy"
 
@@ -175,7 +175,7 @@ def test_a_rival_that_is_not_known_or_lacks_its_package_is_one_line(
     mpsl: Mpsl, model: Path, monkeypatch: pytest.MonkeyPatch, value: Any, word: str
 ) -> None:
     entries = [Entry("onnx", value)]
-    monkeypatch.setattr(rivals, "entry_points", lambda group: entries)
+    monkeypatch.setattr(programs, "entry_points", lambda group: entries)
     wanted = "onnx" if isinstance(value, Exception) else value
     code, out, err = mpsl("bench", model, "--against", wanted)
     assert (code, out, err.count("\n")) == (2, "", 1)
@@ -202,20 +202,20 @@ def test_options_that_cannot_be_are_one_line(mpsl: Mpsl, model: Path, words: tup
 def test_equal_outputs_of_a_rival_count_as_equal(
     mpsl: Mpsl, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rivals, "entry_points", lambda group: [Entry("onnx", Mirror)])
+    monkeypatch.setattr(programs, "entry_points", lambda group: [Entry("onnx", Mirror)])
     code, out, err = mpsl("bench", model, "--against", "onnx", "--rounds", "2", "--json")
     assert (code, err) == (0, "")
     (row,) = json.loads(out)["rows"]
     assert row["equal"] is row["exact"] is True
-    assert row["ort_us"] == row["rivals"]["onnx"]["us"] > 0
+    assert row["ort_us"] == row["programs"]["onnx"]["us"] > 0
     assert row["ratio_ort"] > 1
-    assert row["rivals"]["onnx"]["device"] == "numpy"
+    assert row["programs"]["onnx"]["device"] == "numpy"
 
 
 def test_one_wrong_spike_of_a_rival_is_found_and_fails(
     mpsl: Mpsl, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rivals, "entry_points", lambda group: [Entry("onnx", faulty)])
+    monkeypatch.setattr(programs, "entry_points", lambda group: [Entry("onnx", faulty)])
     code, out, err = mpsl("bench", model, "--against", "onnx", "--rounds", "1", "--json")
     assert code == 1
     assert err.count("\n") == 1
@@ -228,10 +228,10 @@ def test_another_membrane_behind_equal_spikes_fails_an_int8_model(model: Path) -
             return {key: V + np.float32(2**-10) for key, V in super().states().items()}
 
     plan = load_plan(model)
-    row = bench.benchmark(plan, synthetic(plan), rivals={"onnx": Drifting}, rounds=1)
+    row = bench.benchmark(plan, synthetic(plan), programs={"onnx": Drifting}, rounds=1)
     assert (row.equal, row.exact) == (False, False)
     as_float = load_plan(convolutional(model.with_name("float.nir"), "float32"))
-    row = bench.benchmark(as_float, synthetic(plan), rivals={"onnx": Drifting}, rounds=1)
+    row = bench.benchmark(as_float, synthetic(plan), programs={"onnx": Drifting}, rounds=1)
     assert (row.equal, row.exact) == (True, False)
 
 
@@ -241,9 +241,9 @@ def test_forced_densities_are_reached_in_every_layer(
     tmp_path: Path, weights: str, density: float
 ) -> None:
     plan = load_plan(convolutional(tmp_path / "model.nir", weights))
-    activity = synthetic(plan)
-    forced = force_density(plan, activity, density)
-    spikes = Reference(forced).record(activity.samples[0])
+    given = synthetic(plan)
+    forced = force_density(plan, given, density)
+    spikes = Reference(forced).record(given.samples[0])
     assert len(spikes) == 3
     for layer, wanted in zip(spikes, (density, density, max(density, 0.25)), strict=True):
         # In the small layers one neuron more or less, in one step, is a coarse step.
@@ -271,11 +271,11 @@ def test_recordings_are_binned_as_the_model_says(
     for number in (0, 1):
         write_nmnist_bin(tmp_path / f"{number}.bin", make_events(number, 200, last_us=6_000))
     plan = load_plan(model)
-    activity = recorded(plan, str(tmp_path / "0.bin"))
+    given = recorded(plan, str(tmp_path / "0.bin"))
     assert plan.metadata is not None
     expected = frames(make_events(0, 200, last_us=6_000), plan.metadata.binning)
-    assert np.array_equal(activity.samples[0], expected)
-    assert (activity.step_us, activity.constant, activity.steps) == (1000, False, 5)
+    assert np.array_equal(given.samples[0], expected)
+    assert (given.step_us, given.constant, given.steps) == (1000, False, 5)
     (tmp_path / "both").mkdir()
     for number in (0, 1):
         (tmp_path / f"{number}.bin").rename(tmp_path / "both" / f"{number}.bin")
@@ -298,9 +298,9 @@ def test_a_recording_runs_through_the_command_line(
 
 def test_an_input_beyond_the_proof_of_an_int8_model_is_refused(tmp_path: Path) -> None:
     plan = load_plan(convolutional(tmp_path / "model.nir", input_max=1))
-    activity = replace(synthetic(plan), samples=(np.full((5, 2, 10, 12), 2, np.float32),))
+    given = replace(synthetic(plan), samples=(np.full((5, 2, 10, 12), 2, np.float32),))
     with pytest.raises(DataError, match="proven exact"):
-        bench.benchmark(plan, activity, rounds=1)
+        bench.benchmark(plan, given, rounds=1)
 
 
 def test_synthetic_input_is_the_same_every_time(model: Path) -> None:
@@ -315,9 +315,9 @@ def test_an_image_model_gets_one_image_on_its_grid(
     mpsl: Mpsl, write_model: Callable[..., Path]
 ) -> None:
     path = write_model(input_kind="image", input_grid=1 / 256)
-    activity = synthetic(load_plan(path))
-    (image,) = activity.samples
-    assert activity.constant
+    given = synthetic(load_plan(path))
+    (image,) = given.samples
+    assert given.constant
     assert (image == image[0]).all()
     assert image.any()
     assert np.array_equal(image * 256, np.round(image * 256))
@@ -339,13 +339,13 @@ def test_a_foreign_model_runs_with_the_step_that_it_is_told(
 
 def test_operations_of_the_layers_add_up_to_those_of_the_network(model: Path) -> None:
     plan = load_plan(model)
-    activity = synthetic(plan)
-    costs = layer_costs(plan, activity, rounds=2)
+    given = synthetic(plan)
+    costs = layer_times(plan, given, rounds=2)
     engine = Engine(plan)
-    engine.run(activity.samples[0])
+    engine.run(given.samples[0])
     assert [cost.name for cost in costs] == ["n02_lif", "n06_lif", "n08_lif"]
-    assert sum(cost.synops for cost in costs) * activity.steps == pytest.approx(engine.synops)
-    spikes = engine.record(activity.samples[0])
+    assert sum(cost.synops for cost in costs) * given.steps == pytest.approx(engine.synops)
+    spikes = engine.record(given.samples[0])
     assert [cost.density for cost in costs] == pytest.approx([s.mean() for s in spikes])
 
 

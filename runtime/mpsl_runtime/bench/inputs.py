@@ -21,7 +21,7 @@ from mpsl_runtime.model.grid import is_int8, layer_grids
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
 from mpsl_runtime.run.reference import Reference, apply
 
-__all__ = ["Activity", "force_density", "from_test_set", "recorded", "synthetic"]
+__all__ = ["BenchInput", "force_density", "from_test_set", "recorded", "synthetic"]
 
 Array = NDArray[np.float32]
 
@@ -32,7 +32,7 @@ _LEAST_OUTPUT_DENSITY = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Activity:
+class BenchInput:
     """Input of a benchmark.
 
     Attributes:
@@ -53,7 +53,7 @@ class Activity:
         return sum(map(len, self.samples))
 
 
-def synthetic(plan: Plan, seed: int = 3) -> Activity:
+def synthetic(plan: Plan, seed: int = 3) -> BenchInput:
     """Events as a recording has them, dense in the middle: a tenth of the inputs in each step.
 
     A model of images gets one image, on its grid of grey values.
@@ -69,15 +69,15 @@ def synthetic(plan: Plan, seed: int = 3) -> Activity:
             np.float32
         )
         frames = np.broadcast_to(image, (steps, *plan.input_shape))
-        return Activity(f"synthetic image, seed {seed}", (frames,), None, constant=True)
+        return BenchInput(f"synthetic image, seed {seed}", (frames,), None, constant=True)
     fired = random.random((steps, *plan.input_shape)) < _INPUT_DENSITY * brightness
     step_us = metadata.step_us if metadata is not None else None
-    return Activity(
+    return BenchInput(
         f"synthetic events, seed {seed}", (fired.astype(np.float32),), step_us, constant=False
     )
 
 
-def recorded(plan: Plan, source: str, limit: int = 8) -> Activity:
+def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
     """The first T steps of the first `limit` recordings of a file, a folder or a zip.
 
     Raises:
@@ -102,12 +102,12 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> Activity:
         samples.append(frames.reshape(-1, *plan.input_shape))
     if not samples:
         raise DataError("no recording there", where=source)
-    return Activity(
+    return BenchInput(
         f"{len(samples)} recordings of {source}", tuple(samples), binning.step_us, constant=False
     )
 
 
-def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Activity | None:
+def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> BenchInput | None:
     """`limit` samples of the test set that the model was made for, evenly spread over it.
 
     Args:
@@ -145,7 +145,7 @@ def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Activ
                 where=f"{split.ids[index]} of {root}",
             )
     is_image = metadata.input_kind == "image"
-    return Activity(
+    return BenchInput(
         f"{len(samples)} test samples of {metadata.dataset}",
         samples,
         None if is_image else metadata.step_us,
@@ -153,8 +153,8 @@ def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Activ
     )
 
 
-def force_density(plan: Plan, activity: Activity, density: float) -> Plan:
-    """A copy in which `density` of each layer's neurons fire in a step, on average over `activity`.
+def force_density(plan: Plan, given: BenchInput, density: float) -> Plan:
+    """A copy in which `density` of each layer's neurons fire in a step, on average over `given`.
 
     Each layer gets one threshold, about twice the spread of its current, and one bias. The last
     layer fires with a quarter of its neurons if `density` is less.
@@ -167,7 +167,7 @@ def force_density(plan: Plan, activity: Activity, density: float) -> Plan:
         raise UsageError("density cannot be forced", got=density, expected="between 0 and 1")
     last = [node for node in plan.nodes if isinstance(node, Neuron)][-1]
     nodes: list[Node] = []
-    signals: list[Array] = list(activity.samples)
+    signals: list[Array] = list(given.samples)
     for position, node in enumerate(plan.nodes):
         if not isinstance(node, Neuron):
             nodes.append(node)

@@ -1,7 +1,7 @@
 """Other programs that run the same model, for `mpsl bench --against`.
 
-This distribution knows none. Others join through the entry-point group `mpsl.rivals`: a function
-`(plan, threads) -> Rival`.
+This distribution knows none. Others join through the entry-point group `mpsl.programs`: a function
+`(plan, threads) -> Program`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import MissingExtraError, UsageError
 from mpsl_runtime.model.plan import Plan
 
-__all__ = ["Rival", "RivalFactory", "find_rivals"]
+__all__ = ["Program", "ProgramFactory", "find_programs"]
 
 
-class Rival(Protocol):
+class Program(Protocol):
     """One plan in one program, advanced step by step as the engine is.
 
     Attributes:
@@ -40,18 +40,18 @@ class Rival(Protocol):
         ...
 
 
-RivalFactory = Callable[[Plan, int], Rival]
+ProgramFactory = Callable[[Plan, int], Program]
 
 
-def find_rivals(names: Sequence[str]) -> dict[str, RivalFactory]:
-    """The factories of rivals, in the order asked for.
+def find_programs(names: Sequence[str]) -> dict[str, ProgramFactory]:
+    """The factories of the programs, in the order asked for.
 
     Raises:
-        MissingExtraError: the distribution that brings rivals, or a package it needs, is absent.
-        UsageError: no rival of that name.
+        MissingExtraError: the distribution that brings them, or a package it needs, is absent.
+        UsageError: no program of that name.
     """
-    known = {entry.name: entry for entry in entry_points(group="mpsl.rivals")}
-    found: dict[str, RivalFactory] = {}
+    known = {entry.name: entry for entry in entry_points(group="mpsl.programs")}
+    found: dict[str, ProgramFactory] = {}
     for name in names:
         if not known:
             raise MissingExtraError(f"a program to compare with ({name})", "mpsl[cpu]")

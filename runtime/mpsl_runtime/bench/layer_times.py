@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.bench.activity import Activity
+from mpsl_runtime.bench.inputs import BenchInput
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan, Shape
 from mpsl_runtime.run.engine import Engine
 
-__all__ = ["LayerCost", "layer_costs"]
+__all__ = ["LayerTime", "layer_times"]
 
 Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class LayerCost:
+class LayerTime:
     """One population and the weights before it, in one step.
 
     Attributes:
@@ -58,9 +58,9 @@ class LayerCost:
         }
 
 
-def layer_costs(
-    plan: Plan, activity: Activity, threads: int = 1, rounds: int = 15
-) -> tuple[LayerCost, ...]:
+def layer_times(
+    plan: Plan, given: BenchInput, threads: int = 1, rounds: int = 15
+) -> tuple[LayerTime, ...]:
     """Each layer's part of a step, in order; medians over rounds in which the networks take turns.
 
     Raises:
@@ -71,23 +71,23 @@ def layer_costs(
     counts, densities = [], []
     for short in plain:
         engine = Engine(short, threads=threads)
-        outputs = [engine.run(sample) for sample in activity.samples]
+        outputs = [engine.run(sample) for sample in given.samples]
         # The counter starts anew with each sample.
-        counts.append(sum(_synops_of(engine, sample) for sample in activity.samples))
+        counts.append(sum(_synops_of(engine, sample) for sample in given.samples))
         densities.append(float(np.mean([np.mean(output != 0) for output in outputs])))
     probed = [Engine(_probed(short), threads=threads) for short in plain[:-1]]
     probed.append(Engine(plain[-1], threads=threads))
     seconds: list[list[float]] = [[] for _ in probed]
     for _ in range(rounds):
         for engine, taken in zip(probed, seconds, strict=True):
-            _pass(engine, activity)
-            taken.append(_pass(engine, activity) / activity.steps)
+            _pass(engine, given)
+            taken.append(_pass(engine, given) / given.steps)
     costs, crossovers = [], probed[-1].crossovers
     for i, end in enumerate(ends):
         before = seconds[i - 1] if i else [0.0] * rounds
         spent = median(b - a for a, b in zip(before, seconds[i], strict=True))
-        synops = (counts[i] - (counts[i - 1] if i else 0)) / activity.steps
-        costs.append(LayerCost(plan.nodes[end].name, spent * 1e6, synops, densities[i],
+        synops = (counts[i] - (counts[i - 1] if i else 0)) / given.steps
+        costs.append(LayerTime(plan.nodes[end].name, spent * 1e6, synops, densities[i],
                                crossovers[i]))  # fmt: skip
     return tuple(costs)
 
@@ -97,9 +97,9 @@ def _synops_of(engine: Engine, sample: Array) -> int:
     return int(engine.synops)
 
 
-def _pass(engine: Engine, activity: Activity) -> float:
+def _pass(engine: Engine, given: BenchInput) -> float:
     begin = time.perf_counter()
-    for sample in activity.samples:
+    for sample in given.samples:
         engine.run(sample)
     return time.perf_counter() - begin
 

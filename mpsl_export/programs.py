@@ -18,19 +18,19 @@ from mpsl_runtime.errors import MissingExtraError
 from mpsl_runtime.model.plan import Convolution, Dense, Flatten, Node, Plan, Pooling
 
 if TYPE_CHECKING:
-    from mpsl_runtime.bench.rivals import Rival
+    from mpsl_runtime.bench.programs import Program
 
 __all__ = ["OnnxStep", "averaging", "onnx", "torch"]
 
 Array = NDArray[np.float32]
 
 
-def onnx(plan: Plan, threads: int) -> Rival:
+def onnx(plan: Plan, threads: int) -> Program:
     """ONNX Runtime. Raises MissingExtraError where it is not installed."""
     return OnnxStep(plan, threads)
 
 
-def torch(plan: Plan, threads: int) -> Rival:
+def torch(plan: Plan, threads: int) -> Program:
     """torch, eager; sets the number of threads of the whole process."""
     from mpsl_export.verify.backends.torch_step import TorchStep
 
@@ -119,13 +119,13 @@ class OnnxStep:
         return binding
 
     def reset(self) -> None:
-        """See `Rival.reset`."""
+        """See `Program.reset`."""
         for value in self._states[0].values():
             value.update_inplace(np.zeros(value.shape(), np.float32))
         self._side = 0
 
     def step(self, frame: Array) -> Array:
-        """See `Rival.step`."""
+        """See `Program.step`."""
         self._x.update_inplace(frame.reshape(self._shape))
         self._session.run_with_iobinding(self._bindings[self._side])
         self._side ^= 1
@@ -133,7 +133,7 @@ class OnnxStep:
         return np.array(self._spikes.numpy(), np.float32).reshape(-1)
 
     def states(self) -> dict[str, Array]:
-        """See `Rival.states`."""
+        """See `Program.states`."""
         return {
             name.removesuffix(".v"): np.array(value.numpy(), np.float32)[0]
             for name, value in self._states[self._side].items()
