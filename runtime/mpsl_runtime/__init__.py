@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mpsl_runtime.events.readers import read_events
     from mpsl_runtime.run.model import Model, Result, load
     from mpsl_runtime.run.stream import Prediction, Step, Stream, Summary
+    from mpsl_runtime.zoo import find_model
 
 __all__ = [
     "Events",
@@ -30,6 +31,7 @@ __all__ = [
     "Stream",
     "Summary",
     "__version__",
+    "find_model",
     "load",
     "read_events",
 ]
@@ -45,6 +47,7 @@ _HOME = {
     "Step": "run.stream",
     "Stream": "run.stream",
     "Summary": "run.stream",
+    "find_model": "zoo",
     "load": "run.model",
     "read_events": "events.readers",
 }

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["bench", "inspect", "register", "replay", "run"]
 
+_Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A .nir file, or the name of a model: nmnist8-small.")
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 _StepSeconds = Annotated[
     float | None,
@@ -34,7 +37,7 @@ _StepSeconds = Annotated[
 
 
 def run(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.nir", help="The merged network.")],
+    model: _Model,
     source: Annotated[
         list[str],
         typer.Argument(
@@ -222,18 +225,22 @@ def replay(
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(metavar="MODEL.nir|MODEL.onnx|RUN", help="A model or a run folder.")
+        str,
+        typer.Argument(
+            metavar="MODEL|RUN", help="A .nir or .onnx file, a model's name, or a run folder."
+        ),
     ],
     dt_s: _StepSeconds = None,
     as_json: _Json = False,
 ) -> None:
     """Show what a model or a run folder holds.
 
-    Example: mpsl inspect model.nir
+    Example: mpsl inspect mnist-small
     """
     from mpsl_runtime.inspection import describe, lines
+    from mpsl_runtime.zoo import find_model
 
-    description = describe(path, dt_s=dt_s)
+    description = describe(find_model(path, folders=True), dt_s=dt_s)
     if as_json:
         print(json.dumps(description, ensure_ascii=False, default=str))
         return
@@ -241,7 +248,7 @@ def inspect(
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.nir", help="The merged network.")],
+    model: _Model,
     against: Annotated[
         str, typer.Option(metavar="NAMES", help="Also run: onnx, torch, or onnx,torch.")
     ] = "",
@@ -284,12 +291,13 @@ def bench(
     from mpsl_runtime.errors import UsageError
     from mpsl_runtime.model.graph import load_plan
     from mpsl_runtime.run.engine import Engine
+    from mpsl_runtime.zoo import find_model
 
     if source is not None and data is not None:
         raise UsageError("input is given twice", got="--source and --data", expected="one of them")
     wanted: list[float | None] = [*_densities(density)] or [None]
     programs = find_programs([name.strip() for name in against.split(",") if name.strip()])
-    plan = load_plan(model, dt_s=dt_s)
+    plan = load_plan(find_model(model), dt_s=dt_s)
     given = None
     if source is not None:
         given = recorded(plan, source, samples)

@@ -269,7 +269,7 @@ def load(
     """Loads a NIR file.
 
     Args:
-        path: `model.nir`.
+        path: `model.nir`, or the name of a model, see `mpsl_runtime.zoo`.
         engine: `native` (event-driven, C++) or `reference` (numpy, slow, easy to read).
         dt_s: seconds a time step stands for; needed for files without mpsl metadata.
         steps: T, overrides the model's own; step_us: length of a step, likewise. Both are needed
@@ -281,10 +281,11 @@ def load(
         UsageError: an argument that cannot be.
     """
     from mpsl_runtime.model.graph import load_plan
+    from mpsl_runtime.zoo import find_model
 
     if engine not in ("native", "reference"):
         raise UsageError("unknown engine", got=repr(engine), expected="native or reference")
-    plan = load_plan(path, dt_s=dt_s)
+    plan = load_plan(find_model(path), dt_s=dt_s)
     runner: Any
     if engine == "native":
         from mpsl_runtime.run.engine import Engine
