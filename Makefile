@@ -11,10 +11,10 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train tree clean
+.PHONY: FORCE help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train tree clean
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
 
 # torch first and alone: asked for by another package, a newer build with CUDA would come instead.
 $(VENV)/.installed: pyproject.toml constraints.txt runtime/pyproject.toml
@@ -24,8 +24,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt runtime/pyproject.toml
 	$(PIP) --no-build-isolation -e './runtime[test,plot]' -e '.[$(ORT),dev]'
 	touch $@
 
-$(VENV)/.native: $(VENV)/.installed runtime/CMakeLists.txt $(wildcard runtime/src/*) \
-		native/CMakeLists.txt $(wildcard native/src/*)
+# An editable install goes by the list of modules that it found: one more or less, and it is made anew.
+MODULES := find mpsl_train mpsl_export runtime/mpsl_runtime -name '*.py' | sort
+$(VENV)/.modules: FORCE | $(VENV)/.installed
+	@$(MODULES) | cmp -s - $@ || $(MODULES) > $@
+
+$(VENV)/.native: $(VENV)/.installed $(VENV)/.modules runtime/CMakeLists.txt $(wildcard runtime/src/*) \
+		$(wildcard mpsl_train/src/*)
 	$(PIP) --no-build-isolation --no-deps -e ./runtime -e .
 	touch $@
 
@@ -70,11 +75,11 @@ demo: setup ## data, training, export, proof and run, in one go
 
 test: check test-main test-runtime sanitize ## everything CI runs
 
-test-main: setup peers aarch64
+test-main: setup peers aarch64 ## all tests but those of the sanitizers
 	$(BIN)/python -m pytest tests
 
 # The runtime must pass with nothing else installed: this is what an edge box has.
-test-runtime: .venv-runtime/.installed
+test-runtime: .venv-runtime/.installed ## the runtime's tests where nothing else is installed
 	.venv-runtime/bin/python -m pytest tests/runtime -q --ignore=tests/runtime/run/aarch64
 
 .venv-runtime/.installed: constraints.txt runtime/pyproject.toml runtime/CMakeLists.txt \

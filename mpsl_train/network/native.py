@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,9 @@ from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.plasticity import Pre
 from mpsl_train.network.ranks import average
 from mpsl_train.notation import LayerSpec
+
+if TYPE_CHECKING:
+    from mpsl_train._native import Functions
 
 __all__ = ["CROSSOVER", "NativeKernels", "built", "choose"]
 
@@ -65,8 +68,10 @@ class NativeKernels(Kernels):
         self.patches = min(1.0, 1.4 * crossover)
         self.name = f"C++, {module.isa()}, event-driven below {crossover:.0%} nonzero inputs"
 
-    def _of(self, tensor: Tensor) -> Any:
-        return self.module.float32 if tensor.dtype == torch.float32 else self.module.float64
+    def _of(self, tensor: Tensor) -> Functions:
+        single = tensor.dtype == torch.float32
+        functions: Functions = self.module.float32 if single else self.module.float64
+        return functions
 
     def _sparse(self, x: Tensor, crossover: float) -> bool:
         if self.crossover in (0, 1) or x.shape[1] < _FEW_INPUTS:
@@ -320,7 +325,7 @@ def built() -> NativeKernels | None:
         UsageError: $MPSL_ISA names an instruction set that is not here.
     """
     try:
-        from mpsl_train import _native  # type: ignore[attr-defined]
+        from mpsl_train import _native
     except ImportError:
         return None
     try:

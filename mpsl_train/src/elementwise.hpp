@@ -1,17 +1,14 @@
 // Neurons forward and back, neuron by neuron. Every result is rounded as torch's operations round.
+#pragma once
+
 #include <cmath>
 
-#include "functions.hpp"
+#include "kernels.hpp"
 #include "scratch.hpp"
 
-MPSL_FUNCTIONS(MPSL_ISA)
-
-namespace mpsl::MPSL_ISA {
+namespace mpsl {
 
 namespace {
-
-// Small enough for a core's first cache, large enough to be worth a thread.
-constexpr std::int64_t kChunk = 4096;
 
 // A quotient of two polynomials in x², error below 4 units in the last place; tanh(7.9) is 1.
 inline float hyperbolic(float x) {
@@ -74,8 +71,6 @@ void unfire_some(const T* gradient, T* later, const std::uint8_t* near, std::int
     if (back.first) unfire_run<true>(gradient, later, near, count, back);
     else unfire_run<false>(gradient, later, near, count, back);
 }
-
-}  // namespace
 
 template <class T>
 void fire(T* current, T* membrane, std::uint8_t* fired, std::uint8_t* near, std::int64_t count,
@@ -159,14 +154,6 @@ std::int64_t nonzero(const T* x, std::int64_t count, int threads) {
     return found;
 }
 
-#define MPSL_INSTANCE(T)                                                                          \
-    template void fire(T*, T*, std::uint8_t*, std::uint8_t*, std::int64_t, const Neuron&, bool,   \
-                       bool, bool, int);                                                          \
-    template void pool(const std::uint8_t*, T*, const Shape&, std::int64_t, int);                 \
-    template void unfire(const T*, T*, const std::uint8_t*, const Shape&, std::int64_t,           \
-                         const Neuron&, bool, int);                                               \
-    template std::int64_t nonzero(const T*, std::int64_t, int);
-MPSL_INSTANCE(float)
-MPSL_INSTANCE(double)
+}  // namespace
 
-}  // namespace mpsl::MPSL_ISA
+}  // namespace mpsl

@@ -1,4 +1,4 @@
-// The kernels for Python: addresses and sizes of tensors, whose layout mpsl_train.network.native checks.
+// The kernels for Python: addresses and sizes of tensors, which the caller checks (_native.pyi).
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/tuple.h>

@@ -3,29 +3,22 @@
 // A list of them is made for each pixel. The current of an output is then a sum of rows of the
 // weight, and the weight's gradient of one input a sum of patches of the outputs' gradient: long
 // vectors along the outputs in both, whose accumulators stay in registers.
-#include "functions.hpp"
+#pragma once
+
+#include "kernels.hpp"
 #include "scratch.hpp"
+#include "vectors.hpp"
 
-MPSL_FUNCTIONS(MPSL_ISA)
-
-namespace mpsl::MPSL_ISA {
+namespace mpsl {
 
 namespace {
-
-using Int = std::int64_t;
-
-template <class T>
-struct Vector {
-    typedef T type __attribute__((vector_size(MPSL_BYTES), aligned(sizeof(T)), may_alias));
-    static constexpr Int lanes = MPSL_BYTES / sizeof(T);
-};
 
 constexpr Int kGroup = 1 << 20;    // entries of the input that are listed at a time
 constexpr Int kSlab = 32 << 10;    // bytes of a part of the operand that is read again and again
 constexpr Int kOutputs = 256 << 10;  // bytes of the outputs that are written again and again
 // Vectors of a block; more registers hold more of them.
-constexpr int kWide = MPSL_BYTES == 64 ? 4 : 2;
-constexpr int kPatch = MPSL_BYTES == 64 ? 2 : 1;
+constexpr int kWide = kVectorBytes == 64 ? 4 : 2;
+constexpr int kPatch = kVectorBytes == 64 ? 2 : 1;
 
 template <class T>
 struct Lists {
@@ -122,17 +115,17 @@ void forward_block(const Lists<T>& lists, const T* weight, const T* bias, T* out
                     for (; e + 1 < n; e += 2) {
                         const T* p = rows + lists.channel[e] * width;
                         const T* q = rows + lists.channel[e + 1] * width;
-                        const T v = lists.value[e], u = lists.value[e + 1];
+                        const V v = splat(lists.value[e]), u = splat(lists.value[e + 1]);
                         for (int z = 0; z < N; ++z) {
-                            a[z] += v * *reinterpret_cast<const V*>(p + z * lanes);
-                            b[z] += u * *reinterpret_cast<const V*>(q + z * lanes);
+                            a[z] = multiply_add(v, *reinterpret_cast<const V*>(p + z * lanes), a[z]);
+                            b[z] = multiply_add(u, *reinterpret_cast<const V*>(q + z * lanes), b[z]);
                         }
                     }
                     if (e < n) {
                         const T* p = rows + lists.channel[e] * width;
-                        const T v = lists.value[e];
+                        const V v = splat(lists.value[e]);
                         for (int z = 0; z < N; ++z)
-                            a[z] += v * *reinterpret_cast<const V*>(p + z * lanes);
+                            a[z] = multiply_add(v, *reinterpret_cast<const V*>(p + z * lanes), a[z]);
                     }
                 }
                 for (int z = 0; z < N; ++z) *reinterpret_cast<V*>(o + z * lanes) = a[z] + b[z];
@@ -193,13 +186,14 @@ void patch_block(const Entries<T>& entries, const Unit* units, Int count, const 
                 patch[0] = slab + Int(entries.place[e]) * width;
                 patch[1] = patch[0] - down;
                 patch[2] = patch[1] - down;
-                const T v = entries.value[e];
+                const V v = splat(entries.value[e]);
 #pragma GCC unroll 9
                 for (Int k = 0; k < 9; ++k)
 #pragma GCC unroll 2
                     for (int z = 0; z < N; ++z)
-                        a[k * N + z] += v * *reinterpret_cast<const V*>(
-                                                patch[k / 3] - k % 3 * width + z * lanes);
+                        a[k * N + z] = multiply_add(
+                            v, *reinterpret_cast<const V*>(patch[k / 3] - k % 3 * width + z * lanes),
+                            a[k * N + z]);
             }
 #pragma GCC unroll 9
             for (Int k = 0; k < 9; ++k)
@@ -268,8 +262,6 @@ void narrow(const T* wide, Int line, T* out, Int rows, Int columns) {
         for (Int i = 0; i < columns; ++i) out[row * columns + i] = wide[row * line + i];
 }
 
-}  // namespace
-
 template <class T>
 void convolve(const T* x, const T* weight, const T* bias, T* out, const Convolution& c,
               std::int64_t tap_stride, std::int64_t in_stride, bool flipped, int threads) {
@@ -331,7 +323,7 @@ void correlate(const T* x, const T* g, T* out, const Convolution& c, bool again,
     T* target = line == c.out.channels ? out : wide.get(9 * c.in.channels * line);
     for (Int i = 0; i < 9 * c.in.channels * line; ++i) target[i] = 0;
     // Some images, or some rows of one, whose gradient stays in a core's first cache.
-    const Int row_bytes = (c.in.columns + 2) * kPatch * MPSL_BYTES;
+    const Int row_bytes = (c.in.columns + 2) * kPatch * kVectorBytes;
     const Int together = most(1, kSlab / ((c.in.rows + 2) * row_bytes));
     const Int strip = least(c.in.rows, most(4, kSlab / row_bytes - 2));
     const Int strips = (c.in.rows + strip - 1) / strip;
@@ -363,11 +355,6 @@ void correlate(const T* x, const T* g, T* out, const Convolution& c, bool again,
     if (target != out) narrow(target, line, out, 9 * c.in.channels, c.out.channels);
 }
 
-#define MPSL_INSTANCE(T)                                                                          \
-    template void convolve(const T*, const T*, const T*, T*, const Convolution&, std::int64_t,    \
-                           std::int64_t, bool, int);                                              \
-    template void correlate(const T*, const T*, T*, const Convolution&, bool, int);
-MPSL_INSTANCE(float)
-MPSL_INSTANCE(double)
+}  // namespace
 
-}  // namespace mpsl::MPSL_ISA
+}  // namespace mpsl

@@ -1,14 +1,13 @@
 // What has the shape of the weights: the rule's change, the banks, the adjoint trace, its products.
-#include "functions.hpp"
+#pragma once
+
+#include "kernels.hpp"
 #include "scratch.hpp"
 
-MPSL_FUNCTIONS(MPSL_ISA)
-
-namespace mpsl::MPSL_ISA {
+namespace mpsl {
 
 namespace {
 
-constexpr std::int64_t kChunk = 4096;
 // Sums are taken in blocks of so many lines, the same for any number of threads.
 constexpr std::int64_t kBlock = 64;
 
@@ -41,8 +40,6 @@ void learn_line(const T* __restrict change, const T* __restrict base, T* __restr
             weight[i] = base[i] + hebbian[i] * step.first[output] + steered[i] * step.second[output];
     }
 }
-
-}  // namespace
 
 template <class T>
 void sums(const T* values, T* out, std::int64_t count, std::int64_t channels, int threads) {
@@ -183,15 +180,6 @@ void transpose(const T* in, T* out, std::int64_t rows, std::int64_t columns, int
     }
 }
 
-#define MPSL_INSTANCE(T)                                                                          \
-    template void sums(const T*, T*, std::int64_t, std::int64_t, int);                            \
-    template void mean(const T*, T*, const Convolution&, int);                                    \
-    template void finish(T*, const T*, const T*, const Bank&, double, int);                       \
-    template void learn(const T*, const T*, T*, T*, T*, const Bank&, const Step<T>&, int);        \
-    template void decay_add(T*, const T*, T*, std::int64_t, double, int);                         \
-    template void dot(const T*, const T*, T*, const Bank&, bool, int);                            \
-    template void transpose(const T*, T*, std::int64_t, std::int64_t, int);
-MPSL_INSTANCE(float)
-MPSL_INSTANCE(double)
+}  // namespace
 
-}  // namespace mpsl::MPSL_ISA
+}  // namespace mpsl

@@ -1,4 +1,4 @@
-// What every instruction set's files need, without names that the linker could take from another's.
+// What the kernels of all kinds need: memory that stays, the thread, the size of a piece of work.
 #pragma once
 
 #include <cstdint>
@@ -8,14 +8,17 @@
 #include <omp.h>
 #endif
 
-namespace mpsl::MPSL_ISA {
+namespace mpsl {
 
 namespace {
 
-[[maybe_unused]] inline std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
-[[maybe_unused]] inline std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+// Numbers: small enough for a core's first cache, large enough to be worth a thread.
+constexpr std::int64_t kChunk = 4096;
 
-[[maybe_unused]] inline int this_thread() {
+inline std::int64_t least(std::int64_t a, std::int64_t b) { return a < b ? a : b; }
+inline std::int64_t most(std::int64_t a, std::int64_t b) { return a > b ? a : b; }
+
+inline int this_thread() {
 #ifdef _OPENMP
     return omp_get_thread_num();
 #else
@@ -44,4 +47,4 @@ private:
 
 }  // namespace
 
-}  // namespace mpsl::MPSL_ISA
+}  // namespace mpsl

@@ -75,8 +75,23 @@ struct Kernels {
     std::int64_t (*nonzero)(const T* x, std::int64_t count, int threads);
 };
 
+struct KernelSet {
+    Kernels<float> of_float;
+    Kernels<double> of_double;
+};
+
+extern const KernelSet kernels_baseline;
+#if defined(__x86_64__)
+extern const KernelSet kernels_v3;
+extern const KernelSet kernels_v4;
+#endif
+
 // The best that runs here, or the one that $MPSL_ISA names.
 template <class T>
 const Kernels<T>& kernels();
+template <>
+const Kernels<float>& kernels();
+template <>
+const Kernels<double>& kernels();
 
 }  // namespace mpsl
