@@ -15,10 +15,22 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.events import Events
 
-__all__ = ["Binning", "Coding", "Origin", "SparseSteps", "addresses", "frames", "sparse_steps"]
+__all__ = [
+    "LONGEST_SAMPLE_STEPS",
+    "Binning",
+    "Coding",
+    "Origin",
+    "SparseSteps",
+    "addresses",
+    "frames",
+    "sparse_steps",
+]
 
 Coding = Literal["count", "binary"]
 Origin = Literal["zero", "first"]
+
+LONGEST_SAMPLE_STEPS = 100_000
+"""The most steps of one sample: each is run, also where no event falls into it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,12 @@ class Binning:
                 raise UsageError(
                     f"binning {name} must be positive", got=getattr(self, name), expected="≥ 1"
                 )
+        if self.steps > LONGEST_SAMPLE_STEPS:
+            raise UsageError(
+                "binning has too many steps",
+                got=self.steps,
+                expected=f"1 … {LONGEST_SAMPLE_STEPS}",
+            )
         left, top, width, height = self.window
         if (
             left < 0

@@ -20,7 +20,8 @@ from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Neuron, Plan
 from mpsl_runtime.model.readout import Readout
-from mpsl_runtime.run.stream import Runner, Step, Stream, Window
+from mpsl_runtime.run.stream import Runner, Step, Stream
+from mpsl_runtime.run.window import Window
 
 __all__ = ["EngineName", "Model", "Result", "load"]
 

@@ -31,8 +31,9 @@ from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.events.steps import Policy, Recording, Rest, StepInput, cut
 from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.readout import Readout
+from mpsl_runtime.run.window import Window
 
-__all__ = ["Prediction", "Runner", "Step", "Stream", "Summary", "Window"]
+__all__ = ["Prediction", "Runner", "Step", "Stream", "Summary"]
 
 # Percentiles are over the last so many steps: 8 MB, however long a camera runs.
 _LATENCIES_KEPT = 1_000_000
@@ -154,26 +155,6 @@ class Summary:
     def to_mapping(self) -> dict[str, Any]:
         """The last line of `mpsl run --json`."""
         return {"summary": dict(self.__dict__)}
-
-
-class Window:
-    """Scores over the last T steps (fewer after a reset)."""
-
-    def __init__(self, readout: Readout, steps: int) -> None:
-        self._readout = readout
-        self._spikes: deque[NDArray[np.float32]] = deque(maxlen=steps)
-
-    def clear(self) -> None:
-        """Forgets all steps."""
-        self._spikes.clear()
-
-    def push(self, spikes: NDArray[np.float32], runner: Runner) -> NDArray[np.float32]:
-        """Adds the spikes of one step [K]; returns the scores [K]."""
-        if self._readout == "membrane":
-            membrane = np.array(runner.membrane, np.float32).reshape(-1)
-            return read_out.scores("membrane", spikes, membrane)
-        self._spikes.append(spikes)
-        return read_out.scores("count", np.stack(self._spikes))
 
 
 class Stream:
