@@ -224,6 +224,12 @@ class Recipe(_Section):
             return epochs
         return epochs - (self.training.quantize_epochs or -(-epochs // 3))
 
+    @property
+    def float_epochs(self) -> int:
+        """Epochs at the start that train another network than the one asked for: with `quantize`
+        those in float, else none."""
+        return self.first_int8_epoch if self.quantize == "int8" else 0
+
     def dump(self) -> dict[str, Any]:
         """The complete recipe as plain values, without what is None."""
         return self.model_dump(exclude_none=True)

@@ -1,6 +1,6 @@
 """What the fused window does to whole tensors: a small set of functions, in torch.
 
-`TORCH` runs on every device and in every precision; `native` has the same functions in C++.
+`TORCH` runs on every device and in every precision; `compiled` has the same functions in C++.
 """
 
 from __future__ import annotations

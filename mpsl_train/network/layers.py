@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from mpsl_runtime.errors import RecipeError
 from mpsl_runtime.model.scale import Scale, unclipped_scale
 from mpsl_train.network import neuron
+from mpsl_train.network.int8_training import fold, on_grid, on_grid_bias
 from mpsl_train.network.plasticity import Post, Pre, Rule
-from mpsl_train.network.quantise import fold, on_grid, on_grid_bias
-from mpsl_train.network.ranks import average
+from mpsl_train.network.processes import average
 from mpsl_train.notation import LayerSpec
 
 __all__ = ["LayerState", "NeuronSettings", "SpikingLayer"]

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import MpslError
+from mpsl_train.network.compiled import choose
 from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
-from mpsl_train.network.native import choose
 from mpsl_train.network.plasticity import Post, Pre, Rule, RuleSettings, find_rule
-from mpsl_train.network.ranks import everyone
+from mpsl_train.network.processes import everyone
 from mpsl_train.network.step_choice import detour, obstacle
 from mpsl_train.network.window import run_window
 from mpsl_train.notation import LayerSpec

@@ -15,7 +15,7 @@ from mpsl_runtime.errors import MpslError
 from mpsl_train.data.batches import Batch, to_window
 from mpsl_train.network.local_learning import is_local, local_loss
 from mpsl_train.network.network import Network, NonFiniteError, Output
-from mpsl_train.network.ranks import total
+from mpsl_train.network.processes import total
 from mpsl_train.recipe import Recipe
 
 __all__ = ["TrainingModule", "loss_of", "parameter_groups", "predictions_of"]

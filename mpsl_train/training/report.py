@@ -1,10 +1,10 @@
-"""report.json and report.png: what a training gave, and what deserves a second look."""
+"""report.json: what a training gave, and what deserves a second look."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,9 @@ import torch
 from mpsl_runtime.atomic import replacing
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
+from mpsl_train.training.report_plot import BUSY, SILENT
 
-__all__ = [
-    "commit_of_checkout",
-    "draw_report",
-    "layer_facts",
-    "parameter_counts",
-    "save_report",
-]
-
-SILENT, BUSY = 0.005, 0.5
+__all__ = ["commit_of_checkout", "layer_facts", "parameter_counts", "save_report"]
 
 
 @cache
@@ -96,72 +89,3 @@ def save_report(path: Path, report: Mapping[str, Any]) -> None:
     """Writes report.json."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
-
-
-def draw_report(
-    path: Path, report: Mapping[str, Any], history: Sequence[Mapping[str, float]]
-) -> None:
-    """Writes report.png: curves; λ and bank shares of each layer; firing rates."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3)
-    test = report["accuracy"]
-    figure.suptitle(
-        f"{report['name']}: {report['network']}  ·  {' + '.join(report['mechanisms'])}  ·  "
-        f"test accuracy {test:.2%} ({report['test_samples']} samples)"
-    )
-    epochs = [row["epoch"] for row in history]
-    for column, (metric, scale) in enumerate((("loss", 1), ("accuracy", 100))):
-        plot = axes[0, column]
-        for split in ("training", "validation"):
-            key = f"{split}_{metric}"
-            if history and key in history[0]:
-                plot.plot(epochs, [scale * row[key] for row in history], ".-", label=split)
-        plot.set(xlabel="epoch", ylabel=metric + (" in %" if scale == 100 else ""), title=metric)
-        plot.grid(alpha=0.3)
-        if metric == "accuracy":
-            plot.axhline(100 * test, color="black", ls=":", lw=1, label="test, at the end")
-        plot.legend()
-    layers = report["layers"]
-    names = [layer["name"] for layer in layers]
-    places = range(len(layers))
-    axes[0, 2].bar(places, [100 * layer["firing_rate"] for layer in layers], color="tab:purple")
-    axes[0, 2].axhline(100 * SILENT, color="grey", ls=":", label=f"{SILENT:.1%}: nearly silent")
-    axes[0, 2].axhline(100 * BUSY, color="grey", ls="--", label=f"{BUSY:.0%}: too busy")
-    axes[0, 2].set(title="firing rate (test set)", ylabel="% of neurons and steps", yscale="log")
-    axes[0, 2].legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2)
-    mechanisms = report["mechanisms"]
-    for plot, key, title in (
-        (axes[1, 0], "lambda", "coefficients λ at the end"),
-        (axes[1, 1], "share", "share of the banks, ‖λW‖/Σ, in %"),
-    ):
-        for number, mechanism in enumerate(mechanisms):
-            offset = (number - (len(mechanisms) - 1) / 2) * 0.8 / len(mechanisms)
-            scale = 100 if key == "share" else 1
-            pairs = [
-                (place + offset, scale * layer[key][layer["mechanisms"].index(mechanism)])
-                for place, layer in zip(places, layers, strict=True)
-                if mechanism in layer["mechanisms"]
-            ]
-            label = f"W{number + 1} {mechanism}"
-            plot.bar([p for p, _ in pairs], [v for _, v in pairs], 0.8 / len(mechanisms),
-                     label=label)  # fmt: skip
-        plot.set(title=title)
-        # Below the bars: a legend inside hides the smallest ones, which are the news.
-        plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=len(mechanisms))
-    shares = [100 * value for layer in layers for value in layer["share"] if value > 0]
-    axes[1, 1].set(yscale="log", ylim=(min([*shares, 1.0]) / 3, 150))
-    cosines = [layer["cosine_w2_w3"] for layer in layers]
-    axes[1, 2].bar(places, [value or 0.0 for value in cosines], color="tab:brown")
-    axes[1, 2].set(title="cos(W2, W3); near 1: λ2, λ3 alike", ylim=(-1.05, 1.05))
-    if all(value is None for value in cosines):
-        axes[1, 2].text(0.5, 0.5, "fewer than three banks", ha="center",
-                        transform=axes[1, 2].transAxes)  # fmt: skip
-    for plot in (axes[0, 2], axes[1, 0], axes[1, 1], axes[1, 2]):
-        plot.set_xticks(list(places), names)
-        plot.grid(alpha=0.3, axis="y")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)

@@ -17,10 +17,11 @@ from mpsl_runtime.atomic import replacing
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import UsageError
+from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.winner_take_all import WinnerTakeAll, class_scores, labels_of, neurons_in
 from mpsl_train.recipe import Recipe
-from mpsl_train.training.keeper import write_history
+from mpsl_train.training.checkpoints import write_history
 from mpsl_train.training.report import commit_of_checkout, save_report
 
 __all__ = ["WEIGHTS_FILE", "check_stdp", "train_stdp"]
@@ -82,15 +83,7 @@ def train_stdp(recipe: Recipe, run: Path, root: Path) -> dict[str, Any]:
     pixels, neurons = int(np.prod(input_shape(metadata))), neurons_in(recipe.network)
     generator = torch.Generator().manual_seed(recipe.seed)
     network = WinnerTakeAll.fresh(pixels, neurons, generator)
-    started, history = time.monotonic(), []
-    for epoch in range(recipe.training.epochs):
-        begun, spikes = time.monotonic(), 0.0
-        order = np.random.default_rng([recipe.seed, 2, epoch]).permutation(training)
-        for part in torch.split(torch.from_numpy(order), recipe.training.batch_size):
-            spikes += float(network.present(network.encode(images[part], steps), learn=True).sum())
-        history.append({"epoch": epoch + 1.0, "spikes_per_sample": spikes / max(1, len(order)),
-                        "seconds": round(time.monotonic() - begun, 3)})  # fmt: skip
-    seconds = time.monotonic() - started
+    history = _learn(network, images, training, recipe)
     mixed = np.random.default_rng([recipe.seed, 5]).permutation(training)
     known = torch.from_numpy(mixed[:_LABELLED])
     assigned = labels_of(_responses(network, images[known], steps), labels[known], classes)
@@ -101,23 +94,54 @@ def train_stdp(recipe: Recipe, run: Path, root: Path) -> dict[str, Any]:
     counts = _responses(network, _pixels(test), steps)
     scores = class_scores(counts, assigned, classes).numpy()
     predictions = scores.argmax(1).astype(np.int64)
-    report: dict[str, Any] = {
+    report = {
+        **_report(recipe, metadata, history, pixels * neurons),
+        "accuracy": float(np.mean(predictions == test.labels)),
+        "test_samples": len(test),
+        "validation_accuracy": validation,
+        "spikes_per_test_sample": float(counts.sum()) / max(1, len(test)),
+        "neurons_of_class": torch.bincount(assigned, minlength=classes).tolist(),
+    }
+    write_history(run / "metrics.csv", history)
+    _save_weights(run / WEIGHTS_FILE, network, assigned, metadata)
+    _save_answers(run, recipe, test, scores, predictions, report)
+    _draw(run / "report.png", network, assigned, input_shape(metadata), report)
+    save_report(run / "report.json", report)
+    return {**report, "run": str(run)}
+
+
+def _learn(
+    network: WinnerTakeAll, images: Tensor, training: NDArray[np.int64], recipe: Recipe
+) -> list[dict[str, float]]:
+    """All epochs; the history, one row an epoch."""
+    history = []
+    for epoch in range(recipe.training.epochs):
+        begun, spikes = time.monotonic(), 0.0
+        order = np.random.default_rng([recipe.seed, 2, epoch]).permutation(training)
+        for part in torch.split(torch.from_numpy(order), recipe.training.batch_size):
+            encoded = network.encode(images[part], recipe.data.steps)
+            spikes += float(network.present(encoded, learn=True).sum())
+        history.append({"epoch": epoch + 1.0, "spikes_per_sample": spikes / max(1, len(order)),
+                        "seconds": round(time.monotonic() - begun, 3)})  # fmt: skip
+    return history
+
+
+def _report(
+    recipe: Recipe, metadata: ModelMetadata, history: list[dict[str, float]], weights: int
+) -> dict[str, Any]:
+    """What is known before the test set is read."""
+    return {
         "name": recipe.name,
         "dataset": recipe.data.dataset,
         "network": recipe.network,
         "mechanisms": recipe.mechanisms,
         "seed": recipe.seed,
-        "accuracy": float(np.mean(predictions == test.labels)),
-        "test_samples": len(test),
-        "validation_accuracy": validation,
         "best_epoch": None,
         "checkpoint": "last",
         "epochs": len(history),
-        "parameters": {"banks": pixels * neurons, "merged": pixels * neurons, "trainable": 0},
+        "parameters": {"banks": weights, "merged": weights, "trainable": 0},
         "layers": [],
-        "spikes_per_test_sample": float(counts.sum()) / max(1, len(test)),
-        "neurons_of_class": torch.bincount(assigned, minlength=classes).tolist(),
-        "training_seconds": round(seconds, 1),
+        "training_seconds": round(sum(row["seconds"] for row in history), 1),
         "device": "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -125,17 +149,17 @@ def train_stdp(recipe: Recipe, run: Path, root: Path) -> dict[str, Any]:
         "recipe_hash": metadata.recipe_hash,
         "warnings": [],
     }
-    write_history(run / "metrics.csv", history)
+
+
+def _save_weights(
+    path: Path, network: WinnerTakeAll, assigned: Tensor, metadata: ModelMetadata
+) -> None:
     content = save(
         {"weights": network.weights, "theta": network.theta, "assigned": assigned},
         metadata={"recipe_hash": metadata.recipe_hash},
     )
-    with replacing(run / WEIGHTS_FILE) as temporary:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-    _save_answers(run, recipe, test, scores, predictions, report)
-    _draw(run / "report.png", network, assigned, input_shape(metadata), report)
-    save_report(run / "report.json", report)
-    return {**report, "run": str(run)}
 
 
 def _save_answers(

@@ -11,9 +11,9 @@ import torch
 from mpsl_runtime.data import datasets
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.recipe import Recipe, find_recipe, load
+from mpsl_train.training.build import build
 from mpsl_train.training.module import loss_of, parameter_groups
 from mpsl_train.training.report import parameter_counts
-from mpsl_train.training.training import build
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/recipe.toml"))

@@ -10,7 +10,7 @@ from mpsl_runtime.errors import RecipeError
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.methods import METHODS
 from mpsl_train.recipe import Recipe, find_recipe, load
-from mpsl_train.training.training import build
+from mpsl_train.training.build import build
 
 
 def _chosen(name: str, *overrides: str, recipe: str = "fashion-mnist") -> Recipe:

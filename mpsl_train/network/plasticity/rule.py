@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
-from mpsl_train.network.ranks import average
+from mpsl_train.network.processes import average
 
 __all__ = [
     "Post",

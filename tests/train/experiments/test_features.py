@@ -128,7 +128,7 @@ def test_a_plastic_window_is_the_one_of_training(run: Path, small_data: Path) ->
     """
     trained = load_run(run, rules=True)
     recipe = load(run / "recipe.toml", ["network=4C3S2-6C3-AP2-12FC-10"])
-    from mpsl_train.training.training import build
+    from mpsl_train.training.build import build
 
     one, other = build(recipe, (2, 34, 34), 10), build(recipe, (2, 34, 34), 10)
     one.step = "autograd"

@@ -15,7 +15,8 @@ from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.local_learning import local_loss
 from mpsl_train.network.plasticity.sbp_local import local_changes, nudged_states
 from mpsl_train.recipe import find_recipe, load
-from mpsl_train.training.training import build, train
+from mpsl_train.training.build import build
+from mpsl_train.training.training import train
 
 Table = list[list[float]]
 

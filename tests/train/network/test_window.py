@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_train.network.compiled import CompiledKernels, built, choose
 from mpsl_train.network.kernels import TORCH, Kernels
 from mpsl_train.network.layers import NeuronSettings
-from mpsl_train.network.native import NativeKernels, built, choose
 from mpsl_train.network.network import Network, NonFiniteError, build_network
 from mpsl_train.network.plasticity import RuleSettings
 from mpsl_train.network.plasticity.hebbian import Hebbian
@@ -24,11 +24,11 @@ from mpsl_train.network.step_choice import obstacle
 from mpsl_train.network.window_layer import WindowLayer
 from mpsl_train.notation import parse
 
-needs_native = pytest.mark.skipif(built() is None, reason="mpsl was installed without a compiler")
+needs_compiled = pytest.mark.skipif(built() is None, reason="mpsl was installed without a compiler")
 KERNELS = [
     pytest.param(TORCH, id="torch"),
-    pytest.param(0.0, id="dense", marks=needs_native),
-    pytest.param(1.0, id="events", marks=needs_native),
+    pytest.param(0.0, id="dense", marks=needs_compiled),
+    pytest.param(1.0, id="events", marks=needs_compiled),
 ]
 ONE = ["stbp"]
 TWO = ["stbp", "hebbian"]
@@ -84,9 +84,9 @@ def _kernels(choice: Kernels | float) -> Kernels:
     """Those in C++ with a crossover that sends every convolution the same way."""
     if isinstance(choice, Kernels):
         return choice
-    native = built()
-    assert native is not None
-    return NativeKernels(native.module, choice)
+    compiled = built()
+    assert compiled is not None
+    return CompiledKernels(compiled.module, choice)
 
 
 def _both(
@@ -198,7 +198,7 @@ def test_twenty_steps_of_adam_end_at_the_same_network(kernels: Kernels | float) 
             assert float((value - before[name]).abs().max()) > 1e-3, name
 
 
-@needs_native
+@needs_compiled
 @pytest.mark.parametrize("isa", ["baseline", "v3"])
 def test_other_instruction_sets_end_there_too(isa: str) -> None:
     flags = Path("/proc/cpuinfo").read_text() if isa == "v3" else "avx2"
@@ -213,7 +213,7 @@ def test_other_instruction_sets_end_there_too(isa: str) -> None:
     assert "2 passed" in done.stdout
 
 
-@needs_native
+@needs_compiled
 @pytest.mark.parametrize(
     ("side", "inputs", "outputs", "size", "stride"),
     [(3, 1, 1, 3, 1), (64, 4, 16, 3, 1), (33, 3, 70, 3, 1), (14, 16, 96, 3, 1), (11, 7, 40, 3, 2),
@@ -230,7 +230,7 @@ def test_convolutions_that_follow_spikes_are_convolutions(
         values = torch.randn(shape, generator=generator, dtype=torch.float64)
         return values * (torch.rand(shape, generator=generator) < part)
 
-    native = _kernels(1.0)
+    compiled = _kernels(1.0)
     spec = parse(f"{outputs}C{size}S{stride}-2", (inputs, side, side))[0]
     x = numbers(3, inputs, side, side, part=density).requires_grad_()
     weight = numbers(*spec.weight_shape).requires_grad_()
@@ -238,15 +238,17 @@ def test_convolutions_that_follow_spikes_are_convolutions(
     expected = F.conv2d(x, weight, bias, spec.stride, spec.padding)
     given = numbers(*expected.shape, part=density)
     expected.backward(given)
-    arranged, seen = native.arrange(weight.detach()), native.arrange_frames(x.detach())
+    arranged, seen = compiled.arrange(weight.detach()), compiled.arrange_frames(x.detach())
     close = {"rtol": 1e-12, "atol": 1e-11}
-    torch.testing.assert_close(native.multiply(seen, arranged, bias, spec), expected, **close)
-    back, change = native.multiply_back(native.arrange_frames(given), seen, arranged, spec, True)
+    torch.testing.assert_close(compiled.multiply(seen, arranged, bias, spec), expected, **close)
+    back, change = compiled.multiply_back(
+        compiled.arrange_frames(given), seen, arranged, spec, True
+    )
     torch.testing.assert_close(back, x.grad, **close)
     torch.testing.assert_close(change, weight.grad, **close)
 
 
-@needs_native
+@needs_compiled
 def test_the_number_of_threads_changes_no_bit() -> None:
     ends = []
     threads = torch.get_num_threads()
@@ -271,7 +273,7 @@ def test_it_says_what_runs_and_what_is_missing(monkeypatch: pytest.MonkeyPatch) 
     network(_frames())
     name = TORCH.name if built() is None else "C++"
     assert network.taken.startswith(f"fused ({name}")
-    monkeypatch.setattr("mpsl_train.network.native.built", lambda: None)
+    monkeypatch.setattr("mpsl_train.network.compiled.built", lambda: None)
     network(_frames())
     assert network.taken == f"fused ({TORCH.name}: mpsl was installed without its C++ part)"
     assert choose(torch.zeros(1, dtype=torch.float16))[0] is TORCH

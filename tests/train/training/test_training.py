@@ -81,7 +81,7 @@ def test_the_run_folder_holds_everything(finished: Path, small_data: Path) -> No
 def test_the_commit_is_that_of_the_start(
     small_data: Path, small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    head, run, fit = ["a" * 40], subprocess.run, training._fit
+    head, run, fit = ["a" * 40], subprocess.run, training.fit
 
     def git(command: list[str], **more: Any) -> Any:
         if command[:2] == ["git", "rev-parse"]:
@@ -93,7 +93,7 @@ def test_the_commit_is_that_of_the_start(
         return fit(*arguments)
 
     monkeypatch.setattr(subprocess, "run", git)
-    monkeypatch.setattr(training, "_fit", someone_commits_meanwhile)
+    monkeypatch.setattr(training, "fit", someone_commits_meanwhile)
     commit_of_checkout.cache_clear()
     try:
         report = _train(small_recipe, tmp_path / "run", small_data, "training.epochs=1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from lightning.pytorch.callbacks import Checkpoint
 from mpsl_runtime.atomic import replacing
 from mpsl_train.training.progress import TrainingBar
 
-__all__ = ["Keeper", "write_history"]
+__all__ = ["EpochCheckpoints", "write_history"]
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
+def write_history(path: Path, history: Sequence[dict[str, float]]) -> None:
     """Writes metrics.csv: one row an epoch."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(history[0]) if history else [])
@@ -24,7 +25,7 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
         writer.writerows(history)
 
 
-class Keeper(Checkpoint):  # type: ignore[misc]
+class EpochCheckpoints(Checkpoint):  # type: ignore[misc]
     """After each epoch: a row of metrics.csv, last.ckpt, and best.ckpt when validation improved.
 
     A subclass of `Checkpoint` runs after all other callbacks, so that the checkpoint holds them as
@@ -41,6 +42,11 @@ class Keeper(Checkpoint):  # type: ignore[misc]
         self.history: list[dict[str, float]] = []
         self.best, self.best_epoch = -1.0, 0
         self.started = 0.0
+
+    @property
+    def state_key(self) -> str:
+        """What checkpoints call this state, whatever the class is called."""
+        return "Keeper"
 
     @property
     def finished_early(self) -> bool:

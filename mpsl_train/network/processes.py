@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mpsl_runtime.errors import UsageError
 
-__all__ = ["Ranks", "average", "everyone", "find_ranks", "total"]
+__all__ = ["Processes", "average", "everyone", "find_processes", "total"]
 
 
 @dataclass(frozen=True)
-class Ranks:
+class Processes:
     """This process among all.
 
     Attributes:
@@ -92,7 +92,7 @@ class Ranks:
         }
 
 
-def find_ranks(devices: int | None) -> Ranks:
+def find_processes(devices: int | None) -> Processes:
     """Who this process is, from what `torchrun` or Lightning's launcher put into its environment.
 
     Args:
@@ -111,10 +111,10 @@ def find_ranks(devices: int | None) -> Ranks:
                 "not as many devices as torchrun started processes", got=devices,
                 expected=f"{local}, or no --devices", where="--devices",
             )  # fmt: skip
-        return Ranks(int(environment["RANK"]), int(environment["WORLD_SIZE"]), local, True)
+        return Processes(int(environment["RANK"]), int(environment["WORLD_SIZE"]), local, True)
     if devices in (None, 1):
-        return Ranks()
-    return Ranks(int(environment.get("LOCAL_RANK", "0")), int(devices or 1), int(devices or 1))
+        return Processes()
+    return Processes(int(environment.get("LOCAL_RANK", "0")), int(devices or 1), int(devices or 1))
 
 
 def _world() -> int:

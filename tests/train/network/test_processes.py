@@ -13,7 +13,7 @@ import torch
 
 from mpsl_runtime.errors import UsageError
 from mpsl_train.network.network import Network
-from mpsl_train.network.ranks import Ranks, everyone, find_ranks
+from mpsl_train.network.processes import Processes, everyone, find_processes
 from mpsl_train.recipe import load
 from mpsl_train.training import training
 
@@ -26,9 +26,9 @@ import sys
 from pathlib import Path
 from mpsl_train.training import training
 from mpsl_train.recipe import load
-build, finish = training.build, training._finish
+build, finish = training.build, training.finish
 training.build = lambda *given: build(*given).double()
-training._finish = lambda network, *given: finish(network.float(), *given)
+training.finish = lambda network, *given: finish(network.float(), *given)
 recipe, run, data, *choices = sys.argv[1:]
 training.train(load(Path(recipe), choices), Path(run), data=Path(data), device="cpu")
 """
@@ -48,7 +48,7 @@ def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
          str(worker), str(small_recipe), str(tmp_path / "two"), str(small_data), *CHOICES],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(),
     )  # fmt: skip
-    build, finish, first = training.build, training._finish, {}
+    build, finish, first = training.build, training.finish, {}
 
     def double(*given: object) -> Network:
         network: Network = build(*given).double()  # type: ignore[arg-type]
@@ -57,7 +57,7 @@ def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(training, "build", double)
-        patch.setattr(training, "_finish", lambda n, *given: finish(n.float(), *given))
+        patch.setattr(training, "finish", lambda n, *given: finish(n.float(), *given))
         recipe = load(small_recipe, CHOICES)
         training.train(recipe, tmp_path / "one", data=small_data, device="cpu")
     said, _ = two.communicate(timeout=120)
@@ -96,37 +96,37 @@ def test_the_command_starts_the_processes_that_are_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("ranks", "batch", "normalised", "device", "message"),
+    ("processes", "batch", "normalised", "device", "message"),
     [
-        (Ranks(0, 3, 3), 8, False, "cpu", "multiple of the 3"),
-        (Ranks(0, 2, 2), 8, True, "cpu", "BN"),
-        (Ranks(0, 512, 512), 512, False, "cuda", "CUDA devices"),
+        (Processes(0, 3, 3), 8, False, "cpu", "multiple of the 3"),
+        (Processes(0, 2, 2), 8, True, "cpu", "BN"),
+        (Processes(0, 512, 512), 512, False, "cuda", "CUDA devices"),
     ],
 )
 def test_what_several_processes_cannot_do_is_refused(
-    ranks: Ranks, batch: int, normalised: bool, device: str, message: str
+    processes: Processes, batch: int, normalised: bool, device: str, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        ranks.check(batch, normalised, device)
-    Ranks().check(batch, normalised, "cpu")
+        processes.check(batch, normalised, device)
+    Processes().check(batch, normalised, "cpu")
 
 
 def test_who_a_process_is_comes_from_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    assert find_ranks(None) == find_ranks(1) == Ranks()
-    assert find_ranks(2) == Ranks(0, 2, 2)
+    assert find_processes(None) == find_processes(1) == Processes()
+    assert find_processes(2) == Processes(0, 2, 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert find_ranks(2) == Ranks(1, 2, 2)
-    assert not find_ranks(2).first
+    assert find_processes(2) == Processes(1, 2, 2)
+    assert not find_processes(2).first
     for name, value in (("RANK", "3"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2"),
                         ("TORCHELASTIC_RUN_ID", "x")):  # fmt: skip
         monkeypatch.setenv(name, value)
-    assert find_ranks(None) == find_ranks(2) == Ranks(3, 4, 2, True)
+    assert find_processes(None) == find_processes(2) == Processes(3, 4, 2, True)
     with pytest.raises(UsageError, match="torchrun"):
-        find_ranks(4)
+        find_processes(4)
     with pytest.raises(UsageError, match="≥ 1"):
-        find_ranks(0)
+        find_processes(0)
 
 
 def test_one_process_asks_nobody() -> None:

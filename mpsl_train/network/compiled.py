@@ -20,13 +20,13 @@ from mpsl_runtime.errors import UsageError
 from mpsl_train.network.kernels import TORCH, Fired, Kernels
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.plasticity import Pre
-from mpsl_train.network.ranks import average
+from mpsl_train.network.processes import average
 from mpsl_train.notation import LayerSpec
 
 if TYPE_CHECKING:
     from mpsl_train._native import Functions
 
-__all__ = ["CROSSOVER", "NativeKernels", "built", "choose"]
+__all__ = ["CROSSOVER", "CompiledKernels", "built", "choose"]
 
 CROSSOVER = 0.45
 """Part of the entries that is not zero, above which oneDNN's dense convolutions are faster.
@@ -52,7 +52,7 @@ def _empty(like: Tensor, batch: int, channels: int, rows: int, columns: int) -> 
     return like.new_empty((batch, rows, columns, channels)).permute(0, 3, 1, 2)
 
 
-class NativeKernels(Kernels):
+class CompiledKernels(Kernels):
     """float32 and float64 on a CPU.
 
     Attributes:
@@ -148,7 +148,7 @@ class NativeKernels(Kernels):
         else:
             out = _empty(x, x.shape[0], weight.shape[0], rows, columns)
         outputs, inputs = weight.shape[:2]
-        NativeKernels._listed = x
+        CompiledKernels._listed = x
         self._of(x).convolve(
             x.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr(), _rows(x), _rows(out),
             size, stride, padding, inputs * outputs, outputs, False, torch.get_num_threads(),
@@ -181,7 +181,7 @@ class NativeKernels(Kernels):
         """Σ x ⊗ gradient over the entries of x that are not zero."""
         outputs, inputs, size, _ = spec.weight_shape
         out = x.new_empty((size, size, inputs, outputs))
-        again, NativeKernels._listed = NativeKernels._listed is x, None
+        again, CompiledKernels._listed = CompiledKernels._listed is x, None
         self._of(x).correlate(
             x.data_ptr(), gradient.data_ptr(), out.data_ptr(), _rows(x), _rows(gradient),
             spec.padding[0], again, torch.get_num_threads(),
@@ -200,7 +200,7 @@ class NativeKernels(Kernels):
             if spec.stride == (1, 1) and self._follows(gradient, spec):
                 back = torch.empty_like(x)
                 _, inputs, size, _ = weight.shape
-                NativeKernels._listed = None
+                CompiledKernels._listed = None
                 self._of(x).convolve(
                     gradient.data_ptr(), dense.data_ptr(), 0, back.data_ptr(), _rows(gradient),
                     _rows(x), size, 1, size - 1 - spec.padding[0], inputs, size * size * inputs,
@@ -318,7 +318,7 @@ def _convolution_back(
 
 
 @cache
-def built() -> NativeKernels | None:
+def built() -> CompiledKernels | None:
     """The C++ functions; None: there was no compiler when mpsl was installed.
 
     Raises:
@@ -329,7 +329,7 @@ def built() -> NativeKernels | None:
     except ImportError:
         return None
     try:
-        return NativeKernels(_native)
+        return CompiledKernels(_native)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -340,7 +340,7 @@ def choose(weight: Tensor) -> tuple[Kernels, str]:
         return TORCH, f"{TORCH.name}: the device is {weight.device.type}"
     if weight.dtype not in (torch.float32, torch.float64):
         return TORCH, f"{TORCH.name}: the weights are {weight.dtype}"
-    native = built()
-    if native is None:
+    compiled = built()
+    if compiled is None:
         return TORCH, f"{TORCH.name}: mpsl was installed without its C++ part"
-    return native, native.name
+    return compiled, compiled.name

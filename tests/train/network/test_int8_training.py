@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.model.scale import Scale, unclipped_scale, whole_numbers
+from mpsl_train.network.int8_training import on_grid, on_grid_bias
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings
-from mpsl_train.network.quantise import on_grid, on_grid_bias
 from mpsl_train.notation import parse
 from mpsl_train.recipe import load
 from mpsl_train.training.training import train

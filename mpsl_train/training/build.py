@@ -1,0 +1,93 @@
+"""A recipe becomes a network with fresh weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mpsl_runtime.errors import UsageError
+from mpsl_train.network.layers import NeuronSettings
+from mpsl_train.network.local_learning import check_local
+from mpsl_train.network.network import Network, build_network
+from mpsl_train.network.plasticity import RuleSettings, find_rule, load_plugin
+from mpsl_train.network.step_choice import detour
+from mpsl_train.notation import LayerSpec, parse
+from mpsl_train.recipe import Recipe
+
+__all__ = ["build"]
+
+
+def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
+    """The network of a recipe with fresh weights, which the seed alone decides.
+
+    Args:
+        shape: [C, H, W] of one step's input. classes: outputs that the data set asks for.
+
+    Raises:
+        RecipeError: notation, mechanism or number of outputs is wrong.
+    """
+    for plugin in recipe.plugins:
+        load_plugin(plugin)
+    specs = parse(recipe.network, shape)
+    if specs[-1].neurons != (classes,):
+        raise UsageError(
+            "network does not end in the number of classes",
+            got=specs[-1].neurons[0], expected=classes, where="recipe key network",
+        )  # fmt: skip
+    _check_mechanisms(recipe.mechanisms)
+    if recipe.first_int8_epoch < 1 and any(spec.batchnorm for spec in specs):
+        raise UsageError(
+            "BN has no statistics to fold into int8 weights before it was trained",
+            got=f"quantize_epochs {recipe.training.quantize_epochs} of {recipe.training.epochs}",
+            expected="at least one epoch in float first", where="recipe",
+        )  # fmt: skip
+    network = _fresh(recipe, specs)
+    check_local(network, recipe.network)
+    network.step = recipe.training.step
+    if network.plastic:
+        detour(network.step, network.layer_list)
+    return network
+
+
+def _check_mechanisms(mechanisms: Sequence[str]) -> None:
+    before: set[str] = set()
+    for name in mechanisms:
+        missing = set(find_rule(name).needs) - before
+        if missing:
+            raise UsageError(
+                f"mechanism {name!r} needs another before it",
+                got=list(mechanisms), expected=" and ".join(sorted(missing)), where="recipe",
+            )  # fmt: skip
+        before.add(name)
+    if not any(find_rule(name).learned for name in mechanisms):
+        raise UsageError(
+            "no mechanism learns from the error", got=list(mechanisms), expected="'stbp' too",
+            where="recipe",
+        )  # fmt: skip
+
+
+def _fresh(recipe: Recipe, specs: Sequence[LayerSpec]) -> Network:
+    rules, neuron = recipe.rules, recipe.neuron
+    torch.manual_seed(recipe.seed)
+    return build_network(
+        specs,
+        recipe.mechanisms,
+        NeuronSettings(neuron.decay, neuron.threshold, neuron.surrogate_width, neuron.reset),
+        RuleSettings(
+            tau_w=rules.tau_w,
+            eta_hat=rules.eta_hat,
+            eta_learnable=rules.eta_learnable,
+            beta=rules.beta,
+            sign=1 if rules.sign == "+" else -1,
+            delta=rules.delta,
+        ),
+        plastic_layers=rules.plastic_layers,
+        coefficient_scope=rules.coefficient_scope,
+        coefficient_init=rules.coefficient_init or None,
+        coefficients_learned=rules.coefficients != "fixed",
+        cap=rules.cap,
+        flow=rules.local_gradient == "flow",
+        bf16=recipe.training.precision == "bf16",
+        init_gain=recipe.training.init_gain,
+    )
