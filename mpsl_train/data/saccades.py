@@ -48,6 +48,8 @@ _REFRACTORY_US = 1_000
 _LEAK_HZ = 0.1  # ON events a pixel and second from the drift of the reference
 _SHOT_HZ = 0.15  # events a pixel and second; with the leak about N-MNIST's 0.2 in dark corners
 
+_Columns = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]  # t in µs, pixel, p
+
 
 @dataclass(frozen=True, eq=False)
 class Camera:
@@ -216,14 +218,7 @@ def simulate_batch(
     for rng in rngs:
         places.append(_path(rng))
         phases.append(rng.random(_PIXELS))
-        number = int(rng.poisson(_SHOT_HZ * _PIXELS * _DURATION_US / 1e6))
-        noise.append(
-            (
-                rng.integers(_DURATION_US, size=number),
-                rng.integers(_PIXELS, size=number),
-                rng.integers(2, size=number, dtype=np.uint8),
-            )
-        )
+        noise.append(_shot_noise(rng))
     seen = [
         _log_intensity(image, place)
         for image, place in zip(images.astype(np.float32), places, strict=True)
@@ -232,22 +227,28 @@ def simulate_batch(
     recordings = []
     order = np.argsort(cell // _PIXELS, kind="stable")
     borders = np.searchsorted(cell[order] // _PIXELS, np.arange(len(images) + 1))
-    for index, (shot_t, shot_pixel, shot_p) in enumerate(noise):
+    for index, shot in enumerate(noise):
         own = order[borders[index] : borders[index + 1]]
-        times = np.concatenate([t[own], shot_t])
-        pixel = np.concatenate([cell[own] % _PIXELS, shot_pixel])
-        sign = np.concatenate([p[own], shot_p])
-        sort = np.lexsort((sign, pixel, times))
-        recordings.append(
-            Events.from_columns(
-                times[sort],
-                pixel[sort] % _WIDTH,
-                pixel[sort] // _WIDTH,
-                sign[sort],
-                sensor_size=SENSOR_SIZE,
-            )
-        )
+        recordings.append(_recording((t[own], cell[own] % _PIXELS, p[own]), shot))
     return recordings
+
+
+def _shot_noise(rng: np.random.Generator) -> _Columns:
+    number = int(rng.poisson(_SHOT_HZ * _PIXELS * _DURATION_US / 1e6))
+    return (
+        rng.integers(_DURATION_US, size=number),
+        rng.integers(_PIXELS, size=number),
+        rng.integers(2, size=number, dtype=np.uint8),
+    )
+
+
+def _recording(*parts: _Columns) -> Events:
+    """Events of several causes, in time order."""
+    t, pixel, p = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.lexsort((p, pixel, t))
+    return Events.from_columns(
+        t[order], pixel[order] % _WIDTH, pixel[order] // _WIDTH, p[order], sensor_size=SENSOR_SIZE
+    )
 
 
 def simulate(

@@ -33,34 +33,13 @@ def draw_ablation(path: Path, result: Mapping[str, Any]) -> None:
         fontsize=10,
     )
     for row in rows:
-        for panel, key, scale in (
-            (loss, "training_loss", 1), (accuracy, "validation_accuracy", 100),
-        ):  # fmt: skip
-            if key not in row["curves"]:
-                continue
-            mean, sd = row["curves"][key]["mean"], row["curves"][key]["sd"]
-            epochs = range(1, len(mean) + 1)
-            panel.plot(
-                epochs, [scale * value for value in mean], _LINES[row["mode"]],
-                color=colours[row["mechanisms"]], lw=1.5, label=_label(row),
-            )  # fmt: skip
-            panel.fill_between(
-                epochs,
-                [scale * (m - s) for m, s in zip(mean, sd, strict=True)],
-                [scale * (m + s) for m, s in zip(mean, sd, strict=True)],
-                color=colours[row["mechanisms"]], alpha=0.07, lw=0,
-            )  # fmt: skip
+        colour = colours[row["mechanisms"]]
+        _draw_curve(loss, row, "training_loss", 1, colour)
+        _draw_curve(accuracy, row, "validation_accuracy", 100, colour)
     loss.set(xlabel="epoch", ylabel="training loss", yscale="log")
     accuracy.set(xlabel="epoch", ylabel="validation accuracy in %")
     for place, row in enumerate(rows):
-        values = [100 * value for value in row["accuracy"].values()]
-        statistics = row["against_first"]
-        colour = colours[row["mechanisms"]]
-        test.plot(values, [place] * len(values), "o", ms=4, alpha=0.5, color=colour, mew=0)
-        test.errorbar(
-            100 * statistics["mean"], place, xerr=100 * (statistics["sd"] or 0), fmt="|", ms=14,
-            color=colour, capsize=4, mew=2,
-        )  # fmt: skip
+        _draw_test(test, place, row, colours[row["mechanisms"]])
     test.set_yticks(range(len(rows)), [_tick(row) for row in rows], fontsize=8)
     test.invert_yaxis()
     test.set_xlabel("test accuracy in %; p: paired t test against the first")
@@ -75,6 +54,35 @@ def draw_ablation(path: Path, result: Mapping[str, Any]) -> None:
         frameon=False,
     )  # fmt: skip
     figure.savefig(path, dpi=80)
+
+
+def _draw_curve(panel: Any, row: Mapping[str, Any], key: str, scale: int, colour: Any) -> None:
+    """Mean over the seeds, one standard deviation around it."""
+    if key not in row["curves"]:
+        return
+    mean, sd = row["curves"][key]["mean"], row["curves"][key]["sd"]
+    epochs = range(1, len(mean) + 1)
+    panel.plot(
+        epochs, [scale * value for value in mean], _LINES[row["mode"]], color=colour, lw=1.5,
+        label=_label(row),
+    )  # fmt: skip
+    panel.fill_between(
+        epochs,
+        [scale * (m - s) for m, s in zip(mean, sd, strict=True)],
+        [scale * (m + s) for m, s in zip(mean, sd, strict=True)],
+        color=colour, alpha=0.07, lw=0,
+    )  # fmt: skip
+
+
+def _draw_test(panel: Any, place: int, row: Mapping[str, Any], colour: Any) -> None:
+    """A point for each seed, mean and standard deviation over them."""
+    values = [100 * value for value in row["accuracy"].values()]
+    statistics = row["against_first"]
+    panel.plot(values, [place] * len(values), "o", ms=4, alpha=0.5, color=colour, mew=0)
+    panel.errorbar(
+        100 * statistics["mean"], place, xerr=100 * (statistics["sd"] or 0), fmt="|", ms=14,
+        color=colour, capsize=4, mew=2,
+    )  # fmt: skip
 
 
 def _label(row: Mapping[str, Any]) -> str:

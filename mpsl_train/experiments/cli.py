@@ -201,8 +201,8 @@ def compare(
     from mpsl_train.experiments import method_table
 
     chosen = method_table.entries(
-        recipe, set_ or [], methods=method or method_table.RIVALS, seeds=seeds, updates=updates,
-        data=data,
+        recipe, set_ or [], methods=method or method_table.DEFAULT_METHODS, seeds=seeds,
+        updates=updates, data=data,
     )  # fmt: skip
     result = method_table.compare_methods(
         chosen, out, data=data, device=device, workers=workers, ray=ray

@@ -1,7 +1,7 @@
 """The workers of a sweep as tasks of a Ray cluster (extra `ray`).
 
-Ray only finds places for them: which run is whose stays in the journal, so a sweep begun on one
-host goes on in a cluster and the other way round.
+Ray only finds places for them. The journal says which run belongs to which worker, so a sweep that
+was begun on one host continues in a cluster, and the other way round.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mpsl_runtime.errors import MissingExtraError, MpslError, RunError, UsageError
+from mpsl_train.experiments.crew import Deaths
 from mpsl_train.experiments.journal import Journal
-from mpsl_train.experiments.sweep import DEATHS
 from mpsl_train.experiments.worker import work
 
 __all__ = ["RayCrew"]
@@ -65,7 +65,7 @@ class RayCrew:
             None if data is None else str(data.resolve()),
         )  # fmt: skip
         self._running: list[Any] = []
-        self._deaths = 0
+        self._deaths = Deaths("tasks of the cluster")
 
     def places(self) -> int:
         """How many tasks the cluster has cores, or GPUs, for."""
@@ -84,11 +84,8 @@ class RayCrew:
             try:
                 refusal = self.ray.get(task)
             except self.ray.exceptions.RayError as error:
-                refusal, self._deaths = None, self._deaths + 1
-                if self._deaths > DEATHS:
-                    raise RunError(
-                        "tasks of the cluster keep dying", got=str(error).strip().splitlines()[-1]
-                    ) from error
+                refusal = None
+                self._deaths.add(str(error).strip().splitlines()[-1])
             if refusal:
                 raise RunError("host of the cluster cannot take part", got=refusal)
         while len(self._running) < count:

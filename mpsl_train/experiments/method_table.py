@@ -23,9 +23,9 @@ from mpsl_train.experiments.sweep import sweep
 from mpsl_train.methods import METHODS, changes_of
 from mpsl_train.recipe import Recipe, find_recipe, load
 
-__all__ = ["RIVALS", "Entry", "compare_methods", "entries", "same_budget", "table"]
+__all__ = ["DEFAULT_METHODS", "Entry", "compare_methods", "entries", "same_budget", "table"]
 
-RIVALS = ("stdp", "sbp", "stbp", "hgll", "mpsl")
+DEFAULT_METHODS = ("stdp", "sbp", "stbp", "hgll", "mpsl")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def entries(
     recipes: Sequence[str],
     overrides: Sequence[str] = (),
     *,
-    methods: Sequence[str] = RIVALS,
+    methods: Sequence[str] = DEFAULT_METHODS,
     seeds: int = 5,
     updates: int = 0,
     data: Path | None = None,

@@ -108,50 +108,56 @@ def robustness(
     else:
         indices = choose(split.labels, limit, 0)
     curves = _curves(runs, root, adapt, align, batch)
-    clean: dict[int, list[float]] = {}
     source = _Source(split, metadata, indices)
     for name in names:
-        corruption = CORRUPTIONS[name]
-        for level in corruption.levels:
-            for number, curve in enumerate(curves):
-                curve.accuracy.setdefault(name, []).append(
-                    list(clean.get(number, [])) if level == 0 else []
-                )
-            if level == 0 and clean:
-                continue
-            for seed in range(seeds):
-                new = seed == 0 or (corruption.random and level > 0)
-                if new:
-                    frames = source.corrupted(name, level, seed)
-                    samples = Samples(frames, source.labels, metadata)
-                for curve in curves:
-                    values = curve.accuracy[name][-1]
-                    # Frozen, the order of the samples changes nothing.
-                    known = curve.variant == "frozen" and not new
-                    values.append(values[-1] if known else _accuracy(curve, samples, seed, batch))
-            if level == 0:
-                clean = {number: curve.accuracy[name][-1] for number, curve in enumerate(curves)}
-            say(f"{name} {level:g}: " + ", ".join(
-                f"{np.mean(curve.accuracy[name][-1]):.1%}" for curve in curves[:12]
-            ))  # fmt: skip
+        _measure(curves, source, name, seeds, batch, say)
     result = {
         "dataset": metadata.dataset,
         "samples": len(indices),
         "split": "validation" if validation else "test",
         "corruption_seeds": seeds,
         "batch": batch,
-        "corruptions": {
-            name: {"levels": list(CORRUPTIONS[name].levels), "title": CORRUPTIONS[name].title,
-                   "unit": CORRUPTIONS[name].unit}
-            for name in names
-        },
+        "corruptions": {name: _facts(name) for name in names},
         "curves": _grouped(curves, names),
-    }  # fmt: skip
+    }
     with replacing(out) as temporary:
         draw_curves(temporary, result)
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(result) + "\n", "utf-8")
     return result
+
+
+def _measure(
+    curves: Sequence[_Curve],
+    source: _Source,
+    name: str,
+    seeds: int,
+    batch: int,
+    say: Callable[[str], None],
+) -> None:
+    """All levels of one corruption. Level 0 is the same of all of them, and measured once."""
+    corruption = CORRUPTIONS[name]
+    before = [next(iter(curve.accuracy.values()))[0] for curve in curves if curve.accuracy]
+    for level in corruption.levels:
+        if level == 0 and before:
+            for curve, clean in zip(curves, before, strict=True):
+                curve.accuracy[name] = [list(clean)]
+            continue
+        for curve in curves:
+            curve.accuracy.setdefault(name, []).append([])
+        for seed in range(seeds):
+            new = seed == 0 or (corruption.random and level > 0)
+            if new:
+                frames = source.corrupted(name, level, seed)
+                samples = Samples(frames, source.labels, source.metadata)
+            for curve in curves:
+                values = curve.accuracy[name][-1]
+                # Frozen, the order of the samples changes nothing.
+                same = curve.variant == "frozen" and not new
+                values.append(values[-1] if same else _accuracy(curve, samples, seed, batch))
+        say(f"{name} {level:g}: " + ", ".join(
+            f"{np.mean(curve.accuracy[name][-1]):.1%}" for curve in curves[:12]
+        ))  # fmt: skip
 
 
 def _held_out(
@@ -183,6 +189,15 @@ def _check_inputs(runs: Sequence[TrainedRun | StdpRun]) -> None:
                 raise UsageError(
                     f"runs differ in {key}", got=repr(mine), expected=repr(first), where=run.folder
                 )
+
+
+def _facts(name: str) -> dict[str, Any]:
+    corruption = CORRUPTIONS[name]
+    return {
+        "levels": list(corruption.levels),
+        "title": corruption.title,
+        "unit": corruption.unit,
+    }
 
 
 def _names(wanted: Sequence[str], metadata: ModelMetadata) -> list[str]:

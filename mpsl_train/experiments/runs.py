@@ -19,8 +19,8 @@ from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.network import Network
 from mpsl_train.network.winner_take_all import WinnerTakeAll, class_scores, neurons_in
 from mpsl_train.recipe import Recipe, load
+from mpsl_train.training.build import build
 from mpsl_train.training.stdp_training import WEIGHTS_FILE
-from mpsl_train.training.training import build
 
 __all__ = ["StdpRun", "TrainedRun", "check_png", "choose", "load_run", "load_stdp", "open_test"]
 

@@ -12,24 +12,18 @@ last epoch.
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
-from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.errors import UsageError
+from mpsl_train.experiments.crew import Crew, HostCrew
 from mpsl_train.experiments.journal import Journal, Outcome
 from mpsl_train.recipe import Recipe
 
-__all__ = ["DEATHS", "Crew", "sweep"]
+__all__ = ["sweep"]
 
-# Workers that may die of something else than their run before the sweep gives up.
-DEATHS = 10
 _POLL_S = 0.5
 
 
@@ -69,28 +63,10 @@ def sweep(
     say = say or (lambda line: print(line, file=sys.stderr, flush=True))
     journal = Journal(folder)
     journal.enqueue(recipes)
-    crew: Crew = _Processes(folder, data, device)
-    if ray is not None:
-        from mpsl_train.experiments.cluster import RayCrew
-
-        crew = RayCrew(ray, journal, data, device)
+    crew = _crew(journal, data, device, ray)
     wanted = workers or crew.places()
-    told = {name for name, outcome in journal.outcomes(list(recipes)).items() if outcome.report}
-    if told:
-        say(f"{len(told)} of {len(recipes)} runs are there already")
-    started, before = time.monotonic(), len(told)
     try:
-        while True:
-            outcomes = journal.outcomes(list(recipes))
-            for name, outcome in outcomes.items():
-                if name not in told and outcome.state in ("finished", "failed"):
-                    told.add(name)
-                    rate = (time.monotonic() - started) / (len(told) - before)
-                    say(_line(outcome, len(told), len(recipes), rate))
-            if len(told) == len(recipes):
-                return outcomes
-            crew.keep(min(wanted, journal.open_runs()))
-            time.sleep(_POLL_S)
+        return _watch(journal, list(recipes), crew, wanted, say)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; the same command with --out {folder} goes on"
@@ -99,73 +75,38 @@ def sweep(
         crew.dismiss()
 
 
+def _crew(journal: Journal, data: Path | None, device: str, ray: str | None) -> Crew:
+    if ray is None:
+        return HostCrew(journal.folder, data, device)
+    from mpsl_train.experiments.cluster import RayCrew
+
+    return RayCrew(ray, journal, data, device)
+
+
+def _watch(
+    journal: Journal, names: list[str], crew: Crew, wanted: int, say: Callable[[str], None]
+) -> dict[str, Outcome]:
+    """Keeps the crew at work until every run has ended."""
+    told = {name for name, outcome in journal.outcomes(names).items() if outcome.report}
+    if told:
+        say(f"{len(told)} of {len(names)} runs are there already")
+    started, before = time.monotonic(), len(told)
+    while True:
+        outcomes = journal.outcomes(names)
+        for name, outcome in outcomes.items():
+            if name not in told and outcome.state in ("finished", "failed"):
+                told.add(name)
+                rate = (time.monotonic() - started) / (len(told) - before)
+                say(_line(outcome, len(told), len(names), rate))
+        if len(told) == len(names):
+            return outcomes
+        crew.keep(min(wanted, journal.open_runs()))
+        time.sleep(_POLL_S)
+
+
 def _line(outcome: Outcome, done: int, count: int, seconds_each: float) -> str:
     left = int(seconds_each * (count - done))
     end = f"[{done}/{count}, left {left // 60}:{left % 60:02d}]"
     if outcome.report is None:
         return f"{outcome.name}: failed: {outcome.error} {end}"
     return f"{outcome.name}: {outcome.report['accuracy']:.2%} {end}"
-
-
-class Crew(Protocol):
-    """Those who train for a sweep."""
-
-    def places(self) -> int:
-        """How many can train at once."""
-
-    def keep(self, count: int) -> None:
-        """Starts more until `count` are at work.
-
-        Raises:
-            RunError: they die one after another.
-        """
-
-    def dismiss(self) -> None:
-        """Stops those that are still at work; what they were training can be resumed."""
-
-
-class _Processes:
-    """The worker processes that this command has started on this host."""
-
-    def __init__(self, folder: Path, data: Path | None, device: str) -> None:
-        self.folder = folder
-        self.command = [sys.executable, "-m", "mpsl_train.experiments.worker", str(folder), device]
-        self.command += [] if data is None else [str(data)]
-        self.environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        self.processes: list[tuple[subprocess.Popen[bytes], Path]] = []
-        self.started = self.deaths = 0
-
-    def places(self) -> int:
-        return len(os.sched_getaffinity(0))
-
-    def keep(self, count: int) -> None:
-        alive = []
-        for process, log in self.processes:
-            code = process.poll()
-            if code is None:
-                alive.append((process, log))
-            elif code:
-                self.deaths += 1
-                if self.deaths > DEATHS:
-                    raise RunError("worker processes keep dying", got=f"exit {code}", where=log)
-        self.processes = alive
-        while len(self.processes) < count:
-            log = self.folder / "logs" / f"worker-{os.getpid()}-{self.started}.log"
-            self.started += 1
-            with log.open("ab") as file:
-                process = subprocess.Popen(
-                    self.command, stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                    env=self.environment,
-                )  # fmt: skip
-            self.processes.append((process, log))
-
-    def dismiss(self) -> None:
-        for process, _ in self.processes:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-        for process, _ in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()

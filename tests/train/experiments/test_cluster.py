@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from mpsl_runtime.errors import MissingExtraError, RunError, UsageError
+from mpsl_train.experiments.crew import Crew
 from mpsl_train.experiments.journal import Journal
-from mpsl_train.experiments.sweep import Crew, sweep
+from mpsl_train.experiments.sweep import sweep
 from mpsl_train.recipe import Recipe, load
 
 
