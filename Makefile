@@ -83,7 +83,8 @@ test-runtime: .venv-runtime/.installed ## the runtime's tests where nothing else
 	.venv-runtime/bin/python -m pytest tests/runtime -q --ignore=tests/runtime/run/aarch64
 
 .venv-runtime/.installed: constraints.txt runtime/pyproject.toml runtime/CMakeLists.txt \
-		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py) $(wildcard runtime/mpsl_runtime/*/*.py)
+		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py runtime/mpsl_runtime/*/*.*) \
+		$(wildcard models/*/model.nir)
 	$(PYTHON) -m venv .venv-runtime
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt $(BUILD)
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt \

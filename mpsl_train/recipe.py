@@ -36,6 +36,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
+# models/ of the checkout travels in the wheel as mpsl_train/models, its recipes alone.
+_PACKAGED = Path(__file__).resolve().parent / "models"
+_CHECKOUT = _PACKAGED.parents[1] / "models"
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -246,8 +250,8 @@ class Recipe(_Section):
 def find_recipe(recipe: str) -> Path:
     """The file behind RECIPE: a path to a `.toml` file, or a name in `models/`.
 
-    Names are looked for in `$MPSL_MODELS`, in `models/` beside the installed packages (that is the
-    checkout, when the package was installed with `pip install -e`), and in `./models`.
+    Names are looked for in `$MPSL_MODELS`, among the recipes that were installed with this package,
+    in `models/` of the checkout that it was installed from, and in `./models`.
 
     Raises:
         RecipeError: no such file or name.
@@ -258,7 +262,7 @@ def find_recipe(recipe: str) -> Path:
         if not path.is_file():
             raise RecipeError("no such recipe file", where=recipe)
         return path
-    places = [Path(__file__).resolve().parent.parent / "models", Path("models")]
+    places = [_PACKAGED, _CHECKOUT, Path("models")]
     if os.environ.get("MPSL_MODELS"):
         places.insert(0, Path(os.environ["MPSL_MODELS"]))
     for place in places:

@@ -1,4 +1,4 @@
-"""What an edge box has to carry: the size of the wheel, and of all that comes with it.
+"""What an edge box has to carry: the size of our code, and of all that comes with it.
 
 Times (import, load and first step) depend on the machine and are measured by
 `tests/benchmarks/startup.py`.
@@ -16,7 +16,8 @@ from packaging.requirements import Requirement  # pytest needs it too
 import mpsl_runtime
 from mpsl_runtime import _native
 
-LARGEST_WHEEL = 300_000
+# Packed, as in the wheel; the small models beside it are counted in tests/test_wheels.py.
+LARGEST_CODE = 400_000
 LARGEST_INSTALLATION = 120_000_000
 # Needed by readers of camera formats alone; event files in N-MNIST's layout, AEDAT2 and AEDAT3.1,
 # and live events do without it.
@@ -46,7 +47,7 @@ def test_the_runtime_and_what_it_needs_take_up_to_120_mb() -> None:
     assert sum(found.values()) <= LARGEST_INSTALLATION, found
 
 
-def test_the_wheel_takes_up_to_300_kb(tmp_path: Path) -> None:
+def test_our_code_takes_up_to_400_kb(tmp_path: Path) -> None:
     """Packed here as a wheel is, from the files that are installed."""
     package = Path(str(mpsl_runtime.__file__)).parent
     files = [*package.rglob("*.py"), *package.glob("*.pyi"), package / "py.typed"]
@@ -62,4 +63,4 @@ def test_the_wheel_takes_up_to_300_kb(tmp_path: Path) -> None:
         for file in metadata.files("mpsl-runtime") or []:
             if ".dist-info" in str(file):
                 packed.write(str(file.locate()), str(file))
-    assert 100_000 < wheel.stat().st_size <= LARGEST_WHEEL
+    assert 100_000 < wheel.stat().st_size <= LARGEST_CODE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -120,6 +121,25 @@ def test_a_recipe_is_found_by_its_name_or_path(minimal: Path, tmp_path: Path) ->
         find_recipe("nmnst")
     with pytest.raises(RecipeError, match="no such recipe file"):
         find_recipe("nothing.toml")
+
+
+def test_a_name_is_looked_for_in_one_place_after_the_other(
+    minimal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [tmp_path / place for place in ("own", "packaged", "checkout", "here/models")]
+    for place in places:
+        (place / "tiny").mkdir(parents=True)
+        shutil.copy(minimal, place / "tiny" / "recipe.toml")
+    monkeypatch.setenv("MPSL_MODELS", str(places[0]))
+    monkeypatch.setattr("mpsl_train.recipe._PACKAGED", places[1])
+    monkeypatch.setattr("mpsl_train.recipe._CHECKOUT", places[2])
+    monkeypatch.chdir(tmp_path / "here")
+    for place in places:
+        found = find_recipe("tiny")
+        assert found.resolve() == place / "tiny" / "recipe.toml"
+        found.unlink()
+    with pytest.raises(RecipeError, match="no such recipe; got 'tiny'"):
+        find_recipe("tiny")
 
 
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
