@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,6 @@ from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Node, Plan, Pooling
 from mpsl_runtime.model.scale import Scale, unclipped_threshold
 from mpsl_runtime.run.reference import Reference, apply
-
-if TYPE_CHECKING:
-    import nir
 
 __all__ = ["Calibration", "Candidate", "calibrate", "input_bound"]
 
@@ -127,7 +124,6 @@ class Calibration:
 
 
 def calibrate(
-    graph: nir.NIRGraph,
     plan: Plan,
     frames: Array,
     labels: NDArray[np.int64],
@@ -136,7 +132,7 @@ def calibrate(
     """Chooses a scale for every layer, and the bound on the input.
 
     Args:
-        graph: the merged network in float32. plan: of this graph.
+        plan: the merged network in float32.
         frames: float32 [T, B, *input shape] of training samples. labels: theirs, [B].
         trained: scales that training used; then only their errors are measured.
 
@@ -153,7 +149,7 @@ def calibrate(
     coarse: Signal = frames
     membranes: tuple[Array | None, Array | None] = None, None
     quantum, bound = metadata.input_grid, input_max
-    found = stages(graph, plan)
+    found = stages(plan)
     tried, network_errors = [], []
     for index, stage in enumerate(found):
         before = plan.nodes[stage.first : stage.last - 1]
@@ -256,8 +252,7 @@ class _Layer:
     def run(self, frames: Signal, scale: Scale) -> tuple[Spikes, Array]:
         """Spikes, and the last U in the trained units, with weights on the grid of `scale`."""
         stage = self._stage
-        threshold = np.float32(scale.stored_threshold)
-        neuron = replace(stage.neuron, threshold=np.full_like(stage.neuron.threshold, threshold))
+        neuron = stage.neuron.with_threshold(scale.stored_threshold)
         before = self._plan.nodes[stage.first : stage.last - 1]
         spikes, membrane = self._run((*before, quantised_node(stage, scale), neuron), frames)
         return spikes, membrane * np.float32(scale.step / scale.quantum)

@@ -30,6 +30,7 @@ __all__ = [
     "integers",
     "quantised_graph",
     "quantised_node",
+    "quantised_plan",
     "scale_of",
     "stages",
     "stored_scales",
@@ -59,11 +60,11 @@ class Stage:
     read_as_score: bool
 
 
-def stages(graph: nir.NIRGraph, plan: Plan) -> tuple[Stage, ...]:
+def stages(plan: Plan) -> tuple[Stage, ...]:
     """The weighted layers of a merged network.
 
     Raises:
-        ModelError: a decay that float32 does not hold exactly; a graph that mpsl did not write.
+        ModelError: a decay that float32 does not hold exactly; a network that mpsl did not write.
     """
     found: list[Stage] = []
     first = 0
@@ -79,8 +80,11 @@ def stages(graph: nir.NIRGraph, plan: Plan) -> tuple[Stage, ...]:
                 expected="spiking neurons behind a weighted layer",
                 where=where,
             )
-        trained = NeuronMetadata.from_mapping(graph.nodes[node.name].metadata, where)
-        _check_decay(trained.decay, where)
+        if node.V_th is None or node.rho is None:
+            raise ModelError(
+                "network has no int8 form", got="neurons that mpsl did not write", where=where
+            )
+        _check_decay(node.rho, where)
         is_last = position == len(plan.nodes) - 1
         by_membrane = plan.metadata is not None and plan.metadata.readout == "membrane"
         found.append(
@@ -89,8 +93,8 @@ def stages(graph: nir.NIRGraph, plan: Plan) -> tuple[Stage, ...]:
                 last=position,
                 weighted=weighted,
                 neuron=node,
-                threshold=trained.threshold,
-                decay=trained.decay,
+                threshold=node.V_th,
+                decay=node.rho,
                 read_as_score=is_last and by_membrane,
             )
         )
@@ -129,35 +133,52 @@ def quantised_node(stage: Stage, scale: Scale) -> Convolution | Dense:
     )
 
 
-def quantised_graph(
-    graph: nir.NIRGraph, plan: Plan, scales: Sequence[Scale], input_max: int
-) -> nir.NIRGraph:
+def quantised_plan(plan: Plan, scales: Sequence[Scale], input_max: int) -> Plan:
     """The int8 form of a merged network: the same nodes, their values on the grids.
 
     Args:
-        graph: the merged network in float32. plan: of this graph.
+        plan: the merged network in float32.
         scales: one for each weighted layer. input_max: see `ModelMetadata.input_max`.
+
+    Raises:
+        ModelError: see `stages`; or the network has no metadata of mpsl.
+    """
+    if plan.metadata is None:
+        raise ModelError("network has no metadata of mpsl", where=plan.source)
+    nodes = {node.name: node for node in plan.nodes}
+    for stage, scale in zip(stages(plan), scales, strict=True):
+        nodes[stage.weighted.name] = quantised_node(stage, scale)
+        nodes[stage.neuron.name] = stage.neuron.with_threshold(scale.stored_threshold)
+    metadata = replace(plan.metadata, weights="int8", input_max=input_max)
+    return replace(plan, nodes=tuple(nodes.values()), metadata=metadata)
+
+
+def quantised_graph(graph: nir.NIRGraph, scales: Sequence[Scale], input_max: int) -> nir.NIRGraph:
+    """The same as a graph, to be written.
+
+    Args:
+        graph: the merged network in float32. scales, input_max: see `quantised_plan`.
     """
     import nir
 
-    from mpsl_runtime.model.graph import encode_neuron
+    from mpsl_runtime.model.graph import encode_neuron, plan_of
 
-    if plan.metadata is None:
-        raise ModelError("network has no metadata of mpsl", where=plan.source)
+    plan = quantised_plan(plan_of(graph, source="the merged network"), scales, input_max)
     nodes = dict(graph.nodes)
-    for stage, scale in zip(stages(graph, plan), scales, strict=True):
-        grid = {"weight_grid": scale.exponent}
-        on_grid = quantised_node(stage, scale)
-        nodes[on_grid.name] = replace(
-            graph.nodes[on_grid.name], weight=on_grid.weight, bias=on_grid.bias, metadata=grid
-        )
-        name, shape = stage.neuron.name, stage.neuron.output_shape
-        before = NeuronMetadata.from_mapping(graph.nodes[name].metadata, name)
-        after = replace(before, threshold=scale.stored_threshold)
-        arrays = encode_neuron(after.threshold, after.decay, shape, after.dt)
-        nodes[name] = nir.LIF(**arrays, metadata={**after.to_mapping(), **grid})
-    metadata = replace(plan.metadata, weights="int8", input_max=input_max)
-    return nir.NIRGraph(nodes=nodes, edges=list(graph.edges), metadata=metadata.to_mapping())
+    grid: dict[str, int | None] = {}
+    for node in plan.nodes:
+        if isinstance(node, Convolution | Dense):
+            grid = {"weight_grid": node.weight_grid}
+            nodes[node.name] = replace(
+                nodes[node.name], weight=node.weight, bias=node.bias, metadata=grid
+            )
+        elif isinstance(node, Neuron):
+            before = NeuronMetadata.from_mapping(nodes[node.name].metadata, node.name)
+            after = replace(before, threshold=float(node.threshold.flat[0]))
+            arrays = encode_neuron(after.threshold, after.decay, node.output_shape, after.dt_s)
+            nodes[node.name] = nir.LIF(**arrays, metadata={**after.to_mapping(), **grid})
+    metadata = plan.metadata.to_mapping() if plan.metadata is not None else {}
+    return nir.NIRGraph(nodes=nodes, edges=list(graph.edges), metadata=metadata)
 
 
 def stored_scales(

@@ -88,8 +88,8 @@ def to_int8(
     split, chosen, source = _samples(run, checkpoint, data, samples, seed)
     frames = np.stack([split.input(int(i), checkpoint.model) for i in chosen], axis=1)
     trained = checkpoint.scales
-    calibration = calibrate(graph, plan, frames, split.labels[chosen], trained)
-    result = quantised_graph(graph, plan, calibration.scales, calibration.input_max)
+    calibration = calibrate(plan, frames, split.labels[chosen], trained)
+    result = quantised_graph(graph, calibration.scales, calibration.input_max)
     # What the loader would refuse, or is not exact for every input within its bound, is never
     # written.
     on_grid = plan_of(result, source=str(checkpoint.path))

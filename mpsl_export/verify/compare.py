@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mpsl_export.verify.backends import Backend, Recording
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.model.metadata import ModelMetadata, upgraded
 from mpsl_runtime.model.plan import Neuron, Node, Plan
 from mpsl_runtime.run.reference import apply
 
@@ -277,7 +277,7 @@ def metadata_differences(
     """One line for each entry of a model's metadata that differs, written as text or not."""
     if expected is None:
         return []
-    found = got or {}
+    found = upgraded(got or {})
     return [
         f"metadata {key} is {found.get(key)!s:.60} instead of {value!s:.60}"
         for key, value in expected.to_mapping().items()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_export.checkpoint import Evaluation
-from mpsl_export.int8.quantize import quantised_graph, stages, stored_scales
+from mpsl_export.int8.quantize import quantised_plan, stages, stored_scales
 from mpsl_export.verify.artifact import artifact_differences
 from mpsl_export.verify.backends import Backend, Recording
 from mpsl_export.verify.backends.native import Native
@@ -70,7 +70,6 @@ def says_int8(model: Path) -> bool:
 def anchors_of(
     models: Sequence[Path],
     trials: Sequence[Trial],
-    graph: Any,
     plan: Plan,
     trained: Sequence[Scale] | None = None,
 ) -> dict[Path, Anchor]:
@@ -78,7 +77,7 @@ def anchors_of(
 
     Args:
         trials: those that run anyway; a reference among them is used.
-        graph: the merged network in float32. plan: of this graph.
+        plan: the merged network in float32.
         trained: the scales that training used, if any.
     """
     anchors: dict[Path, Anchor] = {}
@@ -87,7 +86,7 @@ def anchors_of(
             continue
         expected, fault = None, ""
         try:
-            expected = _expected(model, graph, plan, trained)
+            expected = _expected(model, plan, trained)
         except MpslError as error:
             fault = str(error)
         anchors[model] = Anchor(
@@ -96,12 +95,10 @@ def anchors_of(
     return anchors
 
 
-def _expected(model: Path, graph: Any, plan: Plan, trained: Sequence[Scale] | None) -> Plan:
+def _expected(model: Path, plan: Plan, trained: Sequence[Scale] | None) -> Plan:
     """What the banks become on the grids of training, or else on those that a file names."""
-    from mpsl_runtime.model.graph import plan_of
-
     properties = _properties(model)
-    found = stages(graph, plan)
+    found = stages(plan)
     try:
         grids = {s.weighted.name: int(properties[f"weight_grid.{s.weighted.name}"]) for s in found}
         limits = {s.neuron.name: float(properties[f"threshold.{s.neuron.name}"]) for s in found}
@@ -109,7 +106,7 @@ def _expected(model: Path, graph: Any, plan: Plan, trained: Sequence[Scale] | No
     except (KeyError, ValueError) as error:
         raise ModelError("int8 model does not say its grid", got=error, where=model) from error
     scales = trained or stored_scales(found, grids, limits, str(model))
-    return plan_of(quantised_graph(graph, plan, scales, input_max), source=str(model))
+    return replace(quantised_plan(plan, scales, input_max), source=str(model))
 
 
 def _reference(

@@ -23,7 +23,7 @@ def load_norse(path: Path) -> Any:
     example tasks: `norse.torch` imports without it.
 
     Args:
-        path: a model whose neurons carry mpsl metadata; dt is taken from it.
+        path: a model whose neurons carry mpsl metadata, which says the length of a step.
 
     Returns:
         A `torch.nn.Module`: (x [C, H, W], state or None) → (spikes [K], state). Its `Flatten`
@@ -35,16 +35,16 @@ def load_norse(path: Path) -> Any:
     """
     import nir
 
-    from mpsl_runtime.model.graph import load_graph
-    from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
+    from mpsl_runtime.model.graph import load_graph, plan_of
+    from mpsl_runtime.model.plan import Neuron
 
     # Our own checks first: norse trusts a file.
     graph = load_graph(path)
-    if not graph.metadata:
+    plan = plan_of(graph, source=str(path)) if graph.metadata else None
+    if plan is None or plan.metadata is None:
         raise ModelError(
             "norse needs the time step of the model", got="no mpsl metadata", where=path
         )
-    dt = ModelMetadata.from_mapping(graph.metadata, str(path)).dt
     with warnings.catch_warnings():
         # torch.jit.script and nirtorch.load are deprecated, and norse 1.1.0 uses both.
         warnings.simplefilter("ignore")
@@ -56,12 +56,11 @@ def load_norse(path: Path) -> Any:
                 "norse is not installed here", got=error, expected="`make peers` in the checkout"
             ) from error
         try:
-            module = from_nir(nir.read(path), ignore_warnings=True, dt=dt)
+            module = from_nir(nir.read(path), ignore_warnings=True, dt=plan.metadata.dt_s)
         except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError("norse cannot read the model", got=error, where=path) from error
-    for name, node in graph.nodes.items():
-        if isinstance(node, nir.LIF) and node.metadata:
-            cell = module.get_submodule(name)
-            if NeuronMetadata.from_mapping(node.metadata, name).reset == "subtract":
-                cell.p = cell.p._replace(reset_method=reset_subtract)
+    for node in plan.nodes:
+        if isinstance(node, Neuron) and node.reset == "subtract":
+            cell = module.get_submodule(node.name)
+            cell.p = cell.p._replace(reset_method=reset_subtract)
     return module

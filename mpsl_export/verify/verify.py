@@ -75,7 +75,7 @@ def verify(
     found = [model for model in found if model not in idle]
     for model in found:
         check_shapes(model, plan)
-    anchors = anchors_of(found, trials, graph, plan, checkpoint.scales)
+    anchors = anchors_of(found, trials, plan, checkpoint.scales)
     running = list(trials)
     for anchor in anchors.values():
         if anchor.reference is not None and anchor.reference not in running:

@@ -124,14 +124,14 @@ def _layer_nodes(
             expected=list(shape),
             where=f"{layer.name} of {checkpoint.path}",
         )
-    dt = checkpoint.model.dt
-    arrays = encode_neuron(layer.threshold, layer.decay, shape, dt)
+    dt_s = checkpoint.model.dt_s
+    arrays = encode_neuron(layer.threshold, layer.decay, shape, dt_s)
     metadata = NeuronMetadata(
         reset=layer.reset,
         order="reset-decay-add-fire",
         decay=layer.decay,
         threshold=layer.threshold,
-        dt=dt,
+        dt_s=dt_s,
     )
     nodes.append(("lif", nir.LIF(**arrays, metadata=metadata.to_mapping())))
     return nodes, shape

@@ -66,7 +66,7 @@ def metadata_of(recipe: Recipe) -> ModelMetadata:
         input_grid=_grid(recipe, facts),
         classes=",".join(facts.class_names),
         readout="membrane" if recipe.training.loss == "ce-membrane" else "count",
-        dt=1e-4,
+        dt_s=1e-4,
         recipe_hash=recipe.hash(),
     )
     if facts.kind == "events":

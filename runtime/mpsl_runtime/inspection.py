@@ -88,7 +88,10 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
                 row["decay"] = _value(node.decay)
             row["threshold"] = _value(node.threshold) if node.kind != "integrating" else None
         layers.append(row)
-    metadata = plan.metadata.to_mapping() if plan.metadata is not None else {}
+    metadata = {}
+    if plan.metadata is not None:
+        # As it is read, but with the version that the file has.
+        metadata = {**plan.metadata.to_mapping(), "mpsl": int(graph.metadata["mpsl"])}
     return {
         "kind": "nir",
         "file": str(path),

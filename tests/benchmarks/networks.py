@@ -129,7 +129,7 @@ def _neurons(shape: tuple[int, ...], threshold: float, exponent: int) -> nir.LIF
 def _metadata(input_shape: tuple[int, int, int], layers: Layers, notation: str) -> ModelMetadata:
     _, rows, columns = input_shape
     return ModelMetadata(
-        mpsl=1,
+        mpsl=2,
         dataset="synthetic",
         network=notation,
         input_kind="events",
@@ -146,7 +146,7 @@ def _metadata(input_shape: tuple[int, int, int], layers: Layers, notation: str) 
         input_grid=1.0,
         classes=",".join(str(i) for i in range(layers[-1][1])),
         readout="count",
-        dt=DT_S,
+        dt_s=DT_S,
         recipe_hash="0" * 64,
         weights="int8",
         input_max=15,

@@ -189,7 +189,7 @@ def model_metadata(**changes: Any) -> dict[str, Any]:
     """ModelMetadata of an event model as a mapping, with changes."""
     return ModelMetadata(
         **{
-            "mpsl": 1,
+            "mpsl": 2,
             "dataset": "nmnist8",
             "network": "8C3-AP2-12C3-AP2-20FC-8",
             "input_kind": "events",
@@ -206,7 +206,7 @@ def model_metadata(**changes: Any) -> dict[str, Any]:
             "input_grid": 1.0,
             "classes": "0,1,2,3,4,5,6,7",
             "readout": "count",
-            "dt": 1e-4,
+            "dt_s": 1e-4,
             "recipe_hash": "ab" * 32,
             **changes,
         }

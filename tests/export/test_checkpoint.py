@@ -29,6 +29,14 @@ def test_banks_are_read_as_they_were_written(event_run: Any) -> None:
     assert checkpoint.model.steps == 5
 
 
+def test_banks_whose_metadata_is_of_version_1_are_read(event_run: Any, copied: Copy) -> None:
+    run = copied(event_run)
+    model = run.description["model"]
+    model["dt"], model["mpsl"] = model.pop("dt_s"), 1
+    run.write(run.path)
+    assert read_checkpoint(run.path).model == read_checkpoint(event_run.path).model
+
+
 def test_the_record_is_read_as_it_was_written(event_run: Any) -> None:
     evaluation = read_evaluation(event_run.path)
     assert evaluation.spikes.shape == (24, 5, 8)

@@ -26,7 +26,7 @@ def metadata(**changes: Any) -> ModelMetadata:
     """Of a model for 12x10 pixels, three classes, five steps of 1 ms."""
     return replace(
         ModelMetadata(
-            mpsl=1,
+            mpsl=2,
             dataset="nmnist",
             network="3",
             input_kind="events",
@@ -43,7 +43,7 @@ def metadata(**changes: Any) -> ModelMetadata:
             input_grid=1.0,
             classes="0,1,2",
             readout="count",
-            dt=DT_S,
+            dt_s=DT_S,
             recipe_hash="0" * 64,
         ),
         **changes,

@@ -205,7 +205,7 @@ def _calibrate(
     quantum = _quantum(weighted, spread)
     if neuron.synaptic_decay is None and not neuron.has_input_map:
         level = max(1, round(2 * spread / quantum)) * quantum
-        neuron = replace(neuron, threshold=np.full_like(neuron.threshold, level))
+        neuron = neuron.with_threshold(level)
     largest = max(float(np.abs(current).max()) for current in currents)
     reach = largest + 2 * float(neuron.threshold.max())
     low, high = -math.ceil(reach / quantum), math.ceil(reach / quantum)  # in quanta

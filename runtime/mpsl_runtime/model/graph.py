@@ -55,7 +55,7 @@ def plan_of(graph: nir.NIRGraph, *, source: str, dt_s: float | None = None) -> P
         raise ModelError("a step must last longer than nothing", got=f"dt_s = {dt_s}", where=source)
     metadata = _metadata(graph, source)
     if metadata is not None:
-        dt_s = metadata.dt
+        dt_s = metadata.dt_s
     order = _order(graph, source)
     input_shape = _input_shape(graph.nodes[order[0]], f"node {order[0]!r} of {source}")
     nodes: list[Node] = []
@@ -90,8 +90,8 @@ def _metadata(graph: nir.NIRGraph, source: str) -> ModelMetadata | None:
     if not isinstance(graph.metadata, dict) or "mpsl" not in graph.metadata:
         return None
     metadata = ModelMetadata.from_mapping(graph.metadata, source)
-    if not 0 < metadata.dt < math.inf:
-        raise ModelError("metadata 'dt' is out of range", got=metadata.dt, where=source)
+    if not 0 < metadata.dt_s < math.inf:
+        raise ModelError("metadata 'dt_s' is out of range", got=metadata.dt_s, where=source)
     return metadata
 
 

@@ -23,10 +23,12 @@ __all__ = [
     "NeuronMetadata",
     "Reset",
     "Weights",
+    "upgraded",
     "weight_grid",
 ]
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
+"""Version 1 called `dt` what is `dt_s` now; its files are read as version 2."""
 Reset = Literal["subtract", "zero"]
 InputKind = Literal["events", "image"]
 Weights = Literal["float32", "int8"]
@@ -45,6 +47,21 @@ _CHOICES = {
 _GRID_KEY = "weight_grid"
 # Far inside what float32 holds, so that no multiple of a quantum under- or overflows.
 _LARGEST_EXPONENT = 64
+
+
+def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What version 1 says, as version 2 says it; what is of version 2 stays as it is.
+
+    Args:
+        data: of the graph or a node; values of any type, text too, as ONNX keeps them.
+    """
+    result = dict(data)
+    if "dt" in result and "dt_s" not in result:
+        result["dt_s"] = result.pop("dt")
+    version = result.get("mpsl")
+    if str(version) == "1":
+        result["mpsl"] = str(ENCODING_VERSION) if isinstance(version, str) else ENCODING_VERSION
+    return result
 
 
 def _plain(value: Any) -> Any:
@@ -119,19 +136,20 @@ class NeuronMetadata:
             S_t = [U_t ≥ V_th].
         decay: ρ_m.
         threshold: V_th, in the units of U.
-        dt: the discretisation step in seconds that `tau` of the node was made with.
+        dt_s: the discretisation step in seconds that `tau` of the node was made with.
     """
 
     reset: Reset
     order: str
     decay: float
     threshold: float
-    dt: float
+    dt_s: float
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> NeuronMetadata:
-        """Reads node metadata; raises ModelError on a missing key or a wrong type."""
-        result: NeuronMetadata = _read(cls, data, where)
+        """Reads node metadata, of version 1 too; raises ModelError on a missing key or a wrong
+        type."""
+        result: NeuronMetadata = _read(cls, upgraded(data), where)
         return result
 
     def to_mapping(self) -> dict[str, Any]:
@@ -144,7 +162,7 @@ class ModelMetadata:
     """What a model was trained on and how its input is made.
 
     Attributes:
-        mpsl: version of this encoding.
+        mpsl: version of this encoding; what was read from a file of version 1 is version 2.
         dataset: name of the data set.
         network: the network in the paper's notation.
         input_kind: `events` or `image`.
@@ -156,7 +174,7 @@ class ModelMetadata:
             images, 1/64 for normalised images).
         classes: names separated by ",".
         readout: `count` or `membrane`.
-        dt: seconds a step stands for in the NIR neurons.
+        dt_s: seconds a step stands for in the NIR neurons.
         recipe_hash: sha256 of the complete recipe, hexadecimal.
         weights: `float32`, or `int8`: every layer lies on a grid (see `mpsl_runtime.model.grid`).
         input_max: of an int8 model, the largest |input| in units of `input_grid` for which its sums
@@ -182,23 +200,24 @@ class ModelMetadata:
     input_grid: float
     classes: str
     readout: Readout
-    dt: float
+    dt_s: float
     recipe_hash: str
     weights: Weights = "float32"
     input_max: int = 0
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
-        """Reads graph metadata; raises ModelError on a missing key, a wrong type or a newer
-        encoding."""
-        result: ModelMetadata = _read(cls, data, where)
-        if result.mpsl > ENCODING_VERSION:
+        """Reads graph metadata, of version 1 too; raises ModelError on a missing key, a wrong type
+        or a newer encoding."""
+        version = _plain(data.get("mpsl"))
+        if isinstance(version, int) and version > ENCODING_VERSION:
             raise ModelError(
                 "model was written by a newer mpsl",
-                got=f"encoding {result.mpsl}",
+                got=f"encoding {version}",
                 expected=f"≤ {ENCODING_VERSION}",
                 where=where,
             )
+        result: ModelMetadata = _read(cls, upgraded(data), where)
         return result
 
     def to_mapping(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """NIR's neurons in continuous time -> one step of ours, and back (DESIGN §6).
 
-NIR gives differential equations; one step of `dt` seconds is forward Euler:
+NIR gives differential equations; one step of `dt_s` seconds is forward Euler:
 
-    LIF      v += dt/tau · ((v_leak − v) + r·I)          fires on v > v_threshold, v = v_reset
-    LI       the same without firing;  IF, I             v += dt·r·I
-    CubaLIF  J += dt/tau_syn · (w_in·I − J), then the LIF's step with I = J
+    LIF      v += dt_s/tau · ((v_leak − v) + r·I)          fires on v > v_threshold, v = v_reset
+    LI       the same without firing;  IF, I             v += dt_s·r·I
+    CubaLIF  J += dt_s/tau_syn · (w_in·I − J), then the LIF's step with I = J
     Threshold  fires on I > threshold, keeps nothing
 
 A LIF that mpsl wrote holds our neuron in the units v = (1−ρ)·U with v_threshold one float below
@@ -15,6 +15,7 @@ exact V_th and ρ).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import nir
@@ -31,14 +32,14 @@ Array = NDArray[np.float32]
 NEURON_TYPES = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.Threshold)
 
 
-def encode_neuron(threshold: float, decay: float, shape: Shape, dt: float) -> dict[str, Array]:
+def encode_neuron(threshold: float, decay: float, shape: Shape, dt_s: float) -> dict[str, Array]:
     """The arrays of the `nir.LIF` that is our neuron, Eq. 1–3.
 
     Args:
         threshold: V_th > 0.
         decay: ρ_m, 0 ≤ ρ_m < 1.
         shape: of the population.
-        dt: seconds that one step stands for.
+        dt_s: seconds that one step stands for.
 
     Returns:
         float32 arrays `tau, r, v_leak, v_reset, v_threshold` of `shape`.
@@ -46,15 +47,15 @@ def encode_neuron(threshold: float, decay: float, shape: Shape, dt: float) -> di
     Raises:
         UsageError: a value outside these ranges; ρ_m = 1 has no finite tau.
     """
-    if not (0.0 <= decay < 1.0 and 0.0 < threshold < math.inf and 0.0 < dt < math.inf):
+    if not (0.0 <= decay < 1.0 and 0.0 < threshold < math.inf and 0.0 < dt_s < math.inf):
         raise UsageError(
             "neuron cannot be written as a NIR LIF",
-            got=f"decay {decay}, threshold {threshold}, dt {dt}",
-            expected="0 ≤ decay < 1, threshold > 0, dt > 0",
+            got=f"decay {decay}, threshold {threshold}, dt_s {dt_s}",
+            expected="0 ≤ decay < 1, threshold > 0, dt_s > 0",
         )
     v_threshold = np.nextafter(np.float32((1.0 - decay) * threshold), np.float32(0))
     values = {
-        "tau": np.float32(dt / (1.0 - decay)),
+        "tau": np.float32(dt_s / (1.0 - decay)),
         "r": np.float32(1),
         "v_leak": np.float32(0),
         "v_reset": np.float32(0),
@@ -76,15 +77,15 @@ def neuron_of(
         where: node and file, for messages.
 
     Raises:
-        ModelError: an array that is not finite or has another shape; tau ≤ 0 or below dt; a
-            missing dt; metadata that is incomplete.
+        ModelError: an array that is not finite or has another shape; tau ≤ 0 or below dt_s; a
+            missing dt_s; metadata that is incomplete.
     """
     values = _Values(node, shape, where)
     if isinstance(node, nir.Threshold):
         return _neuron(name, shape, kind="threshold", threshold=_above(values["threshold"]))
     metadata = _metadata(node, where)
-    dt = metadata.dt if metadata else dt_s
-    if dt is None:
+    step_s = metadata.dt_s if metadata else dt_s
+    if step_s is None:
         raise ModelError(
             f"{type(node).__name__} needs the length of a step, and the model does not say it",
             expected="--dt-s SECONDS (dt_s)",
@@ -92,7 +93,7 @@ def neuron_of(
         )
     if metadata and isinstance(node, nir.LIF | nir.LI):
         return _ours(name, node, values, metadata)
-    return _foreign(name, node, values, dt)
+    return _foreign(name, node, values, step_s)
 
 
 class _Values:
@@ -124,20 +125,20 @@ class _Values:
         value = value.astype(np.float64)
         return value.reshape(()) if value.size == 1 else value
 
-    def leak_rate(self, key: str, dt: float) -> NDArray[np.float64]:
-        """dt/tau, in (0, 1]."""
+    def leak_rate(self, key: str, dt_s: float) -> NDArray[np.float64]:
+        """dt_s/tau, in (0, 1]."""
         tau = self[key]
         if not (tau > 0).all():
             raise ModelError(
                 f"{key} is not positive", got=tau.min(), expected="seconds > 0", where=self.where
             )
-        rate = dt / tau
+        rate = dt_s / tau
         # One float of slack: tau is stored rounded.
         if (rate > 1 + 1e-6).any():
             raise ModelError(
                 f"{key} is shorter than a step",
                 got=f"{tau.min():g} s",
-                expected=f"≥ the step of {dt:g} s (--dt-s)",
+                expected=f"≥ the step of {dt_s:g} s (--dt-s)",
                 where=self.where,
             )
         return np.minimum(rate, 1.0)
@@ -149,12 +150,14 @@ def _metadata(node: nir.NIRNode, where: str) -> NeuronMetadata | None:
         return None
     metadata = NeuronMetadata.from_mapping(node.metadata, where)
     if not (
-        0 <= metadata.decay < 1 and 0 < metadata.threshold < math.inf and 0 < metadata.dt < math.inf
+        0 <= metadata.decay < 1
+        and 0 < metadata.threshold < math.inf
+        and 0 < metadata.dt_s < math.inf
     ):
         raise ModelError(
             "neuron metadata is out of range",
-            got=f"decay {metadata.decay}, threshold {metadata.threshold}, dt {metadata.dt}",
-            expected="0 ≤ decay < 1, threshold > 0, dt > 0",
+            got=f"decay {metadata.decay}, threshold {metadata.threshold}, dt_s {metadata.dt_s}",
+            expected="0 ≤ decay < 1, threshold > 0, dt_s > 0",
             where=where,
         )
     return metadata
@@ -168,10 +171,10 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
     """
     shape = values.shape
     fires = isinstance(node, nir.LIF)
-    encoded = encode_neuron(metadata.threshold, metadata.decay, shape, metadata.dt)
+    encoded = encode_neuron(metadata.threshold, metadata.decay, shape, metadata.dt_s)
     keys = tuple(encoded) if fires else ("tau", "r", "v_leak")
     if all(np.array_equal(getattr(node, key), encoded[key]) for key in keys):
-        return _neuron(
+        exact = _neuron(
             name,
             shape,
             kind="spiking" if fires else "integrating",
@@ -179,7 +182,8 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
             threshold=metadata.threshold if fires else math.inf,
             reset="subtract" if metadata.reset == "subtract" and fires else "value",
         )
-    rate = values.leak_rate("tau", metadata.dt)
+        return replace(exact, V_th=metadata.threshold, rho=metadata.decay)
+    rate = values.leak_rate("tau", metadata.dt_s)
     return _neuron(
         name,
         shape,
@@ -193,7 +197,7 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
     )
 
 
-def _foreign(name: str, node: nir.NIRNode, values: _Values, dt: float) -> Neuron:
+def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neuron:
     """A neuron with NIR's own meaning, in the units of the file."""
     fires = isinstance(node, nir.LIF | nir.IF | nir.CubaLIF)
     threshold: NDArray[np.float64] | float = _above(values["v_threshold"]) if fires else math.inf
@@ -207,12 +211,12 @@ def _foreign(name: str, node: nir.NIRNode, values: _Values, dt: float) -> Neuron
             decay=1.0,
             threshold=threshold,
             reset_value=reset_value,
-            gain=dt * values["r"],
+            gain=dt_s * values["r"],
         )
-    rate = values.leak_rate("tau_mem" if isinstance(node, nir.CubaLIF) else "tau", dt)
+    rate = values.leak_rate("tau_mem" if isinstance(node, nir.CubaLIF) else "tau", dt_s)
     synapse: dict[str, Any] = {}
     if isinstance(node, nir.CubaLIF):
-        synaptic_rate = values.leak_rate("tau_syn", dt)
+        synaptic_rate = values.leak_rate("tau_syn", dt_s)
         synapse = {
             "synaptic_decay": 1 - synaptic_rate,
             "synaptic_gain": synaptic_rate * values["w_in"],

@@ -7,7 +7,7 @@ units, thresholds and shapes are decided in one place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -118,6 +118,8 @@ class Neuron:
     Attributes:
         kind: `spiking`, `integrating` or `threshold`.
         reset: `subtract` or `value` (V = reset_value after a spike).
+        V_th, rho: threshold and decay ρ_m of a population that mpsl wrote, in float64 as they were
+            trained; None of any other, and where the file was changed behind its metadata.
     """
 
     name: str
@@ -133,6 +135,12 @@ class Neuron:
     synaptic_gain: Array | None
     input_shape: Shape
     output_shape: Shape
+    V_th: float | None = None
+    rho: float | None = None
+
+    def with_threshold(self, V_th: float) -> Neuron:
+        """The same population, each neuron with this threshold."""
+        return replace(self, threshold=np.full_like(self.threshold, V_th), V_th=V_th)
 
 
 Node = Convolution | Dense | Pooling | Flatten | Scaling | Neuron

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from mpsl_export import cli
 from mpsl_export.checkpoint import read_checkpoint
 from mpsl_export.int8.calibrate import calibrate, input_bound
-from mpsl_export.int8.quantize import integers, scale_of, stages
+from mpsl_export.int8.quantize import integers, quantised_graph, quantised_plan, scale_of, stages
 from mpsl_export.int8.to_int8 import to_int8
 from mpsl_export.write.onnx_file import read_model
 from mpsl_export.write.to_nir import graph_of, write_nir
@@ -128,7 +128,7 @@ def test_the_chosen_scale_makes_the_smallest_error_of_those_tried(event_run: Any
 
 def test_the_threshold_costs_no_error_and_weights_half_a_quantum(event_run: Any) -> None:
     graph = graph_of(read_checkpoint(event_run.path))
-    found = stages(graph, plan_of(graph, source="test"))
+    found = stages(plan_of(graph, source="test"))
     for stage in found:
         for threshold in (1, 37, 1000):
             scale = scale_of(stage, threshold)
@@ -141,9 +141,34 @@ def test_the_threshold_costs_no_error_and_weights_half_a_quantum(event_run: Any)
             assert np.abs(bias * scale.step - stage.weighted.bias).max() <= 0.51 * scale.step
 
 
+def test_the_graph_that_is_written_is_the_plan_that_verification_expects(event_run: Any) -> None:
+    graph = graph_of(read_checkpoint(event_run.path))
+    plan = plan_of(graph, source="test")
+    scales = [scale_of(stage, 30 + i) for i, stage in enumerate(stages(plan))]
+    expected = quantised_plan(plan, scales, 7)
+    written = plan_of(quantised_graph(graph, scales, 7), source="test")
+    assert written.metadata == expected.metadata
+    assert expected.metadata is not None
+    assert (expected.metadata.weights, expected.metadata.input_max) == ("int8", 7)
+    for mine, theirs in zip(expected.nodes, written.nodes, strict=True):
+        for key, value in vars(mine).items():
+            np.testing.assert_array_equal(value, getattr(theirs, key), err_msg=key)
+    assert [stage.threshold for stage in stages(expected)] == [
+        scale.stored_threshold for scale in scales
+    ]
+
+
+def test_neurons_that_mpsl_did_not_write_have_no_int8_form(event_run: Any) -> None:
+    graph = graph_of(read_checkpoint(event_run.path))
+    for node in graph.nodes.values():
+        node.metadata = {}
+    with pytest.raises(ModelError, match="no int8 form; got neurons that mpsl did not write"):
+        stages(plan_of(graph, source="test"))
+
+
 def test_potentials_that_are_scores_are_not_rescaled(image_run: Any) -> None:
     graph = graph_of(read_checkpoint(image_run.path))
-    first, last = stages(graph, plan_of(graph, source="test"))
+    first, last = stages(plan_of(graph, source="test"))
     assert (first.read_as_score, last.read_as_score) == (False, True)
     scale = scale_of(last, 100)
     assert scale.step == 2.0**scale.exponent
@@ -177,7 +202,7 @@ def test_a_layer_whose_sums_may_round_is_refused_by_name(event_run: Any) -> None
     def calibrated(meta: ModelMetadata) -> Any:
         graph = nir.NIRGraph(nodes, list(pairwise(nodes)), metadata=meta.to_mapping())
         plan = plan_of(graph, source="test")
-        return calibrate(graph, plan, np.zeros((2, 1, *shape), np.float32), np.zeros(1, np.int64))
+        return calibrate(plan, np.zeros((2, 1, *shape), np.float32), np.zeros(1, np.int64))
 
     with pytest.raises(ModelError, match=rf"{EXACT_LIMIT:,}; in n02_affine"):
         calibrated(meta)

@@ -38,10 +38,10 @@ def convolutional(path: Path, weights: str = "int8", **changes: Any) -> Path:
     """6C3-AP2-20FC-4 on 12x10 pixels, weights in multiples of 2^-5."""
     random = np.random.default_rng(1)
     metadata = ModelMetadata(
-        mpsl=1, dataset="nmnist", network="6C3-AP2-20FC-4", input_kind="events", steps=5,
+        mpsl=2, dataset="nmnist", network="6C3-AP2-20FC-4", input_kind="events", steps=5,
         step_us=1000, coding="count", origin="zero", downsample=1, sensor_width=12,
         sensor_height=10, crop="", image_mean="", image_std="", input_grid=1.0,
-        classes="0,1,2,3", readout="count", dt=1e-4, recipe_hash="0" * 64,
+        classes="0,1,2,3", readout="count", dt_s=1e-4, recipe_hash="0" * 64,
     )  # fmt: skip
     grid: dict[str, Any] = {}
     if weights == "int8":

@@ -36,7 +36,7 @@ DT_S = 1e-4
 def metadata(**changes: Any) -> ModelMetadata:
     """Of an int8 model for 8x6 pixels and three classes."""
     values = {
-        "mpsl": 1,
+        "mpsl": 2,
         "dataset": "nmnist",
         "network": "4C3-AP2-3",
         "input_kind": "events",
@@ -53,7 +53,7 @@ def metadata(**changes: Any) -> ModelMetadata:
         "input_grid": 1.0,
         "classes": "0,1,2",
         "readout": "count",
-        "dt": DT_S,
+        "dt_s": DT_S,
         "recipe_hash": "0" * 64,
         "weights": "int8",
         "input_max": 255,
