@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.terminal import show, show_json, show_lines, show_progress
 
 __all__ = ["register"]
 
@@ -64,7 +65,6 @@ def export(
 
     Example: mpsl export runs/demo --format nir --weights int8
     """
-    import json
 
     from mpsl_export.checkpoint import read_checkpoint
     from mpsl_export.merge import parameter_counts
@@ -121,15 +121,15 @@ def export(
             "rounded": rounded,
             "int8": report.to_mapping() if report is not None else None,
         }
-        typer.echo(json.dumps(document))
+        show_json(document)
         return
     for path in written:
-        typer.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
-    typer.echo(f"parameters: {counts.banks:,} with banks, {counts.merged:,} merged")
+        show(f"wrote {path} ({path.stat().st_size:,} bytes)")
+    show(f"parameters: {counts.banks:,} with banks, {counts.merged:,} merged")
     if report is not None:
-        typer.echo(report_table(report))
+        show_lines(report_table(report).split("\n"))
     elif rounded:
-        typer.echo(f"folding rounded the weights once in: {', '.join(rounded)}")
+        show(f"folding rounded the weights once in: {', '.join(rounded)}")
 
 
 def verify(
@@ -162,7 +162,6 @@ def verify(
 
     Example: mpsl verify runs/demo --backend engine --backend onnx
     """
-    import json
     import sys
 
     from mpsl_export.verify.verify import verify as verify_run
@@ -177,9 +176,9 @@ def verify(
         progress=_progress if sys.stderr.isatty() else None,
     )
     if as_json:
-        typer.echo(json.dumps(report))
+        show_json(report)
     else:
-        typer.echo(_table(report), err=True)
+        show_lines(_table(report), err=True)
     if not report["passed"]:
         raise typer.Exit(1)
 
@@ -211,7 +210,6 @@ def card(
 
     Example: mpsl card runs/mnist-s0 runs/mnist-s1 runs/mnist-stbp-s0 --out models/mnist
     """
-    import json
     import sys
 
     from mpsl_export.card.card import make_card, save_card
@@ -223,23 +221,21 @@ def card(
         progress=_progress if sys.stderr.isatty() else None,
     )  # fmt: skip
     if not made["verification"]["passed"]:
-        typer.echo(_table(made["verification"]), err=True)
+        show_lines(_table(made["verification"]), err=True)
         raise typer.Exit(1)
     written = save_card(folder, made, run[0] / "model.nir")
     if as_json:
-        typer.echo(json.dumps({"written": [str(path) for path in written], "card": made}))
+        show_json({"written": written, "card": made})
         return
     for path in written:
-        typer.echo(f"wrote {path} ({path.stat().st_size:,} bytes)")
+        show(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
 
 def _progress(done: int, of: int) -> None:
-    import sys
-
-    print(f"\r{done}/{of} samples" + "\n" * (done == of), end="", file=sys.stderr, flush=True)
+    show_progress(f"{done}/{of} samples", done=done == of)
 
 
-def _table(report: dict[str, Any]) -> str:
+def _table(report: dict[str, Any]) -> list[str]:
     """The report for people."""
     lines = [f"{report['samples']} samples"]
     for model in report["models"]:
@@ -257,4 +253,4 @@ def _table(report: dict[str, Any]) -> str:
         if model["explained_ties"]:
             lines.append(f"  differing samples explained as ties: {model['explained_ties']}")
         lines += [f"  {reason}" for reason in model["reasons"]]
-    return "\n".join(lines)
+    return lines

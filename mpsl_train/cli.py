@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.terminal import show, show_json
 
 __all__ = ["register", "train"]
 
@@ -64,12 +63,12 @@ def train(
     if not result.report:
         return  # another process of this training has it
     if as_json:
-        print(json.dumps(result.report, ensure_ascii=False))
+        show_json(result.report)
         return
     report = result.report
     for warning in report["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
-    print(
+        show(f"warning: {warning}", err=True)
+    show(
         f"test accuracy {report['accuracy']:.2%} on {report['test_samples']} samples, "
         f"{report['epochs']} epochs, {report['training_seconds']:.0f} s; "
         f"run {run} (report.png, evaluation.npz)"

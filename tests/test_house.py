@@ -18,6 +18,7 @@ assert _SPEC is not None
 assert _SPEC.loader is not None
 trees = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(trees)
+PRINTING = {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}
 PACKAGES = {
     "mpsl_train": ROOT / "mpsl_train",
     "mpsl_export": ROOT / "mpsl_export",
@@ -92,6 +93,17 @@ def test_no_file_is_longer_than_four_hundred_lines() -> None:
     assert len(sources) > 60
     long = {p.name: n for p in sources if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
+
+
+def test_everything_that_is_printed_goes_through_one_module() -> None:
+    """It escapes what a terminal would obey, and survives a poor encoding and a full disk."""
+    printing = {
+        f"{path.parent.name}/{path.name}:{node.lineno}"
+        for path in _modules()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in PRINTING
+    }
+    assert printing == set()
 
 
 @pytest.mark.parametrize("name", ["native", "runtime", "models", "tests"])

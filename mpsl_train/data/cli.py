@@ -3,7 +3,6 @@
 # Only typer and the standard library up here: `mpsl --help` imports this file.
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.terminal import clear_progress, show, show_json, show_progress
 
 if TYPE_CHECKING:
     from mpsl_runtime.data.datasets import Split
@@ -79,12 +79,12 @@ def list_(
         )
     where = "$MPSL_DATA/NAME, ~/.cache/mpsl/NAME" if data is None else f"{data}/NAME"
     if as_json:
-        print(json.dumps({"looked_in": where, "datasets": rows}))
+        show_json({"looked_in": where, "datasets": rows})
         return
-    print(f"looked in {where}")
+    show(f"looked in {where}")
     for row in rows:
         state = row["found"] or f"not there; {row['needs']}"
-        print(f"{row['name']:<14} {row['kind']:<7} {len(row['classes']):>3} classes  {state}")
+        show(f"{row['name']:<14} {row['kind']:<7} {len(row['classes']):>3} classes  {state}")
 
 
 def check(name: Name, data: Data = None, as_json: Json = False) -> None:
@@ -103,17 +103,17 @@ def check(name: Name, data: Data = None, as_json: Json = False) -> None:
     for split in (train, test):
         result["splits"][split.split] = _described(split)
     if as_json:
-        print(json.dumps(result))
+        show_json(result)
         return
-    print(f"{name} in {root}")
+    show(f"{name} in {root}")
     if result["published"] is not None:
-        print(f"content {'as published' if result['published'] else 'NOT the published one'}")
+        show(f"content {'as published' if result['published'] else 'NOT the published one'}")
     for title, row in result["splits"].items():
-        print(f"{title:<6} {row['samples']} samples  {row['hash']}")
-        print("       " + "  ".join(f"{key}: {n}" for key, n in row["classes"].items()))
+        show(f"{title:<6} {row['samples']} samples  {row['hash']}")
+        show("       " + "  ".join(f"{key}: {n}" for key, n in row["classes"].items()))
         if "events" in row:
             events = row["events"]
-            print(
+            show(
                 f"       events a sample: mean {events['mean']:.0f}, "
                 f"{events['min']}…{events['max']}; last event at {events['last_us'] / 1e3:.0f} ms"
             )
@@ -159,9 +159,9 @@ def make(
 
         download.fetch(name, root)
     if as_json:
-        print(json.dumps({"dataset": name, "root": str(root)}))
+        show_json({"dataset": name, "root": str(root)})
     else:
-        print(f"{name} is in {root}")
+        show(f"{name} is in {root}")
 
 
 def _made_by(name: str) -> str | None:
@@ -232,11 +232,13 @@ def _described(split: Split) -> dict[str, Any]:
 def _progress(split: Split, verb: str) -> Callable[[int], None]:
     """A counter on stderr that is written over; silent where nobody looks."""
 
-    def show(index: int) -> None:
+    def count(index: int) -> None:
         done = index + 1
-        if sys.stderr.isatty() and (done % 500 == 0 or done == len(split)):
-            end = "\r\x1b[K" if done == len(split) else ""
-            line = f"\r{verb} {split.name} {split.split}: {done}/{len(split)}"
-            print(line, end=end, file=sys.stderr, flush=True)
+        if not sys.stderr.isatty():
+            return
+        if done == len(split):
+            clear_progress()
+        elif done % 500 == 0:
+            show_progress(f"{verb} {split.name} {split.split}: {done}/{len(split)}")
 
-    return show
+    return count

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.errors import OutputError, UsageError
 from mpsl_runtime.events.readers import encode_nmnist_bin
+from mpsl_runtime.terminal import show, show_progress
 from mpsl_train.data.saccades import camera, simulate, simulate_batch
 from mpsl_train.data.staging import is_made, staged
 
@@ -144,7 +145,6 @@ def _write(
 def _show(done: int, total: int) -> None:
     """One line that is written over on a terminal; elsewhere the start and the end only."""
     if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\rdvs-digits: {done}/{total} recordings", end=end, file=sys.stderr, flush=True)
+        show_progress(f"dvs-digits: {done}/{total} recordings", done=done == total)
     elif done in (total, min(_BATCH, total)):
-        print(f"dvs-digits: {done}/{total} recordings", file=sys.stderr, flush=True)
+        show(f"dvs-digits: {done}/{total} recordings", err=True)

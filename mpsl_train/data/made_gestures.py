@@ -23,6 +23,7 @@ from mpsl_runtime.data.gestures import MADE_RECORD, SENSOR_SIZE
 from mpsl_runtime.errors import DataError, OutputError, UsageError
 from mpsl_runtime.events.aedat import encode_aedat3
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.terminal import show_progress
 from mpsl_train.data.staging import is_made, staged
 
 __all__ = ["CLASSES", "VERSION", "make", "record_person"]
@@ -242,8 +243,8 @@ def _write(stage: Path, seed: int, limit: int | None, progress: bool) -> None:
             names.append(f"{name}.aedat")
             done += 1
             if progress and sys.stderr.isatty():
-                end = "\n" if done == total else ""
-                print(f"\rdvs-gesture-made: {done}/{total} recordings", end=end, file=sys.stderr)
+                line = f"dvs-gesture-made: {done}/{total} recordings"
+                show_progress(line, done=done == total)
         listed = stage / f"trials_to_{split}.txt"
         listed.write_text("\n".join(names) + "\n", encoding="utf-8")
         first += number

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.terminal import show, show_json, show_lines
 
 __all__ = ["ablate", "compare", "features", "register_experiments", "robustness"]
 
@@ -51,14 +50,14 @@ def features(
 
     result = embed(run, out, data=data, limit=limit, seed=seed)
     if as_json:
-        print(json.dumps(result))
+        show_json(result)
         return
     for row in result["runs"]:
-        print(
+        show(
             f"{row['run']}: silhouette {row['silhouette_features']:.3f} on {row['neurons']} "
             f"features, {row['silhouette_embedding']:.3f} in the plane ({row['samples']} samples)"
         )
-    print(f"{out} {out.with_suffix('.json')}", file=sys.stderr)
+    show(f"{out} {out.with_suffix('.json')}", err=True)
 
 
 def robustness(
@@ -94,22 +93,22 @@ def robustness(
     result = measure(
         run, out, data=data, adapt=adapt, align=align, corruptions=corruption or [], limit=limit,
         seeds=seeds, batch=batch, validation=validation,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=lambda line: show(line, err=True),
     )  # fmt: skip
     if as_json:
-        print(json.dumps(result))
+        show_json(result)
         return
     names = list(result["corruptions"])
     width = max(len(curve["label"]) for curve in result["curves"])
-    print(f"{'accuracy in %, mean of all levels but 0':<{width}}  clean " +
+    show(f"{'accuracy in %, mean of all levels but 0':<{width}}  clean " +
           " ".join(f"{name:>11}" for name in names))  # fmt: skip
     for curve in result["curves"]:
         clean = 100 * curve["mean"][names[0]][0]
         means = [100 * sum(curve["mean"][name][1:]) / (len(curve["mean"][name]) - 1)
                  for name in names]  # fmt: skip
-        print(f"{curve['label']:<{max(width, 39)}}  {clean:5.1f} "
+        show(f"{curve['label']:<{max(width, 39)}}  {clean:5.1f} "
               + " ".join(f"{value:11.1f}" for value in means))  # fmt: skip
-    print(f"{out} {out.with_suffix('.json')}", file=sys.stderr)
+    show(f"{out} {out.with_suffix('.json')}", err=True)
 
 
 def ablate(
@@ -150,14 +149,14 @@ def ablate(
     folder = out if out is not None else Path("runs") / f"ablate-{name}"
     result = ablation.ablate(cells, folder, data=data, device=device, workers=workers, ray=ray)
     for run, error in result["failed"].items():
-        print(f"warning: {run} failed: {error}", file=sys.stderr)
+        show(f"warning: {run} failed: {error}", err=True)
     if as_json:
-        print(json.dumps(result))
+        show_json(result)
         return
-    print(f"{'':<28} λ          test accuracy   against the first, 95 %          p (t)  p (Holm)")
+    show(f"{'':<28} λ          test accuracy   against the first, 95 %          p (t)  p (Holm)")
     for row in result["configurations"]:
-        print(f"{row['mechanisms']:<28} {row['mode']:<10} {_statistics(row['against_first'])}")
-    print(f"{folder / 'ablation.png'} {folder / 'ablation.json'}", file=sys.stderr)
+        show(f"{row['mechanisms']:<28} {row['mode']:<10} {_statistics(row['against_first'])}")
+    show(f"{folder / 'ablation.png'} {folder / 'ablation.json'}", err=True)
 
 
 def _statistics(row: Mapping[str, Any]) -> str:
@@ -208,10 +207,14 @@ def compare(
         chosen, out, data=data, device=device, workers=workers, ray=ray
     )
     for run, error in result["failed"].items():
-        print(f"warning: {run} failed: {error}", file=sys.stderr)
-    print(json.dumps(result) if as_json else method_table.table(result))
-    files = (out / f"comparison{suffix}" for suffix in (".png", ".md", ".json"))
-    print(*files, file=sys.stderr)
+        show(f"warning: {run} failed: {error}", err=True)
+    if as_json:
+        show_json(result)
+    else:
+        show_lines(method_table.table(result).split("\n"))
+    show(
+        " ".join(str(out / f"comparison{suffix}") for suffix in (".png", ".md", ".json")), err=True
+    )
 
 
 def register_experiments(app: typer.Typer) -> None:

@@ -12,12 +12,12 @@ last epoch.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mpsl_runtime.errors import UsageError
+from mpsl_runtime.terminal import show
 from mpsl_train.experiments.crew import Crew, HostCrew
 from mpsl_train.experiments.journal import Journal, Outcome
 from mpsl_train.recipe import Recipe
@@ -60,7 +60,7 @@ def sweep(
     """
     if workers < 0:
         raise UsageError("number of processes is negative", got=workers, expected="≥ 0")
-    say = say or (lambda line: print(line, file=sys.stderr, flush=True))
+    say = say or (lambda line: show(line, err=True))
     journal = Journal(folder)
     journal.enqueue(recipes)
     crew = _crew(journal, data, device, ray)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mpsl_runtime.errors import MpslError
+from mpsl_runtime.terminal import show
 from mpsl_train.experiments.journal import Claim, Journal
 from mpsl_train.recipe import Recipe
 
@@ -32,7 +33,7 @@ def work(folder: Path, *, device: str = "auto", data: Path | None = None) -> int
             if claim is None:
                 time.sleep(_POLL_S)
                 continue
-            print(f"== {claim.name}", file=sys.stderr, flush=True)
+            show(f"== {claim.name}", err=True)
             try:
                 journal.finish(claim, _train(claim, device, data))
             except MpslError as error:

@@ -9,6 +9,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
+from mpsl_runtime.terminal import show
+
 __all__ = ["TrainingBar"]
 
 
@@ -77,7 +79,7 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)
         elif self.enabled:
-            print(line, file=sys.stderr, flush=True)
+            show(line, err=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Closes the bar."""

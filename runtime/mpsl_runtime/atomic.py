@@ -25,6 +25,7 @@ _STAGE = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
 # In a stage: new files; copies of the files that they replace; and, while files are being renamed,
 # a list of their names, so that a killed writer's half can be undone.
 _NEW, _OLD, _BEGUN = "new", "old", "begun"
+_LONGEST_LIST = 1 << 16
 
 
 @contextmanager
@@ -60,10 +61,11 @@ def sweep(folder: Path) -> None:
     back as they were. A folder that is absent or not ours to write is left alone."""
     try:
         stages = [entry for entry in folder.iterdir() if _STAGE.fullmatch(entry.name)]
-    except OSError:
+    except (OSError, ValueError):
         return
     for stage in stages:
-        with suppress(OSError), _locked(stage, wait=False):
+        # ValueError: a list that is no text. The stage may be a stranger's, like its folder.
+        with suppress(OSError, ValueError), _locked(stage, wait=False):
             _undo(stage)
             shutil.rmtree(stage)
 
@@ -84,8 +86,9 @@ def _staged(
     with ExitStack() as stack:
         try:
             stage = _new_stage(folder, stack)
-        except OSError as error:
-            raise OutputError("cannot write output", got=error.strerror, where=where) from error
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError("cannot write output", got=reason, where=where) from error
         try:
             new = stage / _NEW
             yield new
@@ -164,6 +167,8 @@ def _undo(stage: Path) -> None:
     """Puts back what a stage began to replace; nothing where it had not begun, or had ended."""
     if not (stage / _BEGUN).is_file():
         return
+    if (stage / _BEGUN).stat().st_size > _LONGEST_LIST:
+        raise OSError("stage names more files than any step of ours")
     for name in (stage / _BEGUN).read_text("utf-8").split("\0"):
         if Path(name).name != name:
             raise OSError("stage names a file outside its folder")

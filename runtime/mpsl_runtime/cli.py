@@ -2,13 +2,15 @@
 
 Other distributions add verbs through the entry-point group `mpsl.commands`: a function
 `register(app: typer.Typer) -> None`, which says of each verb what it is for (`purposes`). Whatever
-goes wrong is one line on stderr and exit code 2.
+goes wrong is one line on stderr and one of the exit codes of `Code`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
+import traceback
+from contextlib import suppress
+from enum import IntEnum
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,8 +19,33 @@ from typer.core import TyperGroup
 
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.terminal import flush, prepare, settle, show
 
-__all__ = ["build", "main"]
+__all__ = ["Code", "build", "main"]
+
+
+class Code(IntEnum):
+    """How a command ends. 1 means that and nothing else: scripts wait for it."""
+
+    DONE = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    FAULT = 70
+    INTERRUPTED = 130
+    NO_READER = 141
+
+
+_EPILOG = """Example: mpsl train dvs-digits --out runs/a && mpsl export runs/a --format nir
+
+\b
+Exit codes:
+  0    done; for verify, bench and card: nothing differs
+  1    verification failed, outputs differ
+  2    bad input or usage, told in one line on stderr; nothing is half-written
+  70   a fault of mpsl itself (mpsl --debug shows where)
+  130  Ctrl-C
+  141  the reader of stdout has gone, as with | head
+"""
 
 # Of a verb that names no purpose.
 _UNNAMED = "More"
@@ -46,7 +73,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from mpsl_runtime import __version__
 
-        print(f"mpsl {__version__}")
+        show(f"mpsl {__version__}")
         raise typer.Exit
 
 
@@ -62,12 +89,13 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    @app.callback(
-        epilog="Example: mpsl train dvs-digits --out runs/a && mpsl export runs/a --format nir"
-    )
+    @app.callback(epilog=_EPILOG)
     def root(
         version: bool = typer.Option(
             False, "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
+        debug: bool = typer.Option(
+            False, "--debug", help="Before the verb: show the traceback of whatever goes wrong."
         ),
     ) -> None:
         """Train spiking networks with several plasticity rules, merge them, run them on events."""
@@ -80,8 +108,7 @@ def build() -> typer.Typer:
         try:
             entry.load()(app)
         except Exception as error:  # one broken add-on must not take `mpsl run` with it
-            reason = str(error).replace("\n", " ")
-            print(f"mpsl: add-on {entry.name!r} cannot be loaded: {reason}", file=sys.stderr)
+            _say(f"add-on {entry.name!r} cannot be loaded: {error}", Code.DONE)
     return app
 
 
@@ -90,46 +117,67 @@ def _distribution(entry: EntryPoint) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command line and exits: 0 done, 1 verification failed, 2 bad input, 130 Ctrl-C."""
-    sys.exit(_run(sys.argv[1:] if arguments is None else arguments))
+    """Runs a command line and exits with one of the codes that `mpsl --help` lists."""
+    prepare()
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        settle()
+    sys.exit(code)
 
 
 def _run(arguments: list[str]) -> int:
+    debug = False
     try:
         command: Any = typer.main.get_command(build())
-        if not arguments:
-            arguments = ["--help"]
-        try:
-            with command.make_context("mpsl", list(arguments)) as context:
-                command.invoke(context)
-            sys.stdout.flush()
-            return 0
-        except typer.Exit as done:
-            sys.stdout.flush()
-            return int(done.exit_code)
-    except KeyboardInterrupt as stop:
-        return _say(str(stop) or "interrupted", 130)
-    except typer.Abort:
-        return _say("interrupted", 130)
-    except MpslError as error:
-        return _say(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader has gone (`| head`); Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        where = f"; in {error.filename}" if error.filename else ""
-        return _say(f"{error.strerror or error}{where}", 2)
-    except MemoryError:
-        return _say("not enough memory", 2)
-    except Exception as error:
-        # Wrong usage: typer brings its own click, older ones the real one; both can say this.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        with command.make_context("mpsl", list(arguments) or ["--help"]) as context:
+            debug = bool(context.params.get("debug"))
+            command.invoke(context)
+        flush()
+        return Code.DONE
+    except typer.Exit as done:
+        return _flushed(int(done.exit_code))
+    except BaseException as error:
+        if isinstance(error, SystemExit):
             raise
-        return _say(f"{message()} (try --help)", 2)
+        if debug:
+            traceback.print_exc()
+        return _told(error)
+
+
+def _flushed(code: int) -> int:
+    try:
+        flush()
+    except (MpslError, BrokenPipeError) as error:
+        return _told(error)
+    return code
+
+
+def _told(error: BaseException) -> int:
+    """Says in one line what went wrong; returns the exit code."""
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return _say(str(error) or "interrupted", Code.INTERRUPTED)
+    if isinstance(error, MpslError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, BrokenPipeError):  # the reader (`| head`) has gone; nobody is to be told
+        return Code.NO_READER
+    if isinstance(error, OSError):
+        where = f"; in {error.filename}" if error.filename else ""
+        return _say(f"{error.strerror or error}{where}", Code.BAD_INPUT)
+    if isinstance(error, MemoryError):
+        return _say("not enough memory", Code.BAD_INPUT)
+    # Wrong usage: typer brings its own click, older ones the real one; both can say this.
+    message = getattr(error, "format_message", None)
+    if message is not None:
+        return _say(f"{message()} (try --help)", Code.BAD_INPUT)
+    return _say(
+        f"fault in mpsl itself: {type(error).__name__}: {error} (mpsl --debug … shows where)",
+        Code.FAULT,
+    )
 
 
 def _say(line: str, code: int) -> int:
-    print(f"mpsl: {' '.join(line.split())}", file=sys.stderr)
+    # With stderr full or gone, the exit code says it alone.
+    with suppress(MpslError, BrokenPipeError):
+        show(f"mpsl: {MpslError(line)}", err=True)
     return code

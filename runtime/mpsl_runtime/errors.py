@@ -6,7 +6,10 @@ that line and exits with `exit_code`. Nothing of ours raises a bare `ValueError`
 
 from __future__ import annotations
 
+import re
+
 __all__ = [
+    "LONGEST_MESSAGE",
     "DataError",
     "MissingExtraError",
     "ModelError",
@@ -15,7 +18,60 @@ __all__ = [
     "RecipeError",
     "RunError",
     "UsageError",
+    "plain",
 ]
+
+LONGEST_MESSAGE = 300
+"""Characters of a message; what was got may be a megabyte of a stranger's file."""
+
+# Characters that move the cursor, colour, hide or reorder what follows; surrogates are bytes of
+# file names that are no text. Newlines and tabs are among them: a message is one line.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\ufff0-\uffff\U000e0000-\U000e0fff]"
+)
+_SHORTEST_PART = 40
+
+
+def plain(text: str) -> str:
+    """`text` with everything that is not printable escaped, as in a Python string: on one line."""
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a file name that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def _text(value: object) -> str:
+    """`value` as text, not longer than is of use, whatever it is."""
+    try:
+        text = str(value)
+    except ValueError:  # Python does not print whole numbers of more than 4,300 digits
+        text = f"a {type(value).__name__} that is too large to print"
+    return plain(" ".join(_shortened(text, 2 * LONGEST_MESSAGE).split()))
+
+
+def _shortened(text: str, length: int) -> str:
+    """The beginning and the end of `text`, in `length` characters."""
+    if len(text) <= length:
+        return text
+    head = length // 2
+    return f"{text[:head]}…{text[len(text) - (length - head - 1) :]}"
+
+
+def _fitted(parts: list[str]) -> str:
+    """The parts as one line of at most `LONGEST_MESSAGE` characters; the longest lose most."""
+    excess = sum(map(len, parts)) + 2 * (len(parts) - 1) - LONGEST_MESSAGE
+    for index in sorted(range(len(parts)), key=lambda index: -len(parts[index])):
+        if excess <= 0:
+            break
+        kept = max(_SHORTEST_PART, len(parts[index]) - excess)
+        excess -= len(parts[index]) - kept
+        parts[index] = _shortened(parts[index], kept)
+    return "; ".join(parts)
 
 
 class MpslError(Exception):
@@ -26,6 +82,9 @@ class MpslError(Exception):
         got: what was found, shown with `repr` unless it is text already.
         expected: what would have been right.
         where: file, node, key or option.
+
+    The message is one line of at most `LONGEST_MESSAGE` printable characters; long parts lose
+    their middle.
     """
 
     exit_code = 2
@@ -42,14 +101,14 @@ class MpslError(Exception):
         self.got = got
         self.expected = expected
         self.where = where
-        parts = [what]
+        parts = [_text(what)]
         if got is not None:
-            parts.append(f"got {got}")
+            parts.append(f"got {_text(got)}")
         if expected is not None:
-            parts.append(f"expected {expected}")
+            parts.append(f"expected {_text(expected)}")
         if where is not None:
-            parts.append(f"in {where}")
-        super().__init__("; ".join(parts).replace("\n", " "))
+            parts.append(f"in {_text(where)}")
+        super().__init__(_fitted(parts))
 
 
 class UsageError(MpslError):

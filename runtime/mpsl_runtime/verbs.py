@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.terminal import show, show_json, show_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +108,7 @@ def run(
             if watcher is not None:
                 watcher.see(item)
             if as_json:
-                print(json.dumps(item.to_mapping()), flush=True)
+                show_json(item.to_mapping())
             else:
                 _print_item(item, loaded, steps=item.file not in labelled)
     except KeyboardInterrupt:
@@ -118,7 +118,7 @@ def run(
     _print_summary(stream.summary, as_json=as_json)
     if watcher is not None and plot is not None:
         save_plot(plot, watcher, loaded.class_names, binning.step_us)
-        print(f"picture: {plot}", file=sys.stderr)
+        show(f"picture: {plot}", err=True)
 
 
 def _recordings(
@@ -135,7 +135,7 @@ def _recordings(
             words[0],
             sensor_size=binning.sensor_size,
             timeout_s=timeout_s,
-            on_ignored=lambda why: print(f"mpsl: datagrams ignored: {why}", file=sys.stderr),
+            on_ignored=lambda why: show(f"mpsl: datagrams ignored: {why}", err=True),
         )
         return _live(source)
     return chain.from_iterable([recordings(word, binning, class_names) for word in words])
@@ -143,11 +143,11 @@ def _recordings(
 
 def _live(source: Any) -> Iterator[Recording]:
     with source:
-        print(f"mpsl: listening at {source.address}", file=sys.stderr, flush=True)
+        show(f"mpsl: listening at {source.address}", err=True)
         yield from source.recordings()
     ignored = sum(source.ignored.values())
     if source.lost or ignored:
-        print(f"mpsl: datagrams lost {source.lost}, ignored {ignored}", file=sys.stderr)
+        show(f"mpsl: datagrams lost {source.lost}, ignored {ignored}", err=True)
 
 
 def _noting_labelled(found: Iterator[Recording], labelled: set[str]) -> Iterator[Recording]:
@@ -166,34 +166,36 @@ def _print_item(item: Step | Prediction, model: Model, *, steps: bool) -> None:
     if isinstance(item, Step):
         if not steps:
             return
-        print(
+        show(
             f"{item.t_us / 1000:>12.3f} ms  step {item.step:<5} {item.events:>6} events  "
-            f"{name:>8}  {item.confidence:>6.1%}  {item.compute_us:>8.0f} µs",
-            flush=True,
+            f"{name:>8}  {item.confidence:>6.1%}  {item.compute_us:>8.0f} µs"
         )
         return
     verdict = ""
     if item.target is not None:
         right = item.target == item.label
         verdict = "  right" if right else f"  wrong, it is {model.class_names[item.target]}"
-    print(f"{item.file}: {name}{verdict}", flush=True)
+    show(f"{item.file}: {name}{verdict}")
 
 
 def _print_summary(summary: Summary, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary.to_mapping()), flush=True)
+        show_json(summary.to_mapping())
         return
     latency = summary.latency_us
-    print(
-        f"\n{summary.samples} predictions, {summary.steps} steps, {summary.events:,} events "
-        f"({summary.truncated:,} after the last step, {summary.dropped:,} lost)\n"
-        f"latency of a step: p50 {latency['p50']:.0f} µs, p95 {latency['p95']:.0f}, "
-        f"p99 {latency['p99']:.0f}, max {latency['max']:.0f}\n"
-        f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real time, "
-        f"{summary.synops:,} synaptic operations"
+    show_lines(
+        [
+            "",
+            f"{summary.samples} predictions, {summary.steps} steps, {summary.events:,} events "
+            f"({summary.truncated:,} after the last step, {summary.dropped:,} lost)",
+            f"latency of a step: p50 {latency['p50']:.0f} µs, p95 {latency['p95']:.0f}, "
+            f"p99 {latency['p99']:.0f}, max {latency['max']:.0f}",
+            f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real "
+            f"time, {summary.synops:,} synaptic operations",
+        ]
     )
     if summary.accuracy is not None:
-        print(f"accuracy {summary.accuracy:.2%}")
+        show(f"accuracy {summary.accuracy:.2%}")
 
 
 def replay(
@@ -216,11 +218,9 @@ def replay(
         )
     sent = send(files[:-1], files[-1], speed=speed)
     if as_json:
-        print(json.dumps(sent.__dict__))
+        show_json(sent.__dict__)
         return
-    print(
-        f"sent {sent.events:,} events of {sent.recordings} recordings, {sent.datagrams} datagrams"
-    )
+    show(f"sent {sent.events:,} events of {sent.recordings} recordings, {sent.datagrams} datagrams")
 
 
 def inspect(
@@ -242,9 +242,9 @@ def inspect(
 
     description = describe(find_model(path, folders=True), dt_s=dt_s)
     if as_json:
-        print(json.dumps(description, ensure_ascii=False, default=str))
+        show_json(description)
         return
-    print("\n".join(lines(description)))
+    show_lines(lines(description))
 
 
 def bench(
@@ -322,12 +322,12 @@ def bench(
             "version": __version__,
             "command": " ".join(["mpsl", *sys.argv[1:]]),
         }
-        print(json.dumps(document))
+        show_json(document)
     else:
-        print(f"{about['device']}, {about['isa']}, threads: {threads}")
-        print("\n".join(lines(rows, limits)))
+        show(f"{about['device']}, {about['isa']}, threads: {threads}")
+        show_lines(lines(rows, limits))
     if not all(row.equal for row in rows):
-        print("mpsl: outputs differ between programs; see `mpsl verify`", file=sys.stderr)
+        show("mpsl: outputs differ between programs; see `mpsl verify`", err=True)
         raise typer.Exit(1)
 
 

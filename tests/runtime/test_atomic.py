@@ -161,3 +161,22 @@ def test_a_stage_of_a_stranger_reaches_no_file_outside_its_folder(tmp_path: Path
     (folder / ".mpsl-stage-linked00").symlink_to(tmp_path)
     sweep(folder)
     assert (tmp_path / "a.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("listed", [b"\xff\xfe", b"a.txt\0" * 20_000, b"", b"\0\0", b"."])
+def test_a_list_that_is_none_of_ours_neither_stops_a_writer_nor_removes_a_file(
+    tmp_path: Path, listed: bytes
+) -> None:
+    stage = tmp_path / ".mpsl-stage-abcdefgh"
+    (stage / "old").mkdir(parents=True)
+    (stage / "begun").write_bytes(listed)
+    fill(tmp_path, a="mine")
+    with replacing(tmp_path / "b.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "mine"
+    assert (tmp_path / "b.txt").read_text() == "new"
+
+
+def test_a_folder_that_no_name_can_have_is_one_line() -> None:
+    with pytest.raises(OutputError, match="null byte"), replacing(Path("a\0b/c")):
+        pass

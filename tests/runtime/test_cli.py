@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import pytest
 
-from mpsl_runtime import verbs
+from mpsl_runtime import cli, verbs
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.readers import write_nmnist_bin
 
@@ -236,6 +236,39 @@ def test_replay_and_run_meet_over_the_loopback(
         return [(i.get("step"), i.get("prediction", i)["scores"]) for i in items]
 
     assert decisions(live) == decisions(from_file)
+
+
+def test_a_fault_of_ours_is_one_line_and_exit_70_and_debug_shows_where(
+    mpsl: Run, model_file: Path, recording: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise AttributeError("lost\n" + "x" * 1000)
+
+    monkeypatch.setattr(verbs, "_print_summary", fault)
+    code, _, err = mpsl("run", model_file, recording)
+    assert code == cli.Code.FAULT == 70
+    assert err.startswith("mpsl: fault in mpsl itself: AttributeError: lost x")
+    assert err.endswith("(mpsl --debug … shows where)\n")
+    assert len(err) < 320
+    assert err.count("\n") == 1
+    code, _, err = mpsl("--debug", "run", model_file, recording)
+    assert code == 70
+    assert "Traceback (most recent call last):" in err
+    assert "in fault" in err
+    assert "mpsl: fault in mpsl itself" in err
+
+
+def test_debug_shows_where_bad_input_was_found_too(mpsl: Run) -> None:
+    code, _, err = mpsl("--debug", "inspect", "none.nir")
+    assert code == 2
+    assert "Traceback" in err
+    assert err.splitlines()[-1] == "mpsl: no such file or folder; in none.nir"
+
+
+def test_the_help_says_what_each_exit_code_means(mpsl: Run) -> None:
+    out = mpsl("--help")[1]
+    for code in cli.Code:
+        assert f"\n    {code:<4} " in out, code
 
 
 def test_a_full_disk_is_one_line(
