@@ -32,7 +32,7 @@ _PUBLISHED = MappingProxyType(
     }
 )
 # For what the recipe's η̂ and τ_w were not chosen for.
-_PLAIN = MappingProxyType({"eta_hat": 1.0, "tau_w": 40.0})
+_PLAIN = MappingProxyType({"eta_hat": 1.0, "tau_w_steps": 40.0})
 _DEFAULT = MappingProxyType({**_PUBLISHED, **_PLAIN})
 
 
@@ -85,7 +85,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     "coefficient_init": [1.0, 0.1],
                     "eta_hat": 46.0,
                     "sign": "-",
-                    "tau_w": 19.5,
+                    "tau_w_steps": 19.5,
                     "cap": 0.0,
                     "plastic_layers": "fc",
                 },
@@ -103,7 +103,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
                     "eta_hat": 5.0,
                     "eta_learnable": False,
                     "sign": "-",
-                    "tau_w": 200.0,
+                    "tau_w_steps": 200.0,
                 },
             },
         ),

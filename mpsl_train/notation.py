@@ -24,10 +24,10 @@ from mpsl_runtime.errors import RecipeError
 
 __all__ = ["LayerSpec", "parse"]
 
-_CONVOLUTION = re.compile(r"(\d+)C(\d+)(?:S(\d+))?")
-_DENSE = re.compile(r"(\d+)(?:FC)?")
-_POOLING = re.compile(r"AP(\d+)")
-_DROPOUT = re.compile(r"DP(0?\.\d+)")
+_CONVOLUTION = re.compile(r"(\d{1,6})C(\d{1,6})(?:S(\d{1,6}))?", re.ASCII)
+_DENSE = re.compile(r"(\d{1,6})(?:FC)?", re.ASCII)
+_POOLING = re.compile(r"AP(\d{1,6})", re.ASCII)
+_DROPOUT = re.compile(r"DP(0?\.\d{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class LayerSpec:
 
 
 def _error(what: str, token: str, expected: str, network: str) -> RecipeError:
-    return RecipeError(what, got=repr(token), expected=expected, where=f"network {network!r}")
+    shown = [text if len(text) <= 100 else f"{text[:100]}…" for text in (token, network)]
+    return RecipeError(what, got=repr(shown[0]), expected=expected, where=f"network {shown[1]!r}")
 
 
 def parse(network: str, input_shape: tuple[int, ...]) -> tuple[LayerSpec, ...]:

@@ -30,6 +30,8 @@ ADDED: Mapping[str, Any] = MappingProxyType(
         "training.step": "auto",
     }
 )
+# Recipe keys that had another name before.
+_RENAMED: Mapping[str, str] = MappingProxyType({"rules.tau_w": "rules.tau_w_steps"})
 # What makes another method of the same recipe. `training.step` chooses between two exact ways.
 _METHOD = ("mechanisms", "method", "plugins", "rules.")
 _REPORTED: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
@@ -54,7 +56,7 @@ _REPORTED_OF_LAYERS = ("cosine_w2_w3", "firing_rate", "lambda", "share")
 _NEEDED = (
     "data.coding", "data.downsample", "data.step_us", "data.steps", "data.train_limit",
     "data.validation", "mechanisms", "name", "neuron.threshold", "rules.cap", "rules.eta_hat",
-    "rules.tau_w", "training.batch_size", "training.epochs", "training.learning_rate",
+    "rules.tau_w_steps", "training.batch_size", "training.epochs", "training.learning_rate",
     "training.optimiser",
 )  # fmt: skip
 
@@ -85,13 +87,13 @@ class CardRun:
 
 
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"data": {"steps": 8}}` as `{"data.steps": 8}`."""
+    """`{"data": {"steps": 8}}` as `{"data.steps": 8}`, with the names that keys have now."""
     found: dict[str, Any] = {}
     for key, value in recipe.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
+            found[_RENAMED.get(prefix + key, prefix + key)] = value
     return found
 
 

@@ -122,6 +122,7 @@ def _data(card: Mapping[str, Any]) -> str:
 def _recipe(card: Mapping[str, Any]) -> list[str]:
     recipe, name = card["recipe"], card["name"]
     training, rules = recipe["training"], recipe["rules"]
+    tau_w_steps = rules.get("tau_w_steps", rules.get("tau_w"))  # what older runs call it
     augmentation = ", ".join(
         f"{key} {value}" for key, value in recipe.get("augmentation", {}).items() if value
     )
@@ -131,7 +132,7 @@ def _recipe(card: Mapping[str, Any]) -> list[str]:
         f"[recipe.toml](recipe.toml), complete hash {card['recipe_hash'][:12]}…: batch "
         f"{training['batch_size']}, {training['epochs']} epochs, {training['optimiser']} at "
         f"{training['learning_rate']:g}, V_th {recipe['neuron']['threshold']:g}, τ_w "
-        f"{rules['tau_w']:g}, η̂ {rules['eta_hat']:g}, cap {rules['cap']:g}; augmentation: "
+        f"{tau_w_steps:g}, η̂ {rules['eta_hat']:g}, cap {rules['cap']:g}; augmentation: "
         f"{augmentation or 'none'}.",
     ]
 

@@ -35,8 +35,11 @@ def _grid(recipe: Recipe, facts: datasets.DatasetFacts) -> float:
     return 1 / 64 if recipe.data.image_mean or recipe.data.image_std else 1 / 256
 
 
-def metadata_of(recipe: Recipe) -> ModelMetadata:
+def metadata_of(recipe: Recipe, recipe_hash: str = "") -> ModelMetadata:
     """What the run folder, and later the model, says about its input.
+
+    Args:
+        recipe_hash: sha256 of the recipe's text as the run folder has it; "": as it would be now.
 
     Raises:
         UsageError: the data set is not known, or the crop does not fit its sensor.
@@ -67,7 +70,7 @@ def metadata_of(recipe: Recipe) -> ModelMetadata:
         classes=",".join(facts.class_names),
         readout="membrane" if recipe.training.loss == "ce-membrane" else "count",
         dt_s=1e-4,
-        recipe_hash=recipe.hash(),
+        recipe_hash=recipe_hash or recipe.hash(),
     )
     if facts.kind == "events":
         _ = metadata.binning.shape

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mpsl_runtime.errors import OutputError, RunError, UsageError
-from mpsl_train.recipe import Recipe
+from mpsl_train.recipe import Recipe, parse
 
 __all__ = ["RETRIES", "Claim", "Journal", "Outcome"]
 
@@ -54,6 +54,12 @@ class Claim:
     recipe: str
     run: Path
     trial: Any
+
+
+def _recipe_of(trial: Any, folder: Path) -> Recipe:
+    return parse(
+        trial.user_attrs["recipe"], f"{folder / 'journal.log'}, run {trial.user_attrs['name']}"
+    )
 
 
 class Journal:
@@ -136,7 +142,7 @@ class Journal:
             known = self._latest()
             changed = [
                 name for name, recipe in recipes.items()
-                if name in known and known[name].user_attrs["recipe"] != recipe.text()
+                if name in known and _recipe_of(known[name], self.folder) != recipe
             ]  # fmt: skip
             if changed:
                 raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,7 @@ def load_stdp(folder: Path) -> StdpRun | None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    recipe = load(folder / "recipe.toml")
-    metadata = metadata_of(recipe)
+    recipe, metadata = _read_recipe(folder)
     pixels, neurons = int(np.prod(input_shape(metadata))), neurons_in(recipe.network)
     try:
         tensors = load_file(path)
@@ -105,8 +105,7 @@ def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
     """
     if not (folder / "recipe.toml").is_file():
         raise RunError("no such run", expected="a folder that `mpsl train` wrote", where=folder)
-    recipe = load(folder / "recipe.toml")
-    metadata = metadata_of(recipe)
+    recipe, metadata = _read_recipe(folder)
     state = torch.get_rng_state()
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     torch.set_rng_state(state)  # building draws weights; whoever called has a seed of their own
@@ -115,6 +114,13 @@ def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
     _read_banks(network, folder)
     network.quantise(recipe.quantize == "int8", read_by_membrane=metadata.readout == "membrane")
     return TrainedRun(folder, recipe, metadata, network.eval())
+
+
+def _read_recipe(folder: Path) -> tuple[Recipe, ModelMetadata]:
+    """The recipe, and the metadata with the hash of its text as the run wrote it."""
+    path = folder / "recipe.toml"
+    recipe = load(path)
+    return recipe, metadata_of(recipe, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 @torch.no_grad()

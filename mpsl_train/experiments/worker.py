@@ -9,14 +9,13 @@ import json
 import os
 import sys
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.terminal import show
 from mpsl_train.experiments.journal import Claim, Journal
-from mpsl_train.recipe import Recipe
+from mpsl_train.recipe import parse
 
 __all__ = ["work"]
 
@@ -50,7 +49,7 @@ def _train(claim: Claim, device: str, data: Path | None) -> dict[str, Any]:
         # Killed between the last file and the journal.
         finished: dict[str, Any] = json.loads(report.read_text("utf-8"))
         return finished
-    recipe = Recipe.model_validate(tomllib.loads(claim.recipe))
+    recipe = parse(claim.recipe, claim.run)
     resume = begun.is_file() and not report.is_file()
     return train(recipe, claim.run, data=data, device=device, resume=resume).report
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from math import prod
 
 import torch
 
@@ -42,6 +44,7 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
             got=f"quantize_epochs {recipe.training.quantize_epochs} of {recipe.training.epochs}",
             expected="at least one epoch in float first", where="recipe",
         )  # fmt: skip
+    _check_memory(recipe, specs, shape)
     network = _fresh(recipe, specs)
     check_local(network, recipe.network)
     network.step = recipe.training.step
@@ -67,6 +70,23 @@ def _check_mechanisms(mechanisms: Sequence[str]) -> None:
         )  # fmt: skip
 
 
+def _check_memory(recipe: Recipe, specs: Sequence[LayerSpec], shape: tuple[int, int, int]) -> None:
+    """Refuses what cannot fit: banks, one gradient and one window's spikes, and nothing else.
+
+    The system promises more than it has, and would end the process only when it is used.
+    """
+    weights = sum(spec.parameters for spec in specs) * (len(recipe.mechanisms) + 1)
+    neurons = prod(shape) + sum(prod(spec.neurons) for spec in specs)
+    needed = 4 * weights + recipe.training.batch_size * recipe.data.steps * neurons
+    present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise UsageError(
+            "not enough memory for the network and one batch",
+            got=f"{present >> 20} MiB", expected=f"at least {needed >> 20} MiB",
+            where="recipe keys network, data.steps and training.batch_size",
+        )  # fmt: skip
+
+
 def _fresh(recipe: Recipe, specs: Sequence[LayerSpec]) -> Network:
     rules, neuron = recipe.rules, recipe.neuron
     torch.manual_seed(recipe.seed)
@@ -75,7 +95,7 @@ def _fresh(recipe: Recipe, specs: Sequence[LayerSpec]) -> Network:
         recipe.mechanisms,
         NeuronSettings(neuron.decay, neuron.threshold, neuron.surrogate_width, neuron.reset),
         RuleSettings(
-            tau_w=rules.tau_w,
+            tau_w_steps=rules.tau_w_steps,
             eta_hat=rules.eta_hat,
             eta_learnable=rules.eta_learnable,
             beta=rules.beta,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data.batches import Batch, BatchOrder, Samples
 from mpsl_train.data.frames import load_frames
 from mpsl_train.network.processes import Processes
-from mpsl_train.recipe import Recipe
+from mpsl_train.recipe import Recipe, parse
 
 __all__ = [
     "ChosenSamples",
@@ -76,8 +77,12 @@ def choose_device(name: str) -> str:
     return name
 
 
-def prepare_run(run: Path, recipe: Recipe, resume: bool) -> None:
+def prepare_run(run: Path, recipe: Recipe, resume: bool) -> str:
     """Makes the folder and puts the complete recipe into it.
+
+    Returns:
+        the recipe hash: sha256 of recipe.toml as it was written when the run began. An earlier
+        version may have called a key otherwise, and what was written stays.
 
     Raises:
         RunError: nothing to resume, another recipe, or an unfinished run that is not resumed.
@@ -87,12 +92,13 @@ def prepare_run(run: Path, recipe: Recipe, resume: bool) -> None:
     if resume:
         if not path.is_file():
             raise RunError("no run to resume", expected="a run folder with recipe.toml", where=run)
-        if path.read_text("utf-8") != recipe.text():
+        text = path.read_bytes()
+        if parse(text.decode("utf-8", "replace"), path) != recipe:
             raise RunError(
                 "run was started with another recipe; give the same RECIPE and --set",
                 where=path,
             )
-        return
+        return hashlib.sha256(text).hexdigest()
     if (run / "last.ckpt").is_file() and not (run / "report.json").is_file():
         raise RunError(
             "run is unfinished", expected="--resume to go on, or another --out", where=run
@@ -112,6 +118,7 @@ def prepare_run(run: Path, recipe: Recipe, resume: bool) -> None:
         raise OutputError("cannot write output", got=error.strerror, where=run) from error
     with replacing(path) as temporary:
         temporary.write_text(recipe.text(), encoding="utf-8")
+    return recipe.hash()
 
 
 def choose_samples(recipe: Recipe, root: Path) -> ChosenSamples:

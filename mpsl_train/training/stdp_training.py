@@ -60,7 +60,7 @@ def _pixels(split: datasets.Split) -> Tensor:
     return torch.from_numpy(images.reshape(len(images), -1).copy())
 
 
-def train_stdp(recipe: Recipe, run: Path, root: Path) -> dict[str, Any]:
+def train_stdp(recipe: Recipe, run: Path, root: Path, metadata: ModelMetadata) -> dict[str, Any]:
     """Learns without labels, assigns classes on training samples, evaluates on the test set once.
 
     Writes `stdp.safetensors` (weights [pixels, N], theta, assigned classes), `evaluation.npz`
@@ -69,11 +69,11 @@ def train_stdp(recipe: Recipe, run: Path, root: Path) -> dict[str, Any]:
 
     Args:
         recipe: checked. run: a folder that holds `recipe.toml`. root: of the data set.
+        metadata: of the recipe and the run.
 
     Raises:
         MpslError: the data cannot be read or the run cannot be written.
     """
-    metadata = metadata_of(recipe)
     steps, classes = recipe.data.steps, len(metadata.class_names)
     split = datasets.open_split(recipe.data.dataset, root, "train")
     training, held_out = stratified_split(

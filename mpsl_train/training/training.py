@@ -58,8 +58,8 @@ def train(
     if "stdp" in recipe.mechanisms:
         check_stdp(recipe)
         root = locate(recipe.data.dataset, data)
-        prepare_run(run, recipe, resume)
-        return Result(run, train_stdp(recipe, run, root))
+        metadata = metadata_of(recipe, prepare_run(run, recipe, resume))
+        return Result(run, train_stdp(recipe, run, root, metadata))
     metadata = metadata_of(recipe)
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     normalised = any(layer.batchnorm is not None for layer in network.layer_list)
@@ -67,7 +67,7 @@ def train(
     root = locate(recipe.data.dataset, data)
     chosen = choose_samples(recipe, root)
     if processes.first:
-        prepare_run(run, recipe, resume)
+        metadata = metadata_of(recipe, prepare_run(run, recipe, resume))
     loaders = open_loaders(recipe, chosen, metadata, processes)
     history = fit(network, recipe, run, loaders, device, processes, resume)
     if not processes.first:

@@ -25,7 +25,7 @@ validation = 0.2
 image_mean = [0.4914, 0.4822, 0.4465]
 image_std = [0.2470, 0.2435, 0.2616]
 [rules]
-tau_w = 200.0
+tau_w_steps = 200.0
 [training]
 epochs = 2
 batch_size = 10

@@ -88,6 +88,13 @@ def test_a_card_is_of_the_recipe_beside_it(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_hash_is_that_of_the_text_as_the_run_wrote_it(name: str) -> None:
+    report = report_of(name)
+    text = to_toml(report["recipe"])
+    assert hashlib.sha256(text.encode()).hexdigest() == report["recipe_hash"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_nothing_was_lost_between_training_and_export(name: str) -> None:
     report = report_of(name)
     verification = report["verification"]

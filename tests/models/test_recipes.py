@@ -58,7 +58,7 @@ def test_recipes_of_the_paper_are_its_table(name: str) -> None:
     recipe = recipe_of(name)
     batch, steps, tau_w, threshold, epochs, network, millions = TABLE[name]
     assert (recipe.training.batch_size, recipe.training.epochs) == (batch, epochs)
-    assert (recipe.data.steps, recipe.rules.tau_w) == (steps, tau_w)
+    assert (recipe.data.steps, recipe.rules.tau_w_steps) == (steps, tau_w)
     assert (recipe.neuron.threshold, recipe.network) == (threshold, network)
     assert recipe.mechanisms == ["stbp", "hebbian", "sbp"]
     metadata = metadata_of(recipe)

@@ -59,26 +59,26 @@ def test_a_method_undoes_what_another_one_set() -> None:
 def test_the_published_method_keeps_what_was_chosen_for_the_data() -> None:
     """τ_w is the data set's, η̂ goes with the power of its inputs."""
     chosen = load(find_recipe("cifar10-small"), ["method=mpsl"])
-    assert (chosen.rules.eta_hat, chosen.rules.tau_w) == (0.3, 200.0)
+    assert (chosen.rules.eta_hat, chosen.rules.tau_w_steps) == (0.3, 200.0)
     other = load(find_recipe("cifar10-small"), ["method=sbp"])
-    assert (other.rules.eta_hat, other.rules.tau_w) == (1.0, 40.0)
+    assert (other.rules.eta_hat, other.rules.tau_w_steps) == (1.0, 40.0)
 
 
 def test_set_after_a_method_refines_it() -> None:
     recipe = _chosen("hgll", "rules.eta_hat=2", "rules.sign=+")
-    assert (recipe.rules.eta_hat, recipe.rules.sign, recipe.rules.tau_w) == (2.0, "+", 19.5)
+    assert (recipe.rules.eta_hat, recipe.rules.sign, recipe.rules.tau_w_steps) == (2.0, "+", 19.5)
 
 
 def test_a_method_in_a_file_sets_what_the_file_leaves_out(tmp_path: Path) -> None:
     path = tmp_path / "own.toml"
     path.write_text(
         'name = "own"\nnetwork = "10"\nmethod = "hgll"\n[data]\ndataset = "mnist"\n'
-        "[rules]\ntau_w = 30.0\n",
+        "[rules]\ntau_w_steps = 30.0\n",
         encoding="utf-8",
     )
     recipe = load(path)
     assert recipe.mechanisms == ["stbp", "hebbian"]
-    assert (recipe.rules.tau_w, recipe.rules.sign) == (30.0, "-")
+    assert (recipe.rules.tau_w_steps, recipe.rules.sign) == (30.0, "-")
 
 
 def test_an_unknown_method_names_the_nearest_known_one() -> None:

@@ -57,6 +57,9 @@ def test_kernels_of_one_and_five_keep_the_size() -> None:
         ("20FC-DP0.5", "DP0.5"),
         ("0FC-10", "0FC"),
         ("", "''"),
+        ("9" * 5000 + "FC-10", "999"),
+        ("8C" + "9" * 5000 + "-10", "999"),
+        ("٣FC-10", "٣FC"),
     ],
 )
 def test_a_word_that_does_not_fit_is_named(network: str, part: str) -> None:
@@ -64,3 +67,4 @@ def test_a_word_that_does_not_fit_is_named(network: str, part: str) -> None:
         parse(network, (1, 6, 6))
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400

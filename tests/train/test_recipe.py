@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mpsl_runtime.errors import RecipeError
-from mpsl_train.recipe import Recipe, find_recipe, load
+from mpsl_train.recipe import Recipe, find_recipe, load, parse, to_toml
 
 MINIMAL = 'name = "a"\nnetwork = "10"\n[data]\ndataset = "mnist"\n'
 
@@ -131,8 +131,8 @@ def test_a_name_is_looked_for_in_one_place_after_the_other(
         (place / "tiny").mkdir(parents=True)
         shutil.copy(minimal, place / "tiny" / "recipe.toml")
     monkeypatch.setenv("MPSL_MODELS", str(places[0]))
-    monkeypatch.setattr("mpsl_train.recipe._PACKAGED", places[1])
-    monkeypatch.setattr("mpsl_train.recipe._CHECKOUT", places[2])
+    monkeypatch.setattr("mpsl_train.recipe.reading._PACKAGED", places[1])
+    monkeypatch.setattr("mpsl_train.recipe.reading._CHECKOUT", places[2])
     monkeypatch.chdir(tmp_path / "here")
     for place in places:
         found = find_recipe("tiny")
@@ -152,3 +152,83 @@ def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
 def test_a_wrong_value_names_the_option_it_came_from(minimal: Path) -> None:
     with pytest.raises(RecipeError, match=r"batch_size.*'abc'; in --set training.batch_size=abc"):
         load(minimal, ["training.batch_size=abc"])
+
+
+def test_the_old_name_of_a_key_is_still_read(minimal: Path) -> None:
+    minimal.write_text(MINIMAL + "[rules]\ntau_w = 30.0\n", encoding="utf-8")
+    new = load(minimal)
+    assert new.rules.tau_w_steps == load(minimal, ["rules.tau_w=30.0"]).rules.tau_w_steps == 30.0
+    assert "tau_w_steps = 30.0" in new.text()
+    assert "tau_w =" not in new.text()
+    old = new.text().replace("tau_w_steps", "tau_w")
+    assert parse(old, "an older run") == new
+    minimal.write_text(MINIMAL + "[rules]\ntau_w = 30.0\ntau_w_steps = 30.0\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"'rules.tau_w_steps' is there twice; got 'rules.tau_w'"):
+        load(minimal)
+
+
+NINES = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        MINIMAL + f"steps = {NINES}\n",
+        MINIMAL + "steps = 0x" + "f" * 5000,
+        MINIMAL + "steps = " + "9" * 30,
+        MINIMAL + "crop = " + "[" * 3000 + "]" * 3000,
+        MINIMAL + "crop = " + "[" * 200 + "]" * 200,
+        MINIMAL + ".".join("a" * 2000) + " = 1",
+        MINIMAL + "[neuron]\nthreshold = inf\n",
+        MINIMAL + "[neuron]\nthreshold = 1e300\n",
+        MINIMAL + "[rules]\neta_hat = -1e300\n",
+        MINIMAL + "[rules]\ncoefficient_init = [nan]\n",
+        MINIMAL.replace('"10"', "[1, 2]"),
+        MINIMAL.replace('"10"', '"' + "1FC-" * 5000 + '10"'),
+        MINIMAL.replace('name = "a"', 'name = "../../escaped"'),
+        MINIMAL.replace('name = "a"', r'name = "\u001b[31m"'),
+        MINIMAL.replace('[data]\ndataset = "mnist"', "data = [1]"),
+        'method = "hgll"\n' + MINIMAL.replace('[data]\ndataset = "mnist"', "data = 3"),
+        "method = 3\n" + MINIMAL,
+        "mechanisms = [1, 2]\n" + MINIMAL,
+        "plugins = [{a = 1}]\n" + MINIMAL,
+        "rules = 1979-05-27\n" + MINIMAL,
+        MINIMAL + "# " + "x" * (1 << 20),
+    ],
+)  # fmt: skip
+def test_a_recipe_of_a_stranger_is_refused_in_one_short_line(text: str, minimal: Path) -> None:
+    minimal.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError) as caught:
+        load(minimal)
+    assert len(str(caught.value)) < 400 + len(str(minimal))
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"training.epochs={NINES}",
+        "training.epochs=0x" + "f" * 5000,
+        "training.learning_rate=inf",
+        "data.crop=" + "[" * 3000 + "]" * 3000,
+        "training.epochs=3\nnetwork = '5'",
+        "a." * 5000 + "b=1",
+        "name=\udcff",
+        "name=a\x1b[31m",
+        "name=a/b",
+        "name=",
+    ],
+)
+def test_an_option_of_a_stranger_is_refused_in_one_short_line(override: str, minimal: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(minimal, [override])
+    assert len(str(caught.value)) < 600 + len(str(minimal))
+    assert str(caught.value).isprintable()
+
+
+def test_every_character_comes_back_from_the_text(tmp_path: Path) -> None:
+    text = "".join(map(chr, (*range(1, 0x300), 0x1F600)))
+    path = tmp_path / "used.toml"
+    path.write_text(to_toml({"value": text, "list": [text, 'a"b\\']}), encoding="utf-8")
+    found = tomllib.loads(path.read_bytes().decode("utf-8"))
+    assert found == {"value": text, "list": [text, 'a"b\\']}

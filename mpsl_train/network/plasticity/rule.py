@@ -53,14 +53,14 @@ class RuleSettings:
     """The recipe's `[rules]` as every rule sees them.
 
     Attributes:
-        tau_w: decay of a bank in steps, τ_w.
+        tau_w_steps: τ_w, the time constant of a bank, in steps.
         eta_hat, eta_learnable: η̂, and whether back-propagation changes it.
         beta: initial β.
         sign: +1 (Eq. 8) or −1 (anti-Hebbian).
         delta: `l1`, `split` or `literal`.
     """
 
-    tau_w: float = 40.0
+    tau_w_steps: float = 40.0
     eta_hat: float = 1.0
     eta_learnable: bool = True
     beta: float = 0.0
@@ -70,7 +70,7 @@ class RuleSettings:
     @property
     def decay(self) -> float:
         """d = exp(−1/τ_w), of one step."""
-        return math.exp(-1.0 / self.tau_w)
+        return math.exp(-1.0 / self.tau_w_steps)
 
 
 @dataclass(eq=False)

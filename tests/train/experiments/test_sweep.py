@@ -111,7 +111,7 @@ def test_another_recipe_under_a_known_name_is_refused(tmp_path: Path, small_reci
     journal = Journal(tmp_path / "a")
     journal.enqueue(_recipes(small_recipe))
     with pytest.raises(UsageError, match=r"run s0 was begun with another recipe.*another --out"):
-        journal.enqueue(_recipes(small_recipe, "rules.tau_w=50"))
+        journal.enqueue(_recipes(small_recipe, "rules.tau_w_steps=50"))
     with pytest.raises(UsageError, match="unsuitable name"):
         journal.enqueue({"../s0": load(small_recipe)})
 

@@ -21,7 +21,11 @@ NEURON = NeuronSettings()
 def _network(text: str = "3C3-AP2-4C3S2-6FC-3", mechanisms: list[str] = ALL, **more) -> Network:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     network = build_network(
-        parse(text, (2, 9, 9)), mechanisms, NEURON, RuleSettings(tau_w=5.0, eta_hat=3.0), **more
+        parse(text, (2, 9, 9)),
+        mechanisms,
+        NEURON,
+        RuleSettings(tau_w_steps=5.0, eta_hat=3.0),
+        **more,
     )
     with torch.no_grad():
         for layer in network.layer_list:

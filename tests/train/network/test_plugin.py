@@ -57,7 +57,7 @@ def test_the_rule_is_its_equation(kind: str) -> None:
         (torch.rand(inputs) < 0.4).double(), shape, padding=(0, 0) if kind == "fc" else (1, 1)
     )
     potential = torch.rand(outputs, dtype=torch.float64) - 0.3
-    rule = find_rule(NAME)(shape, RuleSettings(tau_w=20.0, eta_hat=0.7)).double()
+    rule = find_rule(NAME)(shape, RuleSettings(tau_w_steps=20.0, eta_hat=0.7)).double()
     reward = [1.0, 0.0, 0.0, 1.0]
     post = Post(potential, potential, THRESHOLD, reward=torch.tensor(reward).double())
     eta = 0.7 * (1 - math.exp(-1 / 20)) / math.prod(shape[1:])

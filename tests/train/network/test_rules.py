@@ -15,7 +15,7 @@ from mpsl_train.network.plasticity.hebbian import Hebbian
 from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 
 THRESHOLD = 0.3
-SETTINGS = RuleSettings(tau_w=20.0, eta_hat=0.7, beta=0.2)
+SETTINGS = RuleSettings(tau_w_steps=20.0, eta_hat=0.7, beta=0.2)
 
 
 def _draw(*shape: int) -> Tensor:
@@ -30,7 +30,7 @@ def literal_hebbian(pre: Pre, potential: Tensor, rule: Hebbian) -> Tensor:
     """Eq. 8, one synapse at a time."""
     shape, s = pre.weight_shape, pre.spikes
     gain = math.tanh
-    d = math.exp(-1 / rule.settings.tau_w)
+    d = math.exp(-1 / rule.settings.tau_w_steps)
     out = torch.zeros(shape, dtype=torch.float64)
     eta = float(rule.eta_hat) * (1 - d) / math.prod(shape[1:]) * rule.settings.sign
     for o, i in itertools.product(range(shape[0]), range(shape[1])):
@@ -76,7 +76,7 @@ def _rule(name: str, shape: tuple[int, ...], settings: RuleSettings = SETTINGS):
 @pytest.mark.parametrize("kind", ["fc", "conv", "stride"])
 def test_hebbian_is_equation_8(kind: str, sign: int) -> None:
     pre, potential = _case(kind)
-    settings = RuleSettings(tau_w=20.0, eta_hat=0.7, beta=0.2, sign=sign)
+    settings = RuleSettings(tau_w_steps=20.0, eta_hat=0.7, beta=0.2, sign=sign)
     rule = _rule("hebbian", pre.weight_shape, settings)
     post = Post(potential, _spikes(*potential.shape), THRESHOLD)
     change = rule.update(pre, post)

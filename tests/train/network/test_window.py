@@ -49,7 +49,7 @@ def _network(  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
     network = build_network(
         parse(text, (2, 9, 9)), mechanisms, NeuronSettings(surrogate_width=width),
-        RuleSettings(tau_w=5.0, eta_hat=eta, delta=delta), **more,
+        RuleSettings(tau_w_steps=5.0, eta_hat=eta, delta=delta), **more,
     ).double()  # fmt: skip
     with torch.no_grad():
         for layer in network.layer_list:

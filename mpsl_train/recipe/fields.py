@@ -1,44 +1,42 @@
-"""Recipes: everything that decides what a training run becomes, in one TOML file, read strictly.
+"""The sections of a recipe and what each key means; its defaults, and its text.
 
-The defaults are those of the design's table of choices. A run folder holds the complete recipe as
-it was used, defaults included.
+A run folder holds the complete recipe as it was used, defaults included.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import os
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
-from mpsl_runtime.errors import RecipeError
 from mpsl_runtime.model.scale import is_exact_decay
-from mpsl_train.methods import changes_of
+from mpsl_train.recipe.toml import to_toml
 
-__all__ = [
-    "Augmentation",
-    "Data",
-    "Neuron",
-    "Recipe",
-    "Rules",
-    "Training",
-    "find_recipe",
-    "load",
-    "to_toml",
+__all__ = ["Augmentation", "Data", "Neuron", "Recipe", "Rules", "Training"]
+
+# What float32 holds, and what a machine could hold: larger numbers come from mistakes and attacks.
+_LARGEST = 1e30
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=_LARGEST, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Index = Annotated[int, Field(ge=0, le=1_000_000_000)]
+# Of the network's input, which a shift must not leave.
+Shift = Annotated[int, Field(ge=0, le=1_000)]
+Pixels = Annotated[int, Field(ge=0, le=65_535)]
+# Names become parts of paths and of lines that are printed.
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]*$")
 ]
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-
-# models/ of the checkout travels in the wheel as mpsl_train/models, its recipes alone.
-_PACKAGED = Path(__file__).resolve().parent / "models"
-_CHECKOUT = _PACKAGED.parents[1] / "models"
+Word = Annotated[str, StringConstraints(max_length=1000)]
 
 
 class _Section(BaseModel):
@@ -58,16 +56,16 @@ class Data(_Section):
         train_limit: use only the first n training samples of a seeded order; 0 = all.
     """
 
-    dataset: str
-    steps: Count = 8
-    step_us: Count = 1
+    dataset: Name
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 8
+    step_us: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     coding: Literal["count", "binary"] = "count"
     downsample: Count = 1
-    crop: list[int] | None = Field(default=None, min_length=4, max_length=4)
-    image_mean: list[float] = []
+    crop: list[Pixels] | None = Field(default=None, min_length=4, max_length=4)
+    image_mean: list[Number] = []
     image_std: list[Positive] = []
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    train_limit: Annotated[int, Field(ge=0)] = 0
+    train_limit: Index = 0
 
 
 class Neuron(_Section):
@@ -88,7 +86,7 @@ class Rules(_Section):
         coefficient_init: one number for each mechanism; empty: 1.
         eta_hat: η̂ in η = η̂·(1−d)/fan_in. eta_learnable: back-propagation changes it.
         beta: first value of β. sign: + (Eq. 8) or − (anti-Hebbian).
-        tau_w: τ_w in steps. delta: normalisation of δ.
+        tau_w_steps: τ_w, the time constant of the local banks, in steps. delta: normalisation of δ.
         cap: largest ‖Wk‖/‖W1‖ of a committed bank, 0 = none.
         local_gradient: s and U `detached` inside C and P, or `flow`.
         plastic_layers: `all`, or `fc`: convolutions learn by back-propagation alone.
@@ -96,13 +94,13 @@ class Rules(_Section):
 
     coefficients: Literal["learnable", "fixed", "frozen"] = "learnable"
     coefficient_scope: Literal["layer", "global", "channel"] = "layer"
-    coefficient_init: list[float] = []
+    coefficient_init: list[Number] = []
     freeze_epoch: Count = 1
-    eta_hat: float = 1.0
+    eta_hat: Number = 1.0
     eta_learnable: bool = True
-    beta: float = 0.0
+    beta: Number = 0.0
     sign: Literal["+", "-"] = "+"
-    tau_w: Positive = 40.0
+    tau_w_steps: Positive = 40.0
     delta: Literal["l1", "split", "literal"] = "l1"
     cap: NotNegative = 0.25
     local_gradient: Literal["detached", "flow"] = "detached"
@@ -142,9 +140,9 @@ class Training(_Section):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: NotNegative = 1.0
     gradient_clip: NotNegative = 0.0
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Index = 0
     checkpoint: Literal["last", "best"] = "last"
-    quantize_epochs: Annotated[int, Field(ge=0)] = 0
+    quantize_epochs: Index = 0
     init_gain: Positive = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
     step: Literal["auto", "fused", "autograd"] = "auto"
@@ -159,9 +157,9 @@ class Augmentation(_Section):
         crop: pad by that many pixels, cut the old size out anywhere (a shift in CIFAR's manner).
     """
 
-    shift: Annotated[int, Field(ge=0)] = 0
+    shift: Shift = 0
     flip: bool = False
-    crop: Annotated[int, Field(ge=0)] = 0
+    crop: Shift = 0
 
 
 class Recipe(_Section):
@@ -178,11 +176,11 @@ class Recipe(_Section):
             model, which is then exported without any loss; `none`.
     """
 
-    name: str
-    network: str
-    method: str = ""
-    mechanisms: list[str] = Field(default=["stbp", "hebbian", "sbp"], min_length=1)
-    plugins: list[str] = []
+    name: Name
+    network: Annotated[str, StringConstraints(max_length=10_000)]
+    method: Word = ""
+    mechanisms: list[Word] = Field(default=["stbp", "hebbian", "sbp"], min_length=1, max_length=16)
+    plugins: list[Word] = Field(default=[], max_length=16)
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     quantize: Literal["none", "int8"] = "none"
     data: Data
@@ -245,154 +243,3 @@ class Recipe(_Section):
     def hash(self) -> str:
         """sha256 of `text()`, hexadecimal: the same as of the run's recipe.toml."""
         return hashlib.sha256(self.text().encode()).hexdigest()
-
-
-def find_recipe(recipe: str) -> Path:
-    """The file behind RECIPE: a path to a `.toml` file, or a name in `models/`.
-
-    Names are looked for in `$MPSL_MODELS`, among the recipes that were installed with this package,
-    in `models/` of the checkout that it was installed from, and in `./models`.
-
-    Raises:
-        RecipeError: no such file or name.
-    """
-    if recipe.endswith(".toml") or os.sep in recipe:
-        path = Path(recipe)
-        path = path / "recipe.toml" if path.is_dir() else path
-        if not path.is_file():
-            raise RecipeError("no such recipe file", where=recipe)
-        return path
-    places = [_PACKAGED, _CHECKOUT, Path("models")]
-    if os.environ.get("MPSL_MODELS"):
-        places.insert(0, Path(os.environ["MPSL_MODELS"]))
-    for place in places:
-        if (place / recipe / "recipe.toml").is_file():
-            return place / recipe / "recipe.toml"
-    known = sorted({path.parent.name for place in places for path in place.glob("*/recipe.toml")})
-    near = difflib.get_close_matches(recipe, known, 1)
-    raise RecipeError(
-        "no such recipe",
-        got=repr(recipe),
-        expected=f"{near[0]!r}" if near else f"a .toml file or one of {', '.join(known) or 'none'}",
-    )
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies `--set path.key=value` in that order; `method=name` stands for
-    all the changes of that method.
-
-    Values are TOML; what is not valid TOML is a text, or a list of texts in `[a,b]`, since shells
-    swallow quotes.
-
-    Raises:
-        RecipeError: unreadable, an unknown key (names the nearest known one), a wrong value.
-    """
-    try:
-        values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError("recipe cannot be read", got=error, where=path) from error
-    places: dict[str, str] = {}
-    if values.get("method"):
-        stated, values = values, changes_of(values["method"], values)
-        _merge(values, stated)
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError("--set needs key=value", got=repr(override), where="--set")
-        _check_keys(_nested(key.strip(), None), f"--set {override}")
-        value = _value(text.strip())
-        if key.strip() == "plugins" and isinstance(value, list):
-            value = [_inside(Path(), item) if Path(str(item)).is_file() else item for item in value]
-        if key.strip() == "method":
-            _merge(values, changes_of(value, values))
-        _merge(values, _nested(key.strip(), value))
-        places[key.strip()] = f"--set {override}"
-    _check_keys(values, str(path))
-    plugins = values.get("plugins")
-    if isinstance(plugins, list):
-        values["plugins"] = [_inside(path.parent, plugin) for plugin in plugins]
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "recipe"
-        message = first["msg"].removeprefix("Value error, ")
-        got = None if first["type"] in ("missing", "value_error") else repr(first["input"])
-        raise RecipeError(f"{key}: {message}", got=got, where=places.get(key, path)) from None
-
-
-def _inside(folder: Path, plugin: object) -> object:
-    """A plug-in's file is named relative to the recipe, in `--set` first to the current folder; the
-    run must still find it later."""
-    if isinstance(plugin, str) and plugin.endswith(".py"):
-        return str((folder / plugin).resolve())
-    return plugin
-
-
-def _nested(key: str, value: object) -> dict[str, Any]:
-    first, dot, rest = key.partition(".")
-    return {first: _nested(rest, value) if dot else value}
-
-
-def _value(text: str) -> object:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        if text.startswith("[") and text.endswith("]"):
-            return [part.strip() for part in text[1:-1].split(",") if part.strip()]
-        return text
-
-
-def _merge(values: dict[str, Any], change: Mapping[str, Any]) -> None:
-    for key, value in change.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
-
-
-def _known(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _known(field.annotation, f"{prefix}{name}.")
-
-
-def _check_keys(values: Mapping[str, Any], where: str, prefix: str = "") -> None:
-    known = list(_known(Recipe))
-    for key, value in values.items():
-        path = prefix + key
-        if path not in known:
-            here = [name for name in known if name.startswith(prefix) and "." not in
-                    name[len(prefix):]]  # fmt: skip
-            elsewhere = [name for name in known if name.rpartition(".")[2] == key]
-            near = elsewhere or [name for name in here if name.startswith(path)]
-            near = near or difflib.get_close_matches(path, here, 1, 0.5)
-            near = near or difflib.get_close_matches(path, known, 1, 0.3) or here
-            raise RecipeError(
-                f"unknown key {path!r}", expected=f"nearest known key {near[0]!r}", where=where
-            )
-        if isinstance(value, Mapping):
-            _check_keys(value, where, f"{path}.")
-
-
-def to_toml(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Plain values as TOML: keys first, then one table for each nested mapping."""
-    lines = [f"{key} = {_scalar(value)}" for key, value in values.items()
-             if not isinstance(value, Mapping)]  # fmt: skip
-    text = "\n".join(lines) + "\n"
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            text += f"\n[{prefix}{key}]\n" + to_toml(value, f"{prefix}{key}.")
-    return text
-
-
-def _scalar(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{escaped}"'
-    if isinstance(value, list):
-        return "[" + ", ".join(_scalar(item) for item in value) + "]"
-    return repr(value)
