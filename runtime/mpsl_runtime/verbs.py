@@ -99,8 +99,6 @@ def run(
     binning = loaded.binning
     watcher = Watcher(binning.sensor_size) if plot is not None else None
     found = _recordings(source, binning, loaded.class_names, timeout_s)
-    labelled: set[str] = set()
-    found = _noting_labelled(found, labelled)
     stream = loaded.stream(watcher.watch(found) if watcher is not None else found, policy)
     live = any(is_live(word) for word in source)
     try:
@@ -110,7 +108,7 @@ def run(
             if as_json:
                 show_json(item.to_mapping())
             else:
-                _print_item(item, loaded, steps=item.file not in labelled)
+                _print_item(item, loaded)
     except KeyboardInterrupt:
         if not live:
             raise
@@ -150,21 +148,13 @@ def _live(source: Any) -> Iterator[Recording]:
         show(f"mpsl: datagrams lost {source.lost}, ignored {ignored}", err=True)
 
 
-def _noting_labelled(found: Iterator[Recording], labelled: set[str]) -> Iterator[Recording]:
-    """The same recordings; the names of those with a known class are added to `labelled`."""
-    for recording in found:
-        if recording.target is not None:
-            labelled.add(recording.file)
-        yield recording
-
-
-def _print_item(item: Step | Prediction, model: Model, *, steps: bool) -> None:
+def _print_item(item: Step | Prediction, model: Model) -> None:
     """A line for people; of labelled recordings, usually many, only the predictions."""
     from mpsl_runtime.run.stream import Step
 
     name = model.class_names[item.label]
     if isinstance(item, Step):
-        if not steps:
+        if item.target is not None:
             return
         show(
             f"{item.t_us / 1000:>12.3f} ms  step {item.step:<5} {item.events:>6} events  "

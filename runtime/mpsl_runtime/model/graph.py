@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nir
 
-from mpsl_runtime.errors import ModelError, MpslError
+from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.layers import LARGEST_SIGNAL, NodeBuilder, sizes_of
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.neurons import encode_neuron
@@ -108,20 +108,7 @@ def _check_metadata(plan: Plan) -> None:
             expected=f"{classes}, one for each output",
             where=plan.source,
         )
-    if metadata.input_kind == "events":
-        try:
-            shape = metadata.binning.shape
-        except (MpslError, ValueError) as error:
-            raise ModelError(
-                "metadata describes no binning", got=error, where=plan.source
-            ) from error
-        if shape != plan.input_shape:
-            raise ModelError(
-                "metadata does not fit the graph",
-                got=f"events binned to {shape}",
-                expected=f"the Input's shape {plan.input_shape}",
-                where=plan.source,
-            )
+    plan.binning()
 
 
 def _order(graph: nir.NIRGraph, source: str) -> list[str]:

@@ -7,13 +7,17 @@ units, thresholds and shapes are decided in one place.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.errors import ModelError, MpslError
+from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.model.readout import Readout
 
 __all__ = [
     "Convolution",
@@ -162,6 +166,59 @@ class Plan:
     output_shape: Shape
     metadata: ModelMetadata | None
     source: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the outputs; their numbers where the model does not say."""
+        if self.metadata is not None:
+            return self.metadata.class_names
+        return tuple(str(i) for i in range(math.prod(self.output_shape)))
+
+    @property
+    def readout(self) -> Readout:
+        """As the model says; else `membrane` where the last neurons never fire, and `count`."""
+        if self.metadata is not None:
+            return self.metadata.readout
+        last = [node for node in self.nodes if isinstance(node, Neuron)][-1:]
+        return "membrane" if last and last[0].kind == "integrating" else "count"
+
+    def binning(self, *, steps: int | None = None, step_us: int | None = None) -> Binning | None:
+        """How events become this network's input; None where it takes no events, or where its time
+        steps are not known.
+
+        Args:
+            steps: T instead of the model's own; step_us: length of a step, likewise. A model
+                without metadata needs both.
+
+        Raises:
+            ModelError: the metadata describes no binning, or one to another input.
+            UsageError: `steps` or `step_us` that cannot be.
+        """
+        if self.metadata is None:
+            if self.input_shape[0] != 2 or len(self.input_shape) != 3 or not (steps and step_us):
+                return None
+            _, rows, columns = self.input_shape
+            return Binning(sensor_width=columns, sensor_height=rows, step_us=step_us, steps=steps)
+        if self.metadata.input_kind != "events":
+            return None
+        try:
+            binning = self.metadata.binning
+        except (MpslError, ValueError) as error:
+            raise ModelError(
+                "metadata describes no binning", got=error, where=self.source
+            ) from error
+        if binning.shape != self.input_shape:
+            raise ModelError(
+                "metadata does not fit the graph",
+                got=f"events binned to {binning.shape}",
+                expected=f"the Input's shape {self.input_shape}",
+                where=self.source,
+            )
+        return replace(
+            binning,
+            steps=binning.steps if steps is None else steps,
+            step_us=binning.step_us if step_us is None else step_us,
+        )
 
     @property
     def spiking(self) -> tuple[Neuron, ...]:

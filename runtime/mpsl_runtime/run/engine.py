@@ -25,7 +25,7 @@ from mpsl_runtime.model.plan import (
     Pooling,
     Scaling,
 )
-from mpsl_runtime.run.reference import checked, checked_addresses
+from mpsl_runtime.run.reference import checked, checked_addresses, checked_frames
 
 __all__ = ["Engine"]
 
@@ -207,7 +207,7 @@ class Engine:
 
     def _sequence(self, frames: Array) -> Array:
         """frames [T, *input_shape], checked."""
-        return checked(frames, (*np.shape(frames)[:1], *self.plan.input_shape))
+        return checked_frames(frames, self.plan)
 
 
 def _grids(plan: Plan) -> dict[str, LayerGrid]:

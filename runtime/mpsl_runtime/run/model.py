@@ -11,16 +11,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.binning import Binning, sparse_steps
 from mpsl_runtime.events.events import Events
-from mpsl_runtime.events.steps import Recording
+from mpsl_runtime.events.steps import Recording, StepInput
 from mpsl_runtime.live import sources as event_sources
 from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.metadata import ModelMetadata
-from mpsl_runtime.model.plan import Neuron, Plan
+from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.model.readout import Readout
-from mpsl_runtime.run.stream import Runner, Step, Stream
+from mpsl_runtime.run.reference import checked_frames
+from mpsl_runtime.run.stream import Runner, Step, Stream, advance
 from mpsl_runtime.run.window import Window
 
 __all__ = ["EngineName", "Model", "Result", "load"]
@@ -66,18 +67,9 @@ class Model:
         self.plan = plan
         self.metadata: ModelMetadata | None = plan.metadata
         self._runner = runner
-        outputs = int(np.prod(plan.output_shape))
-        if plan.metadata is not None:
-            self.readout: Readout = plan.metadata.readout
-            self.class_names = plan.metadata.class_names
-            if len(self.class_names) != outputs:
-                self.class_names = tuple(str(i) for i in range(outputs))
-        else:
-            last = [node for node in plan.nodes if isinstance(node, Neuron)][-1:]
-            integrates = bool(last) and last[0].kind == "integrating"
-            self.readout = "membrane" if integrates else "count"
-            self.class_names = tuple(str(i) for i in range(outputs))
-        self._binning = _binning(plan, steps, step_us)
+        self.readout: Readout = plan.readout
+        self.class_names = plan.class_names
+        self._binning = plan.binning(steps=steps, step_us=step_us)
         self._window = Window(self.readout, self._binning.steps if self._binning else 1)
         self._next_step = 0
         runner.reset()
@@ -137,21 +129,16 @@ class Model:
         binning = replace(self.binning, steps=1, origin="zero")
         start = time.perf_counter_ns()
         sparse = sparse_steps(replace(events, t=np.zeros_like(events.t)), binning)
-        spikes = np.asarray(self._runner.step_sparse(sparse.address, sparse.value), np.float32)
-        spikes = spikes.reshape(-1).copy()
-        scores = self._window.push(spikes, self._runner)
-        step = Step(
-            file="events",
-            t_us=self._next_step * binning.step_us,
+        item = StepInput(
             step=self._next_step,
-            spikes=spikes,
-            scores=scores,
-            label=int(read_out.label(scores)),
-            confidence=read_out.confidence(self.readout, scores),
+            t_us=self._next_step * binning.step_us,
+            address=sparse.address,
+            value=sparse.value,
             events=len(events),
             dropped=0,
-            compute_us=(time.perf_counter_ns() - start) / 1000,
+            binning_us=(time.perf_counter_ns() - start) / 1000,
         )
+        step = advance(self._runner, self._window, item, "events")
         self._next_step += 1
         return step
 
@@ -163,18 +150,10 @@ class Model:
                 `datasets.Split.input`.
 
         Raises:
-            DataError: another shape, no step, or values that are not finite.
+            UsageError: another shape, no step, or values that are not finite.
+            DataError: values that the proof of an int8 model does not cover.
         """
-        frames = np.asarray(frames, np.float32)
-        if frames.shape[1:] != self.plan.input_shape or not len(frames):
-            raise DataError(
-                "frames have another shape than the model's input",
-                got=list(frames.shape),
-                expected=["T", *self.plan.input_shape],
-                where=self.plan.source,
-            )
-        if not np.all(np.isfinite(frames)):
-            raise DataError("frames are not finite", where=self.plan.source)
+        frames = checked_frames(frames, self.plan, least=1)
         self.reset()
         spikes = np.asarray(self._runner.run(frames), np.float32).reshape(len(frames), -1)
         membrane = np.asarray(self._runner.membrane, np.float32).reshape(-1)
@@ -232,30 +211,6 @@ def _recordings_of(items: Iterable[Any]) -> Iterator[Recording]:
 def _chain(first: Events, rest: Iterator[Events]) -> Iterator[Events]:
     yield first
     yield from rest
-
-
-def _binning(plan: Plan, steps: int | None, step_us: int | None) -> Binning | None:
-    """The model's binning rule; None where events do not fit or their time steps are unknown."""
-    if plan.metadata is not None:
-        if plan.metadata.input_kind != "events":
-            return None
-        binning = plan.metadata.binning
-        if binning.shape != tuple(plan.input_shape):
-            raise UsageError(
-                "metadata and network do not fit",
-                got=f"events on {binning.shape}",
-                expected=f"input {tuple(plan.input_shape)}",
-                where=plan.source,
-            )
-        return replace(
-            binning,
-            steps=binning.steps if steps is None else steps,
-            step_us=binning.step_us if step_us is None else step_us,
-        )
-    if len(plan.input_shape) != 3 or plan.input_shape[0] != 2 or steps is None or step_us is None:
-        return None
-    _, rows, columns = plan.input_shape
-    return Binning(sensor_width=columns, sensor_height=rows, step_us=step_us, steps=steps)
 
 
 def load(

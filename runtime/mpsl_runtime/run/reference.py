@@ -31,7 +31,7 @@ from mpsl_runtime.model.plan import (
     Scaling,
 )
 
-__all__ = ["Reference", "apply", "checked", "checked_addresses", "fanout"]
+__all__ = ["Reference", "apply", "checked", "checked_addresses", "checked_frames", "fanout"]
 
 Array = NDArray[np.float32]
 
@@ -125,6 +125,27 @@ def checked(values: ArrayLike, shape: tuple[int, ...]) -> Array:
     if not np.isfinite(result).all():
         raise UsageError("input is not finite", expected="finite numbers")
     return result
+
+
+def checked_frames(frames: ArrayLike, plan: Plan, *, least: int = 0) -> Array:
+    """Frames float32 [T, *input_shape], without a copy where they are; one broadcast over T stays
+    broadcast.
+
+    Args:
+        least: so many steps there must be.
+
+    Raises:
+        UsageError: they have another shape, or are not finite numbers.
+    """
+    array = np.asarray(frames)
+    if array.shape[1:] != plan.input_shape or array.ndim == 0 or len(array) < least:
+        shape = ", ".join(map(str, plan.input_shape))
+        raise UsageError(
+            "input does not fit the model",
+            got=f"{array.dtype} {array.shape}",
+            expected=f"numbers of shape (T, {shape}){f', T ≥ {least}' if least else ''}",
+        )
+    return checked(array, array.shape)
 
 
 def checked_addresses(
@@ -299,7 +320,7 @@ class Reference:
         return U.reshape(len(U), -1) if len(U) > 1 else U.reshape(-1)
 
     def _sequence(self, frames: Array) -> Array:
-        return checked(frames, (*np.shape(frames)[:1], *self.plan.input_shape))
+        return checked_frames(frames, self.plan)
 
     def _step(self, x: Array) -> Array:
         """x [B, *input_shape] -> [B, K]."""

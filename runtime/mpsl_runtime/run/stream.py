@@ -33,7 +33,7 @@ from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.window import Window
 
-__all__ = ["Prediction", "Runner", "Step", "Stream", "Summary"]
+__all__ = ["Prediction", "Runner", "Step", "Stream", "Summary", "advance"]
 
 # Percentiles are over the last so many steps: 8 MB, however long a camera runs.
 _LATENCIES_KEPT = 1_000_000
@@ -74,6 +74,7 @@ class Step:
         label: class with the highest score; confidence: see `mpsl_runtime.model.readout`.
         events: events in this step; dropped: events lost since the step before.
         compute_us: time spent on binning, network and read-out of this step.
+        target: the true class of the recording, where known; not in the output of a step.
     """
 
     file: str
@@ -86,6 +87,7 @@ class Step:
     events: int
     dropped: int
     compute_us: float
+    target: int | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """A line of `mpsl run --json`."""
@@ -157,6 +159,35 @@ class Summary:
         return {"summary": dict(self.__dict__)}
 
 
+def advance(
+    runner: Runner, window: Window, item: StepInput, file: str, target: int | None = None
+) -> Step:
+    """One time step: its input goes through the network, and what is decided comes out.
+
+    Args:
+        runner: the network; its state moves on by one step.
+        window: takes in the step's output.
+        item: the input. file: its recording; target: the true class where known.
+    """
+    start = time.perf_counter_ns()
+    spikes = np.asarray(runner.step_sparse(item.address, item.value), np.float32)
+    spikes = spikes.reshape(-1).copy()
+    scores = window.push(spikes, runner)
+    return Step(
+        file=file,
+        t_us=item.t_us,
+        step=item.step,
+        spikes=spikes,
+        scores=scores,
+        label=int(read_out.label(scores)),
+        confidence=read_out.confidence(window.readout, scores),
+        events=item.events,
+        dropped=item.dropped,
+        compute_us=(time.perf_counter_ns() - start) / 1000 + item.binning_us,
+        target=target,
+    )
+
+
 class Stream:
     """Runs recordings through a network, step by step; iterate over it once.
 
@@ -188,7 +219,7 @@ class Stream:
             )
         if policy not in get_args(Policy):
             raise UsageError("unknown policy", got=repr(policy), expected="tumbling or continuous")
-        self._runner, self._binning, self._readout = runner, binning, readout
+        self._runner, self._binning = runner, binning
         self._recordings: Iterable[Recording] = recordings
         self._policy: Policy = "continuous" if policy == "continuous" else "tumbling"
         self._window = Window(readout, binning.steps)
@@ -229,7 +260,7 @@ class Stream:
                 if self._policy == "tumbling" and in_window == self._binning.steps:
                     self._reset()
                     in_window = 0
-                step = self._advance(recording.file, item)
+                step = self._advance(recording, item)
                 in_window += 1
                 yield step
                 if self._policy == "tumbling" and in_window == self._binning.steps:
@@ -237,31 +268,14 @@ class Stream:
             if step is not None and self._policy == "continuous":
                 yield self._predict(recording, step)
 
-    def _advance(self, file: str, item: StepInput) -> Step:
-        start = time.perf_counter_ns()
-        spikes = np.asarray(self._runner.step_sparse(item.address, item.value), np.float32)
-        spikes = spikes.reshape(-1).copy()
-        scores = self._window.push(spikes, self._runner)
-        label = int(read_out.label(scores))
-        confidence = read_out.confidence(self._readout, scores)
-        compute_us = (time.perf_counter_ns() - start) / 1000 + item.binning_us
-        self._latency_us.append(compute_us)
-        self._compute_us += compute_us
+    def _advance(self, recording: Recording, item: StepInput) -> Step:
+        step = advance(self._runner, self._window, item, recording.file, recording.target)
+        self._latency_us.append(step.compute_us)
+        self._compute_us += step.compute_us
         self._steps += 1
-        self._events += item.events
-        self._dropped += item.dropped
-        return Step(
-            file,
-            item.t_us,
-            item.step,
-            spikes,
-            scores,
-            label,
-            confidence,
-            item.events,
-            item.dropped,
-            compute_us,
-        )
+        self._events += step.events
+        self._dropped += step.dropped
+        return step
 
     def _predict(self, recording: Recording, step: Step) -> Prediction:
         self._samples += 1

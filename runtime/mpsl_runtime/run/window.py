@@ -35,10 +35,13 @@ class Window:
     Args:
         readout: `count` or `membrane`.
         steps: T.
+
+    Attributes:
+        readout: as given.
     """
 
     def __init__(self, readout: Readout, steps: int) -> None:
-        self._readout = readout
+        self.readout = readout
         self._steps = steps
         self.clear()
 
@@ -51,7 +54,7 @@ class Window:
 
     def push(self, spikes: NDArray[np.float32], runner: HasMembrane) -> NDArray[np.float32]:
         """Adds the spikes of one step [K]; returns the scores [K]."""
-        if self._readout == "membrane":
+        if self.readout == "membrane":
             membrane = np.array(runner.membrane, np.float32).reshape(-1)
             return read_out.scores("membrane", spikes, membrane)
         if len(self._newer) + len(self._older) - self._gone == self._steps:

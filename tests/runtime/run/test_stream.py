@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,12 @@ from hypothesis import strategies as st
 import mpsl_runtime
 from mpsl_runtime import Events, Prediction, Step
 from mpsl_runtime.data import datasets
-from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.errors import DataError, ModelError, UsageError
 from mpsl_runtime.events.binning import Binning, frames
 from mpsl_runtime.events.steps import Chunk, Recording, Rest, StepInput, cut
+from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.reference import Reference
 
 BINNING = Binning(sensor_width=12, sensor_height=10, step_us=1000, steps=5)
 MakeEvents = Callable[..., Events]
@@ -230,11 +235,62 @@ def test_an_image_model_takes_frames_and_says_so(write_model: Callable[..., Path
             call()
 
 
-def test_frames_of_another_shape_or_not_finite_are_refused(model: Model) -> None:
-    with pytest.raises(DataError, match="another shape"):
-        model.run(np.zeros((5, 2, 10, 11), np.float32))
-    with pytest.raises(DataError, match="not finite"):
-        model.run(np.full((5, 2, 10, 12), np.nan, np.float32))
+@pytest.mark.parametrize(
+    "frames",
+    [
+        np.zeros((5, 2, 10, 11), np.float32),
+        np.zeros((2, 10, 12), np.float32),
+        np.zeros(5, np.float32),
+        np.float32(1),
+        np.full((5, 2, 10, 12), "1"),
+        np.full((5, 2, 10, 12), np.nan, np.float32),
+        np.full((5, 2, 10, 12), 1e300),
+    ],
+    ids=lambda frames: f"{frames.dtype}{list(frames.shape)}",
+)
+def test_frames_that_do_not_fit_are_one_error_from_model_engine_and_reference(
+    model: Model, frames: np.ndarray[Any, Any]
+) -> None:
+    expected = None
+    for run in (model.run, Engine(model.plan).run, Reference(model.plan).run):
+        with pytest.raises(UsageError) as caught:
+            run(frames)
+        said = re.sub("; in .*|, T ≥ 1", "", str(caught.value))
+        assert said.startswith(("input does not fit the model; got", "input is not finite"))
+        assert expected in (None, said)
+        expected = said
+
+
+def test_a_model_needs_a_step_to_decide_on(model: Model) -> None:
+    with pytest.raises(UsageError, match=r"got float32 \(0, 2, 10, 12\); expected.*T ≥ 1"):
+        model.run(np.zeros((0, 2, 10, 12), np.float32))
+
+
+def test_the_steps_of_a_labelled_recording_know_its_class(
+    model: Model, labelled_folder: Path, make_events: MakeEvents
+) -> None:
+    steps = [item for item in model.stream(labelled_folder) if isinstance(item, Step)]
+    assert [step.target for step in steps] == [0] * 10 + [1] * 10 + [2] * 10
+    assert "target" not in steps[0].to_mapping()
+    assert {item.target for item in model.stream(make_events(1))} == {None}
+
+
+def test_a_plan_alone_gives_the_binning_the_readout_and_the_names(model: Model) -> None:
+    plan = model.plan
+    assert plan.binning() == model.binning
+    longer = plan.binning(steps=9, step_us=500)
+    assert longer is not None
+    assert (longer.steps, longer.step_us) == (9, 500)
+    with pytest.raises(UsageError, match="steps must be positive"):
+        plan.binning(steps=0)
+    assert plan.metadata is not None
+    other = replace(plan, metadata=replace(plan.metadata, sensor_width=13))
+    with pytest.raises(ModelError, match="metadata does not fit the graph; got events binned"):
+        Model(other, Reference(plan))
+    foreign = replace(plan, metadata=None)
+    assert foreign.binning() is None
+    assert foreign.binning(steps=3, step_us=10) == Binning(12, 10, 10, 3)
+    assert (foreign.readout, foreign.class_names) == ("count", ("0", "1", "2"))
 
 
 def test_a_foreign_file_needs_its_time_steps_from_the_caller(
