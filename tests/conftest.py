@@ -16,3 +16,9 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data: neither $MPSL_SHARED_DATA nor {beside} is a folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def recordings_folder() -> Path:
+    """`tests/recordings`: small recordings of our own in every format, and what is in them."""
+    return Path(__file__).resolve().parent / "recordings"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,6 +238,22 @@ def test_a_source_with_labels_gives_its_trials(published: Path) -> None:
     (published / "user99_led_labels.csv").unlink()
     whole = list(recordings(published / "user99_led.aedat", binning, names))
     assert [part.trial for part in whole] == [False]
+
+
+def test_a_recording_that_others_wrote_is_cut_by_its_labels(
+    tmp_path: Path, recordings_folder: Path
+) -> None:
+    truth = np.load(recordings_folder / "truth.npz")
+    t, x = truth["gesture_t"], truth["gesture_x"]
+    shutil.copy(recordings_folder / "gesture-aedat31.aedat", tmp_path / "user01_made.aedat")
+    start, middle, end = int(t[0]), int(t[500]), int(t[-1]) + 1
+    rows = f"3,{start},{middle}\n9,{middle},{end}\n"
+    (tmp_path / "user01_made_labels.csv").write_text(HEAD + rows)
+    trials = GestureSet.of_recording(tmp_path / "user01_made.aedat", 11)
+    assert trials.labels.tolist() == [2, 8]
+    for number, (part, begin) in enumerate([(t < middle, start), (t >= middle, middle)]):
+        assert np.array_equal(trials.events(number).t, t[part] - begin)
+        assert np.array_equal(trials.events(number).x, x[part])
 
 
 def test_the_fixture_of_the_published_layout_is_cut(shared_data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -322,8 +323,23 @@ def test_membrane_models_read_the_potential_of_the_last_step(
     assert not np.array_equal(result.scores, np.rint(result.scores))
 
 
+@pytest.fixture(params=["made", "real"])
+def nmnist(request: pytest.FixtureRequest, tmp_path: Path, recordings_folder: Path) -> Path:
+    """A data set in N-MNIST's layout: the real one, or parts of a made digit, each moved elsewhere."""
+    if request.param == "real":
+        root: Path = request.getfixturevalue("shared_data")
+        return datasets.find("nmnist", root / "nmnist")
+    digit = np.fromfile(recordings_folder / "digit.bin", np.uint8).reshape(-1, 5)
+    with zipfile.ZipFile(tmp_path / "test.zip", "w") as packed:
+        for number in range(30):
+            part = digit[number :: 30 + number]
+            part[:, 0] = (part[:, 0] + number) % 34
+            packed.writestr(f"Test/{number % 10}/{number:05d}.bin", part.tobytes())
+    return tmp_path
+
+
 def test_raw_event_files_give_the_decisions_of_the_binned_data_set(
-    shared_data: Path, write_model: Callable[..., Path]
+    nmnist: Path, write_model: Callable[..., Path]
 ) -> None:
     """No skew between what training sees (`Split.input`) and what `mpsl run` does with files."""
     model = load(
@@ -336,9 +352,8 @@ def test_raw_event_files_give_the_decisions_of_the_binned_data_set(
         )
     )
     assert model.metadata is not None
-    root = datasets.find("nmnist", shared_data / "nmnist")
-    split = datasets.open_split("nmnist", root, "test")
-    stream = model.stream(root / "test.zip")
+    split = datasets.open_split("nmnist", nmnist, "test")
+    stream = model.stream(nmnist / "test.zip")
     predictions = [item for item in stream if isinstance(item, Prediction)]
     assert [p.file for p in predictions] == split.ids
     assert [p.target for p in predictions] == split.labels.tolist()
