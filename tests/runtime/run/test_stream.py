@@ -325,7 +325,7 @@ def test_membrane_models_read_the_potential_of_the_last_step(
 
 @pytest.fixture(params=["made", "real"])
 def nmnist(request: pytest.FixtureRequest, tmp_path: Path, recordings_folder: Path) -> Path:
-    """A data set in N-MNIST's layout: the real one, or parts of a made digit, each moved elsewhere."""
+    """A data set in N-MNIST's layout: the real one, or parts of a made digit."""
     if request.param == "real":
         root: Path = request.getfixturevalue("shared_data")
         return datasets.find("nmnist", root / "nmnist")
