@@ -1,4 +1,4 @@
-"""mpsl_runtime: run a merged spiking network event by event; numpy, nir and faery, nothing heavier.
+"""mpsl_runtime: run a merged spiking network event by event; numpy and nir, nothing heavier.
 
     import mpsl_runtime
     model = mpsl_runtime.load("model.nir")

@@ -1,6 +1,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+_Columns = tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]
+
 def isa() -> str: ...
 def roofline() -> dict[str, float]: ...
 
@@ -80,3 +82,54 @@ class Network:
     def crossovers(self) -> list[float]: ...
     @property
     def isa(self) -> str: ...
+
+class EventDecoder:
+    before_time: int
+    before_address: int
+    outside: int
+    unknown: int
+    is_lost: bool
+    @property
+    def pending(self) -> int: ...
+    def feed(self, data: object) -> _Columns: ...
+    def finish(self) -> _Columns: ...
+
+class Evt2(EventDecoder):
+    def __init__(self) -> None: ...
+
+class Evt21(EventDecoder):
+    def __init__(self, swapped: bool) -> None: ...
+
+class Evt3(EventDecoder):
+    def __init__(self) -> None: ...
+
+class Nmnist(EventDecoder):
+    def __init__(self) -> None: ...
+
+class EventStream(EventDecoder):
+    def __init__(self, is_atis: bool, height: int) -> None: ...
+
+class Aedat3(EventDecoder):
+    def __init__(self) -> None: ...
+
+class Text(EventDecoder):
+    lines: int
+    first_unknown: int
+    def __init__(self, columns: str, separator: str, time_exponent: int) -> None: ...
+
+class Addresses(EventDecoder):
+    def __init__(
+        self,
+        *,
+        x_shift: int,
+        x_mask: int,
+        y_shift: int,
+        y_mask: int,
+        p_shift: int,
+        p_mask: int,
+        other_mask: int = 0,
+        flip_x: int = 0,
+        flip_y: int = 0,
+        on_is_zero: bool = False,
+        is_big: bool = False,
+    ) -> None: ...

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mpsl_runtime.events.binning import Binning
+    from mpsl_runtime.events.options import ReadOptions
     from mpsl_runtime.events.steps import Recording
     from mpsl_runtime.run.model import Model
     from mpsl_runtime.run.stream import Prediction, Step, Summary
@@ -42,7 +43,7 @@ def run(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="Recordings (.bin .aedat .aedat4 .raw .es .dat .csv), a folder or zip of "
+            help="Recordings (RAW, DAT, AEDAT, ES, CSV, .bin), a folder or zip of "
             "[Train|Test]/<label>/<file>, or udp://host:port.",
         ),
     ],
@@ -68,6 +69,24 @@ def run(
     threads: Annotated[
         int, typer.Option(metavar="N", min=1, help="Of the native engine; the same spikes.")
     ] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What is not whole in a recording is an error.")
+    ] = False,
+    sort_window: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Put events that come so late in their place."),
+    ] = None,
+    stream_name: Annotated[
+        str | None,
+        typer.Option("--stream", metavar="NAME", help="Which of several streams in a file."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(metavar="x,y,p,t", help="Order in a text without names; - for others."),
+    ] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(metavar="s|ms|us|ns", help="Of a text that does not say it.")
+    ] = None,
     timeout_s: Annotated[
         float | None,
         typer.Option("--timeout-s", metavar="S", help="Live: end after so long without a word."),
@@ -81,6 +100,7 @@ def run(
 
     Example: mpsl run model.nir recording.bin --plot out.png
     """
+    from mpsl_runtime.events.options import ReadOptions
     from mpsl_runtime.live.sources import check_source_words, is_live
     from mpsl_runtime.run.model import load
     from mpsl_runtime.run.plotting import Watcher, check_plot, save_plot
@@ -98,7 +118,14 @@ def run(
     )
     binning = loaded.binning
     watcher = Watcher(binning.sensor_size) if plot is not None else None
-    found = _recordings(source, binning, loaded.class_names, timeout_s)
+    options = ReadOptions(
+        strict=strict,
+        sort_window_ms=sort_window,
+        stream=stream_name,
+        columns=columns,
+        time_unit=time_unit,  # type: ignore[arg-type]
+    )
+    found = _recordings(source, binning, loaded.class_names, timeout_s, options)
     stream = loaded.stream(watcher.watch(found) if watcher is not None else found, policy)
     live = any(is_live(word) for word in source)
     try:
@@ -120,7 +147,11 @@ def run(
 
 
 def _recordings(
-    words: Sequence[str], binning: Binning, class_names: Sequence[str], timeout_s: float | None
+    words: Sequence[str],
+    binning: Binning,
+    class_names: Sequence[str],
+    timeout_s: float | None,
+    options: ReadOptions,
 ) -> Iterator[Recording]:
     """The recordings of all sources; every path is looked at before the first is run."""
     from itertools import chain
@@ -136,7 +167,13 @@ def _recordings(
             on_ignored=lambda why: show(f"mpsl: datagrams ignored: {why}", err=True),
         )
         return _live(source)
-    return chain.from_iterable([recordings(word, binning, class_names) for word in words])
+    return chain.from_iterable(
+        [recordings(word, binning, class_names, options=options, on_trouble=_say) for word in words]
+    )
+
+
+def _say(line: str) -> None:
+    show(f"mpsl: {line}", err=True)
 
 
 def _live(source: Any) -> Iterator[Recording]:

@@ -11,6 +11,7 @@
 #include <string>
 #include <tuple>
 
+#include "decode/bind.hpp"
 #include "network.hpp"
 #include "roofline.hpp"
 
@@ -170,6 +171,7 @@ NB_MODULE(_native, m) {
         result["int8_l2"] = found.int8_l2;
         return result;
     });
+    decode::bind(m);
     nb::class_<Network>(m, "Network")
         .def("__init__",
              [](Network* self, int channels, int rows, int columns, int threads) {

@@ -142,7 +142,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", tmp_path / "none.nir", recording], "none.nir"),
         (["run", tmp_path / "text.nir", recording], "text.nir"),
         (["run", nan, recording], "nan.nir"),
-        (["run", model, tmp_path / "cut.bin"], "truncated recording; got 3 bytes"),
+        (["run", model, tmp_path / "cut.bin", "--strict"], "not whole; got ends inside an event"),
         (["run", model, tmp_path / "folder"], "00007.bin"),
         (["run", model, tmp_path / "outside.bin"], "outside the sensor; got x=99"),
         (["run", model, tmp_path / "empty"], "folder has no recordings"),

@@ -48,10 +48,10 @@ def modules_after(statement: str) -> set[str]:
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = modules_after("import mpsl_runtime")
-    assert not loaded & {"numpy", "nir", "h5py", "faery", "typer", "torch", "matplotlib"}
+    assert not loaded & {"numpy", "nir", "h5py", "lz4", "typer", "torch", "matplotlib"}
 
 
-def test_a_model_class_needs_neither_faery_nor_a_training_framework() -> None:
-    loaded = modules_after("import sys; sys.modules['faery'] = None\nimport mpsl_runtime.run.model")
+def test_a_model_class_needs_no_unpacker_and_no_training_framework() -> None:
+    loaded = modules_after("import sys; sys.modules['lz4'] = None\nimport mpsl_runtime.run.model")
     assert "mpsl_runtime.run.stream" in loaded
     assert not loaded & {"torch", "onnx", "onnxruntime", "matplotlib", "lightning", "mpsl_train"}

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.readers import read_bytes, read_events
 
 __all__ = [
@@ -273,7 +274,7 @@ def _read_recording(path: Path) -> Events:
     size = path.stat().st_size if path.is_file() else 0
     if size > _LARGEST_RECORDING:
         raise DataError("recording is too large", got=f"{size} bytes", where=path)
-    events = read_events(path)
+    events = read_events(path, ReadOptions(strict=True))
     events.check(sensor_size=SENSOR_SIZE, where=path)
     return events
 

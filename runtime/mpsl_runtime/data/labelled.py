@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.readers import SUFFIXES, decode_events, read_bytes
 
 __all__ = ["RecordingSet", "find_split"]
@@ -127,7 +128,7 @@ class RecordingSet:
 
     def events(self, index: int) -> Events:
         """The recording; DataError when it is absent or damaged."""
-        return decode_events(self.read(index), self.where(index))
+        return decode_events(self.read(index), self.where(index), ReadOptions(strict=True))
 
     def read(self, index: int) -> bytes:
         """The file's content; DataError when it is absent or damaged."""

@@ -1,8 +1,10 @@
-"""AEDAT 2.0 (DVS128) and AEDAT 3.1, the formats of jAER and cAER.
+"""AEDAT 2.0 (DVS128, DAVIS) and AEDAT 3.1, the formats of jAER and cAER. Headers; words are native.
 
 AEDAT 2.0 (inivation, "AEDAT 2.0"): lines that start with # are the header; then 8 bytes an event,
 big-endian: uint32 address, uint32 time in µs. On the DVS128 the address is bit 0 polarity (0 = ON),
-bits 1–7 x counted from the right, bits 8–14 y counted from the bottom, bit 15 an external event.
+bits 1–7 x counted from the right, bits 8–14 y counted from the bottom, bit 15 an external event. On
+the DAVIS: bit 31 a sample of the picture or the IMU, bit 10 an external event, bit 11 polarity
+(1 = ON), bits 12–21 x counted from the right, bits 22–30 y counted from the bottom.
 
 AEDAT 3.1 (inivation, "AEDAT 3.1"): a header that ends with `#!END-HEADER`; then packets, little-
 endian: 28 bytes (int16 type, int16 source, int32 event size, int32 offset of the time, int32
@@ -13,17 +15,33 @@ top. Other types are passed over.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from numpy.typing import NDArray
 
+from mpsl_runtime import _native
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.parser import Parser, WordParser, is_text
+from mpsl_runtime.events.trouble import Trouble
 
-__all__ = ["decode_aedat", "encode_aedat3"]
+__all__ = ["aedat2_parser", "aedat3_parser", "encode_aedat3"]
 
 _EVENTS_A_PACKET = 4096
+_LARGEST_HEADER = 1 << 20
+_END_2 = b"#end of ascii header"
+_END_3 = b"#!END-HEADER"
+# (width, height) by the last part of jAER's name of the chip, in small letters.
+_SENSORS = {
+    "dvs128": (128, 128),
+    "davis128": (128, 128),
+    "davis208": (208, 192),
+    "davis240a": (240, 180),
+    "davis240b": (240, 180),
+    "davis240c": (240, 180),
+    "davis346": (346, 260),
+    "davis346b": (346, 260),
+    "davis346mini": (346, 260),
+    "davis640": (640, 480),
+}
 
 _PACKET = np.dtype(
     [
@@ -39,128 +57,118 @@ _PACKET = np.dtype(
 )
 
 
-def decode_aedat(data: bytes, where: str | Path) -> Events:
-    """Decodes a `.aedat` file; its first line says which version it is.
+def aedat2_parser(
+    begin: bytes, trouble: Trouble, where: object, *, is_whole: bool
+) -> Parser | None:
+    """The parser of an AEDAT 2.0 file; None when more bytes are needed to see its header.
 
     Raises:
-        DataError: another version, another camera than the DVS128 (2.0), a truncated file, or
-            time that runs backwards.
+        DataError: a chip that is not known, or a header without an end.
     """
-    first = data[:64].split(b"\n", 1)[0].strip()
-    if first == b"#!AER-DAT2.0":
-        return _decode_2(data, where)
-    if first.startswith(b"#!AER-DAT3.1"):
-        return _decode_3(data, where)
-    raise DataError(
-        "not an AEDAT 2.0 or 3.1 file",
-        got=repr(first.decode("latin-1")[:20]),
-        expected="#!AER-DAT2.0 or #!AER-DAT3.1",
-        where=where,
-    )
-
-
-def _unwrapped(t: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Unwraps 32-bit times: a fall by more than half the range is an overflow."""
-    fall = np.diff(t, prepend=t[:1]) < -(1 << 31)
-    return t + (np.cumsum(fall).astype(np.int64) << 32)
-
-
-def _decode_2(data: bytes, where: str | Path) -> Events:
     start = 0
-    chip = b""
-    while data[start : start + 1] == b"#":
-        end = data.find(b"\n", start)
+    chip = ""
+    while begin[start : start + 1] == b"#":
+        end = begin.find(b"\n", start)
         if end < 0:
-            raise DataError("header of the AEDAT file does not end", where=where)
-        line = data[start:end]
+            _check_can_grow(begin, where, is_whole=is_whole)
+            return None
+        line = begin[start:end]
+        if not is_text(line):
+            break  # an address that happens to begin like a line
         if b"AEChip:" in line:
-            chip = line.split(b":", 1)[1].strip()
+            chip = line.split(b":", 1)[1].decode("ascii").strip()
         start = end + 1
-    if chip and b"DVS128" not in chip:
+        if line.strip().lower() == _END_2:
+            break
+    if start == len(begin) and not is_whole:
+        return None
+    name = chip.rpartition(".")[2].lower()
+    if name and name not in _SENSORS:
         raise DataError(
-            "AEDAT 2.0 of another camera",
-            got=chip.decode("latin-1"),
-            expected="DVS128",
+            "AEDAT 2.0 of a camera that is not known",
+            got=repr(chip[:80]),
+            expected=" ".join(_SENSORS),
             where=where,
         )
-    body = data[start:]
-    if len(body) % 8:
-        raise DataError(
-            "truncated recording",
-            got=f"{len(body)} bytes of events",
-            expected="8 bytes an event",
-            where=where,
+    width, height = _SENSORS[name or "dvs128"]
+    if name in ("", "dvs128"):
+        decoder = _native.Addresses(
+            x_shift=1,
+            x_mask=0x7F,
+            y_shift=8,
+            y_mask=0x7F,
+            p_shift=0,
+            p_mask=1,
+            other_mask=0x8000,
+            on_is_zero=True,
+            flip_x=width - 1,
+            flip_y=height - 1,
+            is_big=True,
         )
-    words = np.frombuffer(body, ">u4").reshape(-1, 2)
-    address = words[:, 0]
-    t = _unwrapped(words[:, 1].astype(np.int64))
-    pixel = address & 0x8000 == 0
-    address = address[pixel]
-    if address.size and int(address.max()) > 0x7FFF:
-        raise DataError(
-            "address outside the DVS128",
-            got=hex(int(address.max())),
-            expected="15 bits",
-            where=where,
+    else:
+        decoder = _native.Addresses(
+            x_shift=12,
+            x_mask=0x3FF,
+            y_shift=22,
+            y_mask=0x1FF,
+            p_shift=11,
+            p_mask=1,
+            other_mask=1 << 31 | 1 << 10,
+            flip_x=width - 1,
+            flip_y=height - 1,
+            is_big=True,
         )
-    return Events.from_columns(
-        t[pixel],
-        127 - (address >> 1 & 0x7F),
-        127 - (address >> 8 & 0x7F),
-        1 - (address & 1),
-        sensor_size=(128, 128),
-        where=where,
+    return WordParser(
+        "AEDAT 2.0",
+        decoder,
+        trouble,
+        header_bytes=start,
+        unit="an event",
+        sensor_size=(width, height),
     )
 
 
-def _decode_3(data: bytes, where: str | Path) -> Events:
-    mark = data.find(b"#!END-HEADER\r\n")
-    if mark < 0:
-        raise DataError(
-            "header of the AEDAT file does not end", expected="#!END-HEADER", where=where
-        )
-    position = mark + len(b"#!END-HEADER\r\n")
-    times: list[NDArray[np.int64]] = []
-    words: list[NDArray[np.uint32]] = []
-    while position < len(data):
-        if position + _PACKET.itemsize > len(data):
+def aedat3_parser(
+    begin: bytes, trouble: Trouble, where: object, *, is_whole: bool
+) -> Parser | None:
+    """The parser of an AEDAT 3.1 file; None when more bytes are needed to see its header.
+
+    Raises:
+        DataError: the events are packed in a way that is not read, or a header without an end.
+    """
+    mark = begin.find(_END_3)
+    end = begin.find(b"\n", mark) + 1 if mark >= 0 else 0
+    if not end:
+        _check_can_grow(begin, where, is_whole=is_whole)
+        return None
+    lines = begin[:end].decode("latin-1").splitlines()
+    for line in lines:
+        if line.startswith("#Format:") and line.split(":", 1)[1].strip().upper() != "RAW":
             raise DataError(
-                "truncated recording",
-                got=f"{len(data) - position} bytes",
-                expected="a packet header of 28",
+                "AEDAT 3.1 of a packing that is not read",
+                got=repr(line.split(":", 1)[1].strip()[:40]),
+                expected="RAW",
                 where=where,
             )
-        header = np.frombuffer(data, _PACKET, count=1, offset=position)[0]
-        position += _PACKET.itemsize
-        size, number = int(header["size"]), int(header["number"])
-        if size < 1 or number < 0 or position + size * number > len(data):
-            raise DataError(
-                "truncated recording",
-                got=f"{len(data) - position} bytes",
-                expected=f"a packet of {number} events of {size} bytes",
-                where=where,
-            )
-        if header["type"] == 1:
-            if size != 8:
-                raise DataError(
-                    "polarity events have another size", got=size, expected=8, where=where
-                )
-            pairs = np.frombuffer(data, "<u4", count=2 * number, offset=position).reshape(-1, 2)
-            # Writers exist that count every event as valid and leave the bits at 0.
-            valid = (pairs[:, 0] & 1 == 1) | (int(header["valid"]) == number)
-            words.append(pairs[valid, 0])
-            times.append(pairs[valid, 1].astype(np.int64) + (int(header["overflow"]) << 31))
-        position += size * number
-    if not words:
-        return Events.empty()
-    word = np.concatenate(words)
-    return Events.from_columns(
-        np.concatenate(times),
-        word >> 17 & 0x7FFF,
-        word >> 2 & 0x7FFF,
-        word >> 1 & 1,
-        where=where,
+    sources = [
+        line.split(":", 1)[1] for line in lines if line.startswith("#Source") and ":" in line
+    ]
+    known = {_SENSORS.get(source.strip().lower()) for source in sources}
+    return WordParser(
+        "AEDAT 3.1",
+        _native.Aedat3(),
+        trouble,
+        header_bytes=end,
+        unit="a packet",
+        sensor_size=known.pop() if len(known) == 1 else None,
     )
+
+
+def _check_can_grow(begin: bytes, where: object, *, is_whole: bool) -> None:
+    if is_whole or len(begin) > _LARGEST_HEADER:
+        raise DataError(
+            "header of the AEDAT file does not end", got=f"{len(begin)} bytes", where=where
+        )
 
 
 def encode_aedat3(events: Events) -> bytes:
@@ -178,7 +186,9 @@ def encode_aedat3(events: Events) -> bytes:
     word = events.x.astype("<u4") << 17 | events.y.astype("<u4") << 2
     word |= events.p.astype("<u4") << 1 | 1
     pairs = np.stack([word, events.t.astype("<u4")], axis=1).astype("<u4")
-    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"]
+    fits = not len(events) or int(max(events.x.max(), events.y.max())) < 128
+    camera = b"DVS128" if fits else b"unknown"
+    parts = [b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: " + camera + b"\r\n#!END-HEADER\r\n"]
     for start in range(0, len(pairs), _EVENTS_A_PACKET):
         part = pairs[start : start + _EVENTS_A_PACKET]
         header = np.array([(1, 1, 8, 4, 0, len(part), len(part), len(part))], _PACKET)

@@ -14,7 +14,7 @@ Where both splits are there, the test split is taken: accuracy on training data 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mpsl_runtime.data.gestures import GestureSet, has_labels
@@ -23,7 +23,8 @@ from mpsl_runtime.data.labelled import RecordingSet, find_split
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.events.events import Events
-from mpsl_runtime.events.readers import SUFFIXES, is_trial, read_events
+from mpsl_runtime.events.options import ReadOptions
+from mpsl_runtime.events.readers import SUFFIXES, is_trial, read_chunks, read_events
 from mpsl_runtime.events.steps import Chunk, Recording
 
 __all__ = [
@@ -43,13 +44,22 @@ def is_live(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
-def recordings(source: Source, binning: Binning, class_names: Sequence[str]) -> Iterator[Recording]:
+def recordings(
+    source: Source,
+    binning: Binning,
+    class_names: Sequence[str],
+    *,
+    options: ReadOptions | None = None,
+    on_trouble: Callable[[str], None] | None = None,
+) -> Iterator[Recording]:
     """The recordings of a source; paths are looked at now, files are read when their turn comes.
 
     Args:
         source: see the module; an iterable of Events is one stream that arrives in pieces.
         binning: of the model: its sensor and the time 0 of its trials.
         class_names: of the model; label folders are named after them.
+        options: how files are to be read; labelled recordings are always read strictly.
+        on_trouble: called with one line for a file that is not whole; by default a warning.
 
     Raises:
         DataError: the path is absent, a label is no class, or nothing is there. While iterating:
@@ -65,16 +75,14 @@ def recordings(source: Source, binning: Binning, class_names: Sequence[str]) -> 
         return UdpSource(str(source), sensor_size=binning.sensor_size).recordings()
     path = Path(source)
     if path.is_dir():
-        return _folder(path, binning, class_names)
+        return _folder(path, binning, class_names, options, on_trouble)
     if path.suffix.lower() == ".zip":
         return _labelled(RecordingSet.open(path, class_names, split=_zip_split(path)), binning)
     if not path.is_file():
         raise DataError("no such file or folder", where=path)
-    if path.suffix.lower() not in SUFFIXES:
-        read_events(path)  # says why
     if has_labels(path):
         return _labelled(GestureSet.of_recording(path, len(class_names)), binning)
-    return _files([path], binning)
+    return _files([path], binning, options, on_trouble)
 
 
 def from_events(
@@ -85,6 +93,12 @@ def from_events(
     Raises:
         DataError: they are from another sensor than the model's.
     """
+    _check_sensor(events, binning, name)
+    origin_us = 0 if trial and binning.origin == "zero" else None
+    return Recording(name, [Chunk(events)], origin_us, trial, target)
+
+
+def _check_sensor(events: Events, binning: Binning, name: str | Path) -> None:
     size = events.sensor_size
     if size is not None and size != binning.sensor_size:
         raise DataError(
@@ -93,8 +107,6 @@ def from_events(
             expected=f"{binning.sensor_width}x{binning.sensor_height}",
             where=name,
         )
-    origin_us = 0 if trial and binning.origin == "zero" else None
-    return Recording(name, [Chunk(events)], origin_us, trial, target)
 
 
 def from_chunks(pieces: Iterable[Events], name: str) -> Recording:
@@ -102,9 +114,32 @@ def from_chunks(pieces: Iterable[Events], name: str) -> Recording:
     return Recording(name, (Chunk(events) for events in pieces), None, trial=False)
 
 
-def _files(paths: Iterable[Path], binning: Binning) -> Iterator[Recording]:
+def _files(
+    paths: Iterable[Path],
+    binning: Binning,
+    options: ReadOptions | None,
+    on_trouble: Callable[[str], None] | None,
+) -> Iterator[Recording]:
+    """Trials whole, camera files piece by piece: the first step runs when its events are there."""
     for path in paths:
-        yield from_events(read_events(path), str(path), binning, trial=is_trial(path))
+        if is_trial(path):
+            events = read_events(path, options, on_trouble=on_trouble)
+            yield from_events(events, str(path), binning, trial=True)
+        else:
+            chunks = _chunks(path, binning, options, on_trouble)
+            yield Recording(str(path), chunks, None, trial=False)
+
+
+def _chunks(
+    path: Path,
+    binning: Binning,
+    options: ReadOptions | None,
+    on_trouble: Callable[[str], None] | None,
+) -> Iterator[Chunk]:
+    with read_chunks(path, options, on_trouble=on_trouble) as pieces:
+        for events in pieces:
+            _check_sensor(events, binning, path)
+            yield Chunk(events)
 
 
 def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[Recording]:
@@ -121,7 +156,13 @@ def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[
         yield Recording(sample, recording.chunks, recording.origin_us, True, recording.target)
 
 
-def _folder(path: Path, binning: Binning, class_names: Sequence[str]) -> Iterator[Recording]:
+def _folder(
+    path: Path,
+    binning: Binning,
+    class_names: Sequence[str],
+    options: ReadOptions | None,
+    on_trouble: Callable[[str], None] | None,
+) -> Iterator[Recording]:
     for root in (path, path / "DvsGesture", path / "DVSGesture"):
         split = next((s for s in ("test", "train") if gestures_are_there(root, s)), None)
         if split is not None:
@@ -134,7 +175,8 @@ def _folder(path: Path, binning: Binning, class_names: Sequence[str]) -> Iterato
     except OSError as error:
         raise DataError("folder cannot be read", got=error.strerror, where=place) from error
     if len(entries) == 1 and any(find_split(entries[0], split) for split in ("test", "train")):
-        return _folder(entries[0], binning, class_names)  # an outer folder, as archives bring it
+        # An outer folder, as archives bring it.
+        return _folder(entries[0], binning, class_names, options, on_trouble)
     if any(entry.is_dir() for entry in entries):
         return _labelled(RecordingSet.open(place, class_names), binning)
     files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
@@ -144,7 +186,7 @@ def _folder(path: Path, binning: Binning, class_names: Sequence[str]) -> Iterato
             expected=f"<label>/<file> or files with suffix {' '.join(SUFFIXES)}",
             where=path,
         )
-    return _files(files, binning)
+    return _files(files, binning, options, on_trouble)
 
 
 def _zip_split(path: Path) -> str | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpsl_runtime.errors import DataError, MissingExtraError
+from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.readers import (
     decode_events,
-    decode_nmnist_bin,
     encode_nmnist_bin,
+    read_chunks,
     read_events,
     write_nmnist_bin,
 )
@@ -31,8 +30,9 @@ def same(one: Events, other: Events) -> bool:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 2**23 - 1), st.integers(0, 255), st.integers(0, 255), st.integers(0, 1)
+            st.integers(0, 2**23 - 1), st.integers(0, 255), st.integers(0, 239), st.integers(0, 1)
         ),
+        min_size=1,
         max_size=60,
     )
 )
@@ -43,7 +43,7 @@ def test_nmnist_bytes_hold_every_event_that_fits_the_format(
     events = Events.from_columns(*table.T)
     data = encode_nmnist_bin(events)
     assert len(data) == 5 * len(rows)
-    assert same(decode_nmnist_bin(data, "test"), events)
+    assert same(decode_events(data, "a.bin"), events)
 
 
 def test_nmnist_bin_is_laid_out_as_published(tmp_path: Path) -> None:
@@ -70,28 +70,30 @@ def test_an_event_without_room_in_the_nmnist_format_is_refused_and_nothing_is_wr
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("cut.bin", b"\x01\x02\x03\x04\x05\x06", "truncated recording; got 6 bytes"),
-        ("back.bin", bytes([0, 0, 0, 0, 9, 0, 0, 0, 0, 3]), "time runs backwards at event 1"),
-        ("a.csv", b"t,x,y,p\n5,1,2,1\n3,3,4,0\n", "time runs backwards"),
-        ("a.csv", b"t,x,y\n5,1,2\n", "header of the CSV"),
-        ("a.csv", b"5,1,2\n", "another number of columns"),
-        ("a.csv", b"5,1,2,x\n", "CSV cannot be read"),
-        ("a.csv", b"5,1,2,7\n", "column p is out of range"),
-        ("a.csv", b"5,-1,2,1\n", "column x is out of range"),
-        ("a.csv", b"\xff\xfe\x00", "not a text file"),
-        ("a.csv", b"", "no events and no header"),
-        ("a.raw", b"hello world, this is text\n", "not an EVT2 or EVT3"),
-        ("a.raw", b"% evt 3.0\n\x00\x00\x00", "truncated recording"),
-        ("a.es", b"hello world, this is text\n", "recording cannot be read"),
-        ("a.aedat4", b"#!AER-DAT4.0\r\n\x00", "recording cannot be read"),
-        ("a.dat", b"nothing", "not a DAT file"),
-        ("a.dat", b"% Width 304\n\x00\x08\x00\x00", "truncated DAT"),
-        ("a.aedat", b"#!AER-DAT1.0\n", "not an AEDAT 2.0 or 3.1"),
-        ("a.aedat", b"#!AER-DAT2.0\n\x00\x00\x00", "truncated recording"),
-        ("a.aedat", b"#!AER-DAT2.0\n# AEChip: x.DAVIS240C\n", "AEDAT 2.0 of another camera"),
+        ("back.bin", bytes([0, 0, 0, 0, 9, 0, 0, 0, 0, 3]), "time falls; got 1 of 2 event"),
+        ("a.csv", b"t,x,y,p\n5,1,2,1\n3,3,4,0\n", "time falls"),
+        ("a.csv", b"t,x,y\n5,1,2\n", "header of the text"),
+        ("a.csv", b"5,1,2\n", "text has 3 columns where 4 are to be"),
+        ("a.csv", b"5,1,2,x\n", "columns of the text are not t,x,y,p"),
+        ("a.csv", b"5,1,2,7\n", "columns of the text are not t,x,y,p"),
+        ("a.csv", b"5,-1,2,1\n", "columns of the text are not t,x,y,p"),
+        ("a.csv", b"\xff\xfe\x00", "unknown format"),
+        ("a.csv", b"", "empty recording"),
+        ("a.raw", b"% evt 4.0\n\x00\x00", "RAW file of a format that is not read; got '4.0'"),
+        ("a.raw", b"% Date 2020\n", "unknown format"),
+        ("a.raw", b"\x00\x00\x80", "unknown format of recording; got bytes 00 00 80"),
+        ("a.es", b"Event Stream\x01\x00\x00\x01", "version that is not read; got 1.0.0"),
+        ("a.es", b"Event Stream\x02\x00\x00\x00", r"without changes .*type 0 \(generic\)"),
+        ("a.es", b"Event Stream\x02\x00", "header of the Event Stream is not whole"),
+        ("a.aedat4", b"#!AER-DAT4.0\r\n\x00", "header of the AEDAT file is not whole"),
+        ("a.aedat4", b"#!AER-DAT4.0\r\n\x08\x00\x00\x00abcdefgh", "damaged header of the AEDAT"),
+        ("a.aedat4", b"#!AER-DAT4.0\r\n\xff\xff\xff\xff", "damaged header of the AEDAT"),
+        ("a.dat", b"% Width 304\n\x0e\x08\x00\x00", "DAT file of events that are not read"),
+        ("a.dat", b"% Width " + b"9" * 5000 + b"\n% Height 3\n\x0c\x08", "size of the sensor"),
+        ("a.aedat", b"#!AER-DAT1.0\n", "AEDAT of a version that is not read; got '1.0'"),
+        ("a.aedat", b"#!AER-DAT2.0\n# AEChip: x.Tmpdiff\n\0", "of a camera that is not known"),
         ("a.aedat", b"#!AER-DAT3.1\r\n", "header of the AEDAT file does not end"),
-        ("a.aedat", b"#!AER-DAT3.1\r\n#!END-HEADER\r\n\x01\x00", "truncated recording"),
-        ("a.txt", b"", "unknown format"),
+        ("a.aedat", b"#!AER-DAT3.1\r\n#Format: PNG\r\n#!END-HEADER\r\n", "packing .* got 'PNG'"),
     ],
 )
 def test_a_damaged_recording_is_one_line_that_names_the_file(
@@ -114,15 +116,59 @@ def test_an_absent_recording_and_a_folder_are_said_to_be_just_that(tmp_path: Pat
         read_events(tmp_path / "b.bin")
 
 
-def test_csv_goes_by_its_header_and_keeps_a_first_event_without_one(tmp_path: Path) -> None:
-    expected = Events.from_columns([0, 5], [1, 3], [2, 4], [1, 0])
-    (tmp_path / "plain.csv").write_text("0,1,2,1\n5,3,4,0\n")
-    (tmp_path / "named.csv").write_text("x, y, on, t\n1,2,1,0\n3,4,0,5\n")
-    assert same(read_events(tmp_path / "plain.csv"), expected)
-    assert same(read_events(tmp_path / "named.csv"), expected)
+@pytest.mark.parametrize(
+    ("name", "content", "t", "said"),
+    [
+        ("a.bin", bytes([1, 2, 0, 0, 9, 3]), [9], "ends inside an event"),
+        ("a.raw", b"% evt 3.0\n\x01\x80\x05\x00\x01\x28\x07", [4096], "ends inside a word"),
+        (
+            "a.raw",
+            b"% evt 2.0\n% geometry 4x4\n" + struct.pack("<III", 1 << 11, 8 << 28 | 1, 9 << 11),
+            [],
+            "1 event before the clock, 1 event outside 4x4, no events",
+        ),
+        (
+            "a.raw",
+            b"% evt 3.0\n\x01\x80\x01\x28\x00\x90",
+            [],
+            "1 event before its row, 1 word of no",
+        ),
+        (
+            "a.dat",
+            b"% a\n\x00\x08" + struct.pack("<II", 7, 5)[:6],
+            [],
+            "inside an event, no events",
+        ),
+        ("a.aedat", b"#!AER-DAT2.0\n" + struct.pack(">II", 2, 3) + b"\0", [3], "inside an event"),
+        (
+            "a.aedat",
+            b"#!AER-DAT3.1\r\n#!END-HEADER\r\n\x01\x00",
+            [],
+            "ends inside a packet, no events",
+        ),
+        (
+            "a.es",
+            b"Event Stream\x02\0\0\x01\x04\0\x04\0" + bytes([5, 1, 0, 9, 0, 5, 1, 0, 2, 0, 1]),
+            [4],
+            "1 event outside 4x4, ends inside an event",
+        ),
+        ("a.csv", b"t,x,y,p\n1,2,3,1\noops\n4,5,6,0\n", [1, 4], "1 line that is no event"),
+        ("a.csv", b"1,2,3,1\n4,5,", [1], "ends inside a line"),
+    ],
+)
+def test_what_is_whole_is_read_and_the_rest_is_said_or_refused(
+    tmp_path: Path, name: str, content: bytes, t: list[int], said: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{name}: .*{said}"):
+        events = read_events(path)
+    assert events.t.tolist() == t
+    with pytest.raises(DataError, match=f"recording is not whole; got .*{name}"):
+        read_events(path, ReadOptions(strict=True))
 
 
-def test_dat_with_2d_events_is_read_where_faery_refuses_it() -> None:
+def test_dat_with_2d_events_is_read() -> None:
     data = b"% Data file\n% Width 304\n% Height 240\n\x00\x08"
     data += struct.pack("<II", 7, 5 | 6 << 14 | 1 << 28) + struct.pack("<II", 9, 303 | 239 << 14)
     events = decode_events(data, "a.dat")
@@ -151,42 +197,13 @@ def test_aedat3_reads_polarity_packets_and_passes_over_others() -> None:
     assert same(events, Events.from_columns([2**31 + 100], [9], [8], [1]))
 
 
-def test_without_faery_a_camera_file_says_what_to_install_and_bin_files_still_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "faery", None)
-    (tmp_path / "a.es").write_bytes(b"Event Stream")
-    with pytest.raises(MissingExtraError, match="faery"):
-        read_events(tmp_path / "a.es")
-    (tmp_path / "a.bin").write_bytes(bytes(5))
-    assert len(read_events(tmp_path / "a.bin")) == 1
-
-
-def test_a_panic_in_faery_becomes_a_data_error_and_prints_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    class PanicException(BaseException):
-        pass
-
-    def panics(*_: object, **__: object) -> None:
-        os.write(2, b"thread panicked at src/x.rs")
-        raise PanicException("index out of bounds")
-
-    monkeypatch.setattr("faery.events_stream_from_file", panics)
-    (tmp_path / "a.es").write_bytes(b"Event Stream")
-    with pytest.raises(DataError, match="index out of bounds"):
-        read_events(tmp_path / "a.es")
-    os.write(2, b"after")
-    assert capfd.readouterr().err == "after"
-
-
 @settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=400), suffix=st.sampled_from([".bin", ".csv", ".dat", ".aedat"]))
+@given(data=st.binary(max_size=400), suffix=st.sampled_from([".bin", ".csv", ".dat", ".raw"]))
 def test_arbitrary_bytes_are_events_or_a_data_error(data: bytes, suffix: str) -> None:
-    heads = {".dat": b"% a\n\x00\x08", ".aedat": b"#!AER-DAT3.1\r\n#!END-HEADER\r\n"}
-    for content in (data, heads.get(suffix, b"") + data):
+    heads = [b"% a\n\x00\x08", b"#!AER-DAT3.1\r\n#!END-HEADER\r\n", b"% evt 2.0\n", b"% evt 3.0\n"]
+    for content in (data, *(head + data for head in heads)):
         try:
-            events = decode_events(content, "a" + suffix)
+            events = decode_events(content, "a" + suffix, on_trouble=lambda _: None)
         except DataError:
             continue
         assert np.all(np.diff(events.t) >= 0)
@@ -199,6 +216,7 @@ def test_arbitrary_bytes_are_events_or_a_data_error(data: bytes, suffix: str) ->
         ("aedat3/aedat3_for_testing.aedat", 5, None),
         ("aedat4/sample.aedat4", 111_954, (320, 240)),
         ("dat/ncars.dat", 2_009, None),
+        ("aedat2/cam298_left_clamp_test1_alex.aedat", 323_902, (128, 128)),
         ("es/dvs.es", 473_225, (320, 240)),
         ("evt2/street_gen3.raw", 521_252, None),
         ("evt3/street_gen41.raw", 219_596, None),
@@ -228,3 +246,25 @@ def test_events_survive_the_disk_whatever_made_them(
     events = make_events(3)
     write_nmnist_bin(tmp_path / "a.bin", events)
     assert same(read_events(tmp_path / "a.bin"), events)
+
+
+def test_a_long_recording_comes_in_pieces_of_a_chunk(
+    tmp_path: Path, encode: Callable[..., bytes], some_events: Callable[..., Events]
+) -> None:
+    events = some_events(8, 1000)
+    body = encode("dat", events).partition(b"\x0c\x08")[2]
+    path = tmp_path / "long.dat"
+    path.write_bytes(b"% Width 34\n% Height 30\n\x0c\x08" + body[:8] * 400_000)
+    with read_chunks(path) as chunks:
+        sizes = [len(piece) for piece in chunks]
+    assert sum(sizes) == 400_000
+    assert max(sizes) <= (1 << 20) // 8 + 1
+    assert chunks.decoder.sensor_size == (34, 30)
+
+
+def test_time_that_falls_in_a_later_chunk_is_counted_to_the_end_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.dat"
+    rows = [(5 if i % 100_000 == 99_999 else i, 0) for i in range(400_000)]
+    path.write_bytes(b"% a\n\x0c\x08" + np.array(rows, "<u4").tobytes())
+    with pytest.raises(DataError, match=r"got 4 of 400,000 events come up to 399\.993 ms late"):
+        read_events(path)
