@@ -58,21 +58,17 @@ def list_(
     Example: mpsl data list --data ../shared/data
     """
     from mpsl_runtime.data import datasets
-    from mpsl_runtime.errors import DataError
 
     rows: list[dict[str, Any]] = []
     for name, facts in datasets.DATASETS.items():
-        try:
-            # With --data only DIR/NAME: every folder of events would pass for three data sets.
-            found = str(datasets.find(name, None if data is None else data / name))
-        except DataError:
-            found = None
+        # With --data only DIR/NAME: every folder of events would pass for three data sets.
+        found = datasets.look_for(name, None if data is None else data / name)
         rows.append(
             {
                 "name": name,
                 "kind": facts.kind,
                 "classes": list(facts.class_names),
-                "found": found,
+                "found": None if found is None else str(found),
                 "needs": facts.missing,
                 "made_by": _made_by(name),
             }
@@ -138,16 +134,10 @@ def make(
     from mpsl_runtime.errors import DataError, UsageError
     from mpsl_train.data import acquire
 
-    facts = datasets.DATASETS.get(name)
-    if facts is None:
-        datasets.find(name)  # says which names there are
-        return
+    facts = datasets.facts_of(name)
     if seed is not None and name not in acquire.MADE:
         raise UsageError(f"data set {name} has no seed", got=f"--seed {seed}")
-    try:
-        root = datasets.find(name, data)
-    except DataError:
-        root = acquire.default_root(name, data)
+    root = datasets.look_for(name, data) or acquire.default_root(name, data)
     if name in acquire.MADE:
         acquire.make(name, root, seed=seed or 0)
     elif not _is_complete(name, root):
@@ -188,7 +178,7 @@ def _as_published(name: str, root: Path) -> bool:
     """Whether the images, compressed or not, have the content that was published."""
     import hashlib
 
-    from mpsl_runtime.data import cifar, idx
+    from mpsl_runtime.data.layouts import cifar, idx
     from mpsl_train.data import download
 
     if name == "cifar10":

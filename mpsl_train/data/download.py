@@ -24,7 +24,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpsl_runtime.data import cifar
+from mpsl_runtime.data.layouts import cifar
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_train.data.staging import staged
 

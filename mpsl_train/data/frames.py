@@ -44,10 +44,7 @@ def metadata_of(recipe: Recipe, recipe_hash: str = "") -> ModelMetadata:
     Raises:
         UsageError: the data set is not known, or the crop does not fit its sensor.
     """
-    facts = datasets.DATASETS.get(recipe.data.dataset)
-    if facts is None:
-        datasets.find(recipe.data.dataset)  # says what is known
-        raise AssertionError("unreachable")
+    facts = datasets.facts_of(recipe.data.dataset)
     data = recipe.data
     rows_columns = facts.image_shape[1:] if facts.image_shape else (0, 0)
     width, height = facts.sensor_size if facts.kind == "events" else rows_columns[::-1]

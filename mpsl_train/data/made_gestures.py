@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.data.gestures import MADE_RECORD, SENSOR_SIZE
+from mpsl_runtime.data.layouts.gestures import MADE_RECORD, SENSOR_SIZE
 from mpsl_runtime.errors import DataError, OutputError, UsageError
 from mpsl_runtime.events.aedat import encode_aedat3
 from mpsl_runtime.events.events import Events

@@ -40,7 +40,7 @@ def test_there_are_recipes_for_all_data_sets() -> None:
     assert set(NAMES) >= {"dvs-digits", "fashion-mnist", "mnist", "nmnist", "nmnist8"}
     assert set(NAMES) >= {*TABLE, "dvs-gesture-64", *(f"{name}-small" for name in SMALL)}
     used = {recipe_of(name).data.dataset for name in NAMES}
-    assert used == set(datasets.NAMES)
+    assert used == set(datasets.DATASETS)
 
 
 @pytest.mark.parametrize("name", NAMES)

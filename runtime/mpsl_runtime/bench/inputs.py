@@ -120,19 +120,17 @@ def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Bench
             does not fit the model.
     """
     from mpsl_runtime.data import datasets
-    from mpsl_runtime.data.catalogue import NAMES
+    from mpsl_runtime.data.catalogue import DATASETS
 
     metadata = plan.metadata
-    if metadata is None or metadata.dataset not in NAMES:
+    if metadata is None or metadata.dataset not in DATASETS:
         if data is None:
             return None
         raise UsageError("model names no data set", expected="--source", where=plan.source)
-    try:
-        root = datasets.find(metadata.dataset, data)
-    except DataError:
-        if data is None:
-            return None
-        raise
+    name = metadata.dataset
+    root = datasets.look_for(name) if data is None else datasets.find(name, data)
+    if root is None:
+        return None
     split = datasets.open_split(metadata.dataset, root, "test")
     chosen = np.unique(np.linspace(0, len(split) - 1, limit).astype(int))
     samples = tuple(split.input(int(index), metadata) for index in chosen)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from mpsl_runtime.data import cifar, gestures
+from mpsl_runtime.data.layouts import cifar, gestures
+from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.binning import Origin
 from mpsl_runtime.model.metadata import InputKind
 
-__all__ = ["DATASETS", "NAMES", "DatasetFacts"]
+__all__ = ["DATASETS", "DatasetFacts", "facts_of"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class DatasetFacts:
         sensor_size: (width, height) of the camera; (0, 0) for images.
         origin: t0 of a sample, see `binning.Binning`.
         image_shape: (channels, rows, columns) of images, else None.
-        layout: of the files: folders of recordings, IDX, CIFAR's batches, or gestures.
+        layout: of the files, by its name in `layouts`.
+        suffixes: of the files of recordings.
         outer: names of folders that may lie around the data, as its sources pack it.
         missing: what to do when it is not there.
     """
@@ -34,7 +35,8 @@ class DatasetFacts:
     sensor_size: tuple[int, int] = (0, 0)
     origin: Origin = "zero"
     image_shape: tuple[int, int, int] | None = None
-    layout: Literal["recordings", "idx", "cifar", "gestures"] = "recordings"
+    layout: str = "recordings"
+    suffixes: tuple[str, ...] = (".bin",)
     outer: tuple[str, ...] = ()
     missing: str = ""
 
@@ -132,9 +134,19 @@ DATASETS: dict[str, DatasetFacts] = {
             "events",
             _GESTURES,
             gestures.SENSOR_SIZE,
-            layout="gestures",
+            layout="gestures-made",
             missing="run `mpsl data make dvs-gesture-made`",
         ),
     )
 }
-NAMES = tuple(DATASETS)
+
+
+def facts_of(name: str) -> DatasetFacts:
+    """What is known of a data set.
+
+    Raises:
+        UsageError: no data set of that name.
+    """
+    if name not in DATASETS:
+        raise UsageError("unknown data set", got=repr(name), expected=", ".join(DATASETS))
+    return DATASETS[name]

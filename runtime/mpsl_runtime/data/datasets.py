@@ -11,15 +11,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.data import cifar, gestures, idx
-from mpsl_runtime.data.catalogue import DATASETS, NAMES, DatasetFacts
-from mpsl_runtime.data.gestures import GestureSet
-from mpsl_runtime.data.labelled import RecordingSet, find_split
+from mpsl_runtime.data.catalogue import DATASETS, DatasetFacts, facts_of
+from mpsl_runtime.data.layouts import ImageSamples, RecordingSamples, SplitName, layout_of
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events import binning
 from mpsl_runtime.events.events import Events
@@ -27,41 +24,25 @@ from mpsl_runtime.model.metadata import InputKind, ModelMetadata
 
 __all__ = [
     "DATASETS",
-    "NAMES",
     "DatasetFacts",
     "Split",
     "SplitName",
     "content_hash",
+    "facts_of",
     "find",
     "image_current",
+    "look_for",
     "open_split",
 ]
 
-SplitName = Literal["train", "test"]
-
-
-def _facts(name: str) -> DatasetFacts:
-    if name not in DATASETS:
-        raise UsageError("unknown data set", got=repr(name), expected=", ".join(NAMES))
-    return DATASETS[name]
-
-
-def _is_there(facts: DatasetFacts, root: Path) -> bool:
-    splits: tuple[SplitName, ...] = ("train", "test")
-    if facts.layout == "cifar":
-        return cifar.is_there(root)
-    if facts.layout == "gestures":
-        return gestures.is_there(root, made=facts.name == "dvs-gesture-made")
-    if facts.layout == "idx":
-        return any(idx.find_pair(root, split) is not None for split in splits)
-    return any(find_split(root, split) is not None for split in splits)
+_SPLITS: tuple[SplitName, ...] = ("train", "test")
 
 
 def find(name: str, data: Path | None = None) -> Path:
     """The folder that holds the files of a data set.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `DATASETS`.
         data: the data set's own folder or its parent (`--data`); None looks in
             `$MPSL_DATA/<name>`, then in `~/.cache/mpsl/<name>`. Zips or unpacked, with or without
             the outer folder that the data set's source packs around it.
@@ -69,23 +50,36 @@ def find(name: str, data: Path | None = None) -> Path:
     Raises:
         UsageError: unknown name. DataError: nothing there; says where it was looked for.
     """
-    facts = _facts(name)
-    if data is not None:
-        bases = [Path(data), Path(data) / name]
-        if not Path(data).is_dir():
-            raise DataError("no such data folder", expected=facts.missing or None, where=data)
-    else:
-        bases = [Path.home() / ".cache" / "mpsl" / name]
-        if os.environ.get("MPSL_DATA"):
-            bases.insert(0, Path(os.environ["MPSL_DATA"]) / name)
-    for base in bases:
+    facts = facts_of(name)
+    if data is not None and not Path(data).is_dir():
+        raise DataError("no such data folder", expected=facts.missing or None, where=data)
+    root = look_for(name, data)
+    if root is None:
+        raise DataError(
+            f"data set {name} is not there; {facts.missing}",
+            where=" or ".join(str(base) for base in _bases(name, data)),
+        )
+    return root
+
+
+def look_for(name: str, data: Path | None = None) -> Path | None:
+    """As `find`; None where the data set is not there."""
+    facts = facts_of(name)
+    layout = layout_of(facts.layout)
+    for base in _bases(name, data):
         for root in (base, *(base / outer for outer in facts.outer)):
-            if _is_there(facts, root):
+            if any(layout.is_there(root, split) for split in _SPLITS):
                 return root
-    raise DataError(
-        f"data set {name} is not there; {facts.missing}",
-        where=" or ".join(str(base) for base in bases),
-    )
+    return None
+
+
+def _bases(name: str, data: Path | None) -> list[Path]:
+    if data is not None:
+        return [Path(data), Path(data) / name]
+    bases = [Path.home() / ".cache" / "mpsl" / name]
+    if os.environ.get("MPSL_DATA"):
+        bases.insert(0, Path(os.environ["MPSL_DATA"]) / name)
+    return bases
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +96,7 @@ class Split:
     split: SplitName
     ids: list[str]
     labels: NDArray[np.int64]
-    _recordings: RecordingSet | GestureSet | None = None
-    _images: NDArray[np.uint8] | None = None
+    _samples: ImageSamples | RecordingSamples
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,16 +118,16 @@ class Split:
 
     def raw(self, index: int) -> bytes:
         """The recording's file content, or the image's pixels."""
-        if self._recordings is not None:
-            return self._recordings.read(index)
-        return self.image(index).tobytes()
+        if isinstance(self._samples, ImageSamples):
+            return self.image(index).tobytes()
+        return self._samples.read(index)
 
     def events(self, index: int) -> Events:
         """The recording; DataError when it is damaged or an event lies outside the sensor."""
-        if self._recordings is None:
+        if isinstance(self._samples, ImageSamples):
             raise DataError(f"data set {self.name} has images, not events")
-        where = self._recordings.where(index)
-        events = self._recordings.events(index)
+        where = self._samples.where(index)
+        events = self._samples.events(index)
         events.check(sensor_size=self.facts.sensor_size, where=where)
         return replace(events, sensor_size=self.facts.sensor_size)
 
@@ -145,9 +138,9 @@ class Split:
 
     def images(self) -> NDArray[np.uint8]:
         """All images, uint8 [N, C, H, W]."""
-        if self._images is None:
+        if not isinstance(self._samples, ImageSamples):
             raise DataError(f"data set {self.name} has events, not images")
-        return self._images
+        return self._samples.images
 
     def input(self, index: int, metadata: ModelMetadata) -> NDArray[np.float32]:
         """The network's input, float32 [T, C, H, W].
@@ -173,59 +166,39 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
     """Opens one split of a data set; for events only the list of files is read here.
 
     Args:
-        name: one of `NAMES`; root: the folder that `find` returned.
+        name: one of `DATASETS`; root: the folder that `find` returned.
 
     Raises:
         DataError: files are absent, damaged, or labelled with a class the data set does not have.
     """
-    facts = _facts(name)
-    if split not in ("train", "test"):
+    facts = facts_of(name)
+    if split not in _SPLITS:
         raise UsageError("unknown split", got=repr(split), expected="train or test")
-    root = Path(root)
-    if facts.kind == "image":
-        images, labels = _read_images(facts, root, split)
-        return Split(facts, split, [f"{i:05d}" for i in range(len(images))], labels, _images=images)
-    recordings = _recordings(facts, root, split)
-    absent = set(range(len(facts.class_names))) - set(recordings.labels.tolist())
+    root, layout = Path(root), layout_of(facts.layout)
+    if not layout.is_there(root, split):
+        raise DataError(f"data set {name} has no {split} files; {facts.missing}", where=root)
+    samples = layout.read(root, split, facts)
+    if isinstance(samples, ImageSamples):
+        shape = samples.images.shape[1:]
+        if shape != facts.image_shape:
+            raise DataError(
+                "images have another shape", got=shape, expected=facts.image_shape, where=root
+            )
+    else:
+        _check_classes(facts, samples.labels, root)
+    return Split(facts, split, samples.ids, samples.labels, samples)
+
+
+def _check_classes(facts: DatasetFacts, labels: NDArray[np.int64], root: Path) -> None:
+    """nmnist8 opened as nmnist would otherwise give a score for the wrong data set."""
+    absent = set(range(len(facts.class_names))) - set(labels.tolist())
     if absent:
-        # nmnist8 opened as nmnist would otherwise give a score for the wrong data set.
         names = ", ".join(facts.class_names[label] for label in sorted(absent))
         raise DataError(
-            f"data set {name} lacks recordings of class {names}",
+            f"data set {facts.name} lacks recordings of class {names}",
             expected=f"{len(facts.class_names)} classes",
             where=root,
         )
-    return Split(facts, split, recordings.ids, recordings.labels, _recordings=recordings)
-
-
-def _recordings(facts: DatasetFacts, root: Path, split: SplitName) -> RecordingSet | GestureSet:
-    if facts.layout == "gestures" and gestures.is_there(
-        root, split, made=facts.name == "dvs-gesture-made"
-    ):
-        return GestureSet.open(root, split, len(facts.class_names))
-    place = find_split(root, split) if facts.layout == "recordings" else None
-    if place is None:
-        raise DataError(f"data set {facts.name} has no {split} files; {facts.missing}", where=root)
-    return RecordingSet.open(place, facts.class_names, split=split, suffixes=(".bin",))
-
-
-def _read_images(
-    facts: DatasetFacts, root: Path, split: SplitName
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    if facts.layout == "cifar":
-        return cifar.read_split(root, split, classes=len(facts.class_names))
-    pair = idx.find_pair(root, split)
-    if pair is None:
-        raise DataError(f"data set {facts.name} has no {split} files; {facts.missing}", where=root)
-    images, labels = idx.read_pair(*pair, classes=len(facts.class_names))
-    if images.shape[1:] != facts.image_shape:
-        raise DataError(
-            "images have another shape",
-            got=images.shape[1:],
-            expected=facts.image_shape,
-            where=pair[0],
-        )
-    return images, labels
 
 
 def image_current(images: NDArray[np.uint8], metadata: ModelMetadata) -> NDArray[np.float32]:

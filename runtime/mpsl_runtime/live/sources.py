@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from mpsl_runtime.data.gestures import GestureSet, has_labels
-from mpsl_runtime.data.gestures import is_there as gestures_are_there
-from mpsl_runtime.data.labelled import RecordingSet, find_split
+from mpsl_runtime.data.layouts.gestures import GestureSet, has_labels
+from mpsl_runtime.data.layouts.gestures import is_there as gestures_are_there
+from mpsl_runtime.data.layouts.recordings import RecordingSet, find_split
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.events.events import Events

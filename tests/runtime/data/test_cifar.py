@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsl_runtime.data import cifar, datasets
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.layouts import cifar
 from mpsl_runtime.errors import DataError
 
 NAMES = [f"data_batch_{number}.bin" for number in range(1, 6)] + ["test_batch.bin"]

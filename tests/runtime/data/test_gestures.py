@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpsl_runtime.data import datasets, gestures
-from mpsl_runtime.data.gestures import GestureSet
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.layouts import gestures
+from mpsl_runtime.data.layouts.gestures import GestureSet
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.aedat import encode_aedat3
 from mpsl_runtime.events.binning import Binning

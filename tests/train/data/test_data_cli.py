@@ -70,7 +70,7 @@ def says(capsys: pytest.CaptureFixture[str]) -> Says:
 
 def test_list_names_every_data_set_and_what_it_needs(says: Says) -> None:
     document = says.json("list")
-    assert [row["name"] for row in document["datasets"]] == list(datasets.NAMES)
+    assert [row["name"] for row in document["datasets"]] == list(datasets.DATASETS)
     assert all(row["found"] is None and row["needs"] for row in document["datasets"])
     made_by = {row["name"]: row["made_by"] for row in document["datasets"]}
     assert made_by["dvs-digits"] == "simulation"

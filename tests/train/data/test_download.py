@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpsl_runtime.data import cifar, datasets, idx
+from mpsl_runtime.data import datasets
+from mpsl_runtime.data.layouts import cifar, idx
 from mpsl_runtime.errors import DataError, OutputError, UsageError
 from mpsl_train.data import download
 from mpsl_train.data.download import RemoteFile, fetch

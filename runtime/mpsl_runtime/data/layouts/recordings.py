@@ -12,16 +12,21 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.layouts.layout import SplitName, register
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.readers import SUFFIXES, decode_events, read_bytes
 
-__all__ = ["RecordingSet", "find_split"]
+if TYPE_CHECKING:
+    from mpsl_runtime.data.catalogue import DatasetFacts
+
+__all__ = ["LabelFolders", "RecordingSet", "find_split"]
 
 # A recording in a zip that unpacks to more is a trap, not a trial.
 _LARGEST_MEMBER = 1 << 28
@@ -191,3 +196,21 @@ def _folder_members(place: Path) -> list[str]:
         ]
     except OSError as error:
         raise DataError("folder cannot be read", got=error.strerror, where=place) from error
+
+
+class LabelFolders:
+    """`[Train|Test]/<label>/<file>`, unpacked or zipped."""
+
+    def is_there(self, root: Path, split: SplitName) -> bool:
+        """See `Layout.is_there`."""
+        return find_split(root, split) is not None
+
+    def read(self, root: Path, split: SplitName, facts: DatasetFacts) -> RecordingSet:
+        """See `Layout.read`."""
+        place = find_split(root, split)
+        if place is None:
+            raise DataError(f"no {split} recordings", expected=split.capitalize(), where=root)
+        return RecordingSet.open(place, facts.class_names, split=split, suffixes=facts.suffixes)
+
+
+register("recordings", LabelFolders())

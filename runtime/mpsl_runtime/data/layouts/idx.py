@@ -8,13 +8,18 @@ from __future__ import annotations
 import gzip
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.layouts.layout import ImageSamples, SplitName, register
 from mpsl_runtime.errors import DataError
 
-__all__ = ["find_pair", "read_idx", "read_pair"]
+if TYPE_CHECKING:
+    from mpsl_runtime.data.catalogue import DatasetFacts
+
+__all__ = ["IdxPairs", "find_pair", "read_idx", "read_pair"]
 
 _LARGEST = 1 << 31
 _PREFIX = {"train": "train", "test": "t10k"}
@@ -94,3 +99,21 @@ def read_pair(
             "label is not a class", got=int(target.max()), expected=f"0…{classes - 1}", where=labels
         )
     return pixels[:, None], target
+
+
+class IdxPairs:
+    """For each split a file of images and one of labels, under MNIST's names."""
+
+    def is_there(self, root: Path, split: SplitName) -> bool:
+        """See `Layout.is_there`."""
+        return find_pair(root, split) is not None
+
+    def read(self, root: Path, split: SplitName, facts: DatasetFacts) -> ImageSamples:
+        """See `Layout.read`."""
+        pair = find_pair(root, split)
+        if pair is None:
+            raise DataError(f"no {split} files", expected=f"{_PREFIX[split]}-*-ubyte", where=root)
+        return ImageSamples(*read_pair(*pair, classes=len(facts.class_names)))
+
+
+register("idx", IdxPairs())

@@ -11,13 +11,18 @@ import gzip
 import tarfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.layouts.layout import ImageSamples, SplitName, register
 from mpsl_runtime.errors import DataError
 
-__all__ = ["ARCHIVE", "BATCHES", "is_there", "read_batches", "read_split"]
+if TYPE_CHECKING:
+    from mpsl_runtime.data.catalogue import DatasetFacts
+
+__all__ = ["ARCHIVE", "BATCHES", "CifarBatches", "is_there", "read_batches", "read_split"]
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 BATCHES: dict[str, tuple[str, ...]] = {
@@ -165,3 +170,18 @@ def _from_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
             where=path,
         )
     return {name: found[name] for name in names}
+
+
+class CifarBatches:
+    """The six batches, unpacked or in their archive."""
+
+    def is_there(self, root: Path, split: SplitName) -> bool:
+        """See `Layout.is_there`; one batch of either split is enough."""
+        return is_there(root)
+
+    def read(self, root: Path, split: SplitName, facts: DatasetFacts) -> ImageSamples:
+        """See `Layout.read`."""
+        return ImageSamples(*read_split(root, split, classes=len(facts.class_names)))
+
+
+register("cifar", CifarBatches())

@@ -18,19 +18,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.layouts.layout import SplitName, register
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.readers import read_bytes, read_events
 
+if TYPE_CHECKING:
+    from mpsl_runtime.data.catalogue import DatasetFacts
+
 __all__ = [
     "MADE_RECORD",
     "SENSOR_SIZE",
     "GestureSet",
+    "Gestures",
     "Trial",
     "has_labels",
     "is_there",
@@ -306,3 +312,26 @@ def _read_packed(path: Path) -> Events:
         sensor_size=SENSOR_SIZE,
         where=path,
     )
+
+
+class Gestures:
+    """Trials in one of the two layouts above.
+
+    Args:
+        made: the recordings that are made here, and no others; or others, and none of these.
+    """
+
+    def __init__(self, *, made: bool) -> None:
+        self._made = made
+
+    def is_there(self, root: Path, split: SplitName) -> bool:
+        """See `Layout.is_there`."""
+        return is_there(root, split, made=self._made)
+
+    def read(self, root: Path, split: SplitName, facts: DatasetFacts) -> GestureSet:
+        """See `Layout.read`."""
+        return GestureSet.open(root, split, len(facts.class_names))
+
+
+register("gestures", Gestures(made=False))
+register("gestures-made", Gestures(made=True))
