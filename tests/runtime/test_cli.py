@@ -16,9 +16,10 @@ from typing import Any
 import h5py
 import pytest
 
-from mpsl_runtime import cli, verbs
+from mpsl_runtime import cli
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.readers import write_nmnist_bin
+from mpsl_runtime.verbs import run as run_verb
 
 STEP_KEYS = ["file", "t_us", "step", "scores", "label", "confidence", "events", "dropped"]
 Run = Callable[..., tuple[int, str, str]]
@@ -193,7 +194,7 @@ def test_ctrl_c_is_one_line_and_exit_130(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verbs, "_print_item", stop)
+    monkeypatch.setattr(run_verb, "_print_item", stop)
     assert mpsl("run", model_file, recording) == (130, "", "mpsl: interrupted\n")
 
 
@@ -244,7 +245,7 @@ def test_a_fault_of_ours_is_one_line_and_exit_70_and_debug_shows_where(
     def fault(*_: object, **__: object) -> None:
         raise AttributeError("lost\n" + "x" * 1000)
 
-    monkeypatch.setattr(verbs, "_print_summary", fault)
+    monkeypatch.setattr(run_verb, "_print_summary", fault)
     code, _, err = mpsl("run", model_file, recording)
     assert code == cli.Code.FAULT == 70
     assert err.startswith("mpsl: fault in mpsl itself: AttributeError: lost x")
@@ -277,7 +278,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28), "out.png")
 
-    monkeypatch.setattr(verbs, "_print_summary", full)
+    monkeypatch.setattr(run_verb, "_print_summary", full)
     code, _, err = mpsl("run", model_file, recording)
     assert (code, err) == (2, "mpsl: No space left on device; in out.png\n")
 

@@ -1,0 +1,20 @@
+"""The verbs of this distribution: words of a command line in, lines on the terminal out.
+
+One file a verb, which says what it takes and hands the work to the rooms below. Only typer and the
+standard library are imported up here: `mpsl --help` reads these files, numpy comes when one runs.
+"""
+
+import typer
+
+from mpsl_runtime.purposes import Purpose
+from mpsl_runtime.verbs import bench, inspect, replay, run
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs to `mpsl`."""
+    app.command("run", rich_help_panel=Purpose.RUN)(run.run)
+    app.command("replay", rich_help_panel=Purpose.RUN)(replay.replay)
+    app.command("inspect", rich_help_panel=Purpose.PROVE)(inspect.inspect)
+    app.command("bench", rich_help_panel=Purpose.PROVE)(bench.bench)

@@ -1,0 +1,23 @@
+"""Options that several verbs take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = ["Json", "ModelName", "StepSeconds"]
+
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A .nir file, or the name of a model: nmnist8-small.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+StepSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--dt-s",
+        metavar="S",
+        help="Seconds that a step of a .nir without our metadata stands for; to run it on events, "
+        "give --steps and --step-us too.",
+    ),
+]
