@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from mpsl_runtime.errors import MpslError
     from mpsl_runtime.events.events import Events
     from mpsl_runtime.events.readers import read_events
+    from mpsl_runtime.run.decisions import Prediction, Step, Summary
     from mpsl_runtime.run.model import Model, Result, load
-    from mpsl_runtime.run.stream import Prediction, Step, Stream, Summary
+    from mpsl_runtime.run.policies import Policy
+    from mpsl_runtime.run.stream import Stream
     from mpsl_runtime.zoo import find_model
 
 __all__ = [
     "Events",
     "Model",
     "MpslError",
+    "Policy",
     "Prediction",
     "Result",
     "Step",
@@ -42,11 +45,12 @@ _HOME = {
     "Events": "events.events",
     "Model": "run.model",
     "MpslError": "errors",
-    "Prediction": "run.stream",
+    "Policy": "run.policies",
+    "Prediction": "run.decisions",
     "Result": "run.model",
-    "Step": "run.stream",
+    "Step": "run.decisions",
     "Stream": "run.stream",
-    "Summary": "run.stream",
+    "Summary": "run.decisions",
     "find_model": "zoo",
     "load": "run.model",
     "read_events": "events.readers",

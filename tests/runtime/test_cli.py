@@ -40,14 +40,20 @@ def test_json_is_a_line_a_step_a_prediction_and_a_summary(
     assert [list(step) for step in steps] == [[*STEP_KEYS, "compute_us"]] * 5
     assert [step["t_us"] for step in steps] == [0, 1000, 2000, 3000, 4000]
     assert {step["file"] for step in steps} == {str(recording)}
+    totals = summary["summary"]
     assert list(prediction) == ["prediction"]
     assert prediction["prediction"] == {
         "file": str(recording),
+        "t_us": 5000,
+        "begin_us": 0,
+        "step": 4,
         "label": steps[-1]["label"],
+        "class": str(steps[-1]["label"]),
+        "confidence": steps[-1]["confidence"],
         "target": None,
+        "events": totals["events"],
         "scores": steps[-1]["scores"],
     }
-    totals = summary["summary"]
     assert set(totals) >= {
         "steps",
         "events",
@@ -56,7 +62,9 @@ def test_json_is_a_line_a_step_a_prediction_and_a_summary(
         "real_time_factor",
         "synops",
         "dropped",
+        "idle",
         "samples",
+        "none",
         "accuracy",
     }
     assert set(totals["latency_us"]) == {"p50", "p95", "p99", "max"}
@@ -152,7 +160,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", image, recording], "takes frames, not events"),
         (["run", foreign, recording], "dt"),
         (["run", foreign, recording, "--dt-s", "1e-4"], "--steps T and --step-us N"),
-        (["run", model, recording, "--policy", "sliding"], "not supported yet"),
+        (["run", model, recording, "--policy", "sliding", "--every", "99"], "so often"),
         (["run", model, recording, "--policy", "hop"], "unknown policy"),
         (["run", model, recording, "--steps", "0"], "Invalid value for '--steps'"),
         (["run", model, recording, "--engine", "gpu"], "unknown engine"),

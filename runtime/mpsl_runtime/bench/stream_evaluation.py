@@ -114,9 +114,7 @@ def judge(
         false_in_silence=silent,
         pauses=len(shown) + 1,
         pauses_broken=len(broken),
-        decision_ms=(
-            (float(np.median(times)), float(np.percentile(times, 95))) if times else None
-        ),
+        decision_ms=((float(np.median(times)), float(np.percentile(times, 95))) if times else None),
         synops=synops,
     )
 
@@ -144,7 +142,9 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     ]
     for row in verdicts:
         share = row.answers_right / row.answers if row.answers else 0.0
-        after = "–" if row.decision_ms is None else "{:.0f} ms (95 %: {:.0f})".format(*row.decision_ms)
+        after = (
+            "–" if row.decision_ms is None else "{:.0f} ms (95 %: {:.0f})".format(*row.decision_ms)
+        )
         lines.append(
             f"{row.policy:<28} {row.accuracy:>7.2%} {row.missed:>7} {row.answers:>8} "
             f"{share:>7.2%} {row.false_in_silence:>11} {row.silence_broken:>7.2%} {after:>20} "

@@ -6,6 +6,7 @@ Values are str, int and float only, so that every HDF5 reader can show them; no 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, cast, get_args
@@ -32,6 +33,10 @@ ENCODING_VERSION = 2
 Reset = Literal["subtract", "zero"]
 InputKind = Literal["events", "image"]
 Weights = Literal["float32", "int8"]
+
+# Of what a window must have to be answered: events, scores, margins.
+LARGEST_LIMIT = 1_000_000_000
+_ONSET = re.compile(r"[1-9][0-9]{0,8}/[1-9][0-9]{0,4}")
 
 _CHOICES = {
     "reset": get_args(Reset),
@@ -179,8 +184,10 @@ class ModelMetadata:
         weights: `float32`, or `int8`: every layer lies on a grid (see `mpsl_runtime.model.grid`).
         input_max: of an int8 model, the largest |input| in units of `input_grid` for which its sums
             are proven exact; 0 = no bound is known.
+        onset, least_events, least_score, least_margin, early_margin: when the model answers in a
+            stream, as `mpsl calibrate` chose it (`run.policies`, `run.answers`); "" or 0: not said.
 
-    The last two are written only where they say something, and absent from older files.
+    What follows `recipe_hash` is written only where it says something; older files lack it.
     """
 
     mpsl: int
@@ -204,6 +211,11 @@ class ModelMetadata:
     recipe_hash: str
     weights: Weights = "float32"
     input_max: int = 0
+    onset: str = ""
+    least_events: int = 0
+    least_score: float = 0.0
+    least_margin: float = 0.0
+    early_margin: float = 0.0
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
@@ -218,6 +230,22 @@ class ModelMetadata:
                 where=where,
             )
         result: ModelMetadata = _read(cls, upgraded(data), where)
+        for name in ("least_events", "least_score", "least_margin", "early_margin"):
+            value = getattr(result, name)
+            if not 0 <= value < LARGEST_LIMIT:
+                raise ModelError(
+                    f"metadata {name!r} is out of range",
+                    got=value,
+                    expected=f"0 … {LARGEST_LIMIT}",
+                    where=where,
+                )
+        if result.onset and not _ONSET.fullmatch(result.onset):
+            raise ModelError(
+                "metadata 'onset' is no onset",
+                got=repr(result.onset),
+                expected="N/MS, such as 30/10",
+                where=where,
+            )
         return result
 
     def to_mapping(self) -> dict[str, Any]:

@@ -9,13 +9,15 @@ keeps them in the model's metadata.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model import readout as read_out
+from mpsl_runtime.model.readout import Readout
 
 __all__ = ["NONE", "AnswerRule", "Hold", "margin"]
 
@@ -67,6 +69,19 @@ class AnswerRule:
                 )
         if math.isnan(self.least_score):
             raise UsageError("answer rule is out of range", got="least_score = nan")
+
+    def changed(self, **values: Any) -> AnswerRule:
+        """The same with some values changed."""
+        return replace(self, **values)
+
+    def in_stream(self, readout: Readout) -> AnswerRule:
+        """The same for a stream, where an output without a spike is no answer either.
+
+        A trial is answered as in training: its highest score, whatever it is.
+        """
+        if readout == "count" and self.least_score < 0:
+            return replace(self, least_score=0.0)
+        return self
 
     def decide(self, scores: NDArray[np.float32], events: int) -> int | None:
         """The class of a window; None is `none`.

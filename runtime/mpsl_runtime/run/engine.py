@@ -69,6 +69,7 @@ class Engine:
                 "number of threads", got=threads, expected=f"1 … {_MOST_THREADS}", where="threads"
             )
         self.plan = plan
+        self._threads = threads
         self._bound = InputBound(plan.metadata)
         channels, rows, columns = (*plan.input_shape, 1, 1)[:3]
         try:
@@ -108,6 +109,10 @@ class Engine:
         """Synaptic operations since the last reset: for each spike (or input that is not zero)
         the weights that it reaches, counted through pooling."""
         return self._network.synops
+
+    def fork(self) -> Engine:
+        """Another engine of the same network, at rest."""
+        return Engine(self.plan, threads=self._threads)
 
     def reset(self) -> None:
         """Sets every V to 0 and the counter to 0."""

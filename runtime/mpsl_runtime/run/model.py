@@ -20,9 +20,12 @@ from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.model.readout import Readout
+from mpsl_runtime.run.answers import AnswerRule
+from mpsl_runtime.run.decisions import Step
+from mpsl_runtime.run.lane import Lane, Runner
+from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.reference import checked_frames
-from mpsl_runtime.run.stream import Runner, Step, Stream, advance
-from mpsl_runtime.run.window import Window
+from mpsl_runtime.run.stream import Stream
 
 __all__ = ["EngineName", "Model", "Result", "load"]
 
@@ -70,9 +73,10 @@ class Model:
         self.readout: Readout = plan.readout
         self.class_names = plan.class_names
         self._binning = plan.binning(steps=steps, step_us=step_us)
-        self._window = Window(self.readout, self._binning.steps if self._binning else 1)
+        length = self._binning.steps if self._binning else 1
+        self._lane = Lane(runner, self.readout, length, self.class_names)
         self._next_step = 0
-        runner.reset()
+        self._lane.begin(AnswerRule())
 
     @property
     def binning(self) -> Binning:
@@ -110,8 +114,7 @@ class Model:
 
     def reset(self) -> None:
         """Puts the network at rest; the next `step` is step 0."""
-        self._runner.reset()
-        self._window.clear()
+        self._lane.begin(AnswerRule())
         self._next_step = 0
 
     def step(self, events: Events) -> Step:
@@ -138,7 +141,7 @@ class Model:
             dropped=0,
             binning_us=(time.perf_counter_ns() - start) / 1000,
         )
-        step = advance(self._runner, self._window, item, "events")
+        step = self._lane.advance(item, "events")
         self._next_step += 1
         return step
 
@@ -167,7 +170,10 @@ class Model:
         )
 
     def stream(
-        self, source: event_sources.Source | Iterable[Recording], policy: str = "tumbling"
+        self,
+        source: event_sources.Source | Iterable[Recording],
+        policy: Policy | str = "auto",
+        **settings: Any,
     ) -> Stream:
         """Runs recordings or a live source step by step.
 
@@ -178,8 +184,10 @@ class Model:
         Args:
             source: a path (file, folder, zip), an address `udp://host:port`, `Events`, or an
                 iterable of `Events` that arrive one after another.
-            policy: `tumbling` (reset every T steps, as in training) or `continuous`; see
-                `mpsl_runtime.run.stream`.
+            policy: `onset`, `tumbling`, `continuous` or `sliding` decides where windows begin in a
+                stream; `auto` is `onset`. A recording that is one sample is one window. See
+                `mpsl_runtime.run.policies`.
+            settings: of the policy, where it is a name: `every`, `onset`, `rule`.
 
         Returns:
             an iterator over `Step` and `Prediction`; its `summary` has the totals.
@@ -195,7 +203,8 @@ class Model:
         else:
             found = _recordings_of(source)
         self.reset()
-        return Stream(self._runner, binning, self.readout, found, policy)
+        chosen = Policy.of(policy, **settings)
+        return Stream(self._runner, binning, self.readout, self.class_names, found, chosen)
 
 
 def _recordings_of(items: Iterable[Any]) -> Iterator[Recording]:

@@ -18,7 +18,7 @@ from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import MissingExtraError, OutputError, UsageError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.steps import Chunk, Recording
-from mpsl_runtime.run.stream import Prediction, Step
+from mpsl_runtime.run.decisions import Prediction, Step
 
 __all__ = ["Watcher", "check_plot", "save_plot"]
 
@@ -128,13 +128,14 @@ def save_plot(path: Path, watcher: Watcher, class_names: Sequence[str], step_us:
     left, middle, right = figure.subplots(1, 3, width_ratios=(1.1, 1.6, 1.0))
     last = watcher.prediction or watcher.steps[-1]
     target = watcher.prediction.target if watcher.prediction is not None else None
-    title = f"{Path(last.file).name or last.file}: decided “{class_names[last.label]}”"
+    title = f"{Path(last.file).name or last.file}: decided “{last.class_name}”"
     if target is not None:
         title += f", true class “{class_names[target]}”"
     figure.suptitle(title, fontsize=11)
     _draw_events(left, *watcher.busiest())
-    _draw_scores(middle, watcher.steps, class_names, last.label, step_us)
-    _draw_decision(right, last.scores, class_names, last.label)
+    best = int(np.argmax(last.scores)) if last.label is None else last.label
+    _draw_scores(middle, watcher.steps, class_names, best, step_us)
+    _draw_decision(right, last.scores, class_names, best)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lower()[1:])
 

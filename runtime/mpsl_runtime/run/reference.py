@@ -224,6 +224,10 @@ class Reference:
         self._outputs: dict[str, Array] = {}
         self.reset()
 
+    def fork(self) -> Reference:
+        """Another one of the same network, at rest."""
+        return Reference(self.plan)
+
     def reset(self, batch: int = 1) -> None:
         """Sets every V to 0 and the counter to 0, for `batch` samples side by side."""
         self.synops = 0

@@ -1,208 +1,54 @@
-"""The stream loop: events in, one decision a step out.
+"""The stream loop: recordings in, a decision a step and an answer a window out.
 
 A **trial** is a recording cut to one sample (an N-MNIST .bin, any labelled recording): exactly
 steps 0 … T−1, missing steps are empty, later events are counted as truncated. A **stream** (a
-camera file, a live source) goes on. What happens to the state is the policy:
+camera file, a live source) goes on; where its windows begin is the policy (`run.policies`).
 
-- `tumbling`, the training protocol: the state is reset every T steps. A trial is one window and
-  gives one prediction; a stream is window after window, one prediction each, the last one filled
-  up with empty steps.
-- `continuous`: the state runs on and the scores are those of the last T steps; a trial is run to
-  its last event like a stream. One prediction a recording, after its last step.
-
-The state is reset between recordings under both. Time advances by the source's clock alone (the
-next event, a time stamp without events, the end), never by the clock on the wall: the same events
-give the same decisions, live or from a file.
+The state is reset between recordings. Time advances by the source's clock alone (the next event, a
+time stamp without events, the end), never by the clock on the wall: the same events give the same
+decisions, live or from a file.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.binning import Binning
-from mpsl_runtime.events.steps import Policy, Recording, Rest, StepInput, cut
-from mpsl_runtime.model import readout as read_out
+from mpsl_runtime.events.steps import Recording, Rest, StepInput, cut
 from mpsl_runtime.model.readout import Readout
-from mpsl_runtime.run.window import Window
+from mpsl_runtime.run.answers import NONE, AnswerRule, Hold
+from mpsl_runtime.run.decisions import Prediction, Step, Summary
+from mpsl_runtime.run.lane import Lane, Runner
+from mpsl_runtime.run.onset import Background, OnsetCounts, windows
+from mpsl_runtime.run.policies import Policy
 
-__all__ = ["Prediction", "Runner", "Step", "Stream", "Summary", "advance"]
+__all__ = ["Stream"]
 
 # Percentiles are over the last so many steps: 8 MB, however long a camera runs.
 _LATENCIES_KEPT = 1_000_000
 
-
-class Runner(Protocol):
-    """What `engine.Engine` and `reference.Reference` have in common."""
-
-    @property
-    def membrane(self) -> NDArray[np.float32]:
-        """U of the last population [K]."""
-
-    @property
-    def synops(self) -> int:
-        """Synaptic operations since the reset."""
-
-    def reset(self) -> None:
-        """Back to the state at rest."""
-
-    def step_sparse(
-        self, address: NDArray[np.int32], value: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """One step; returns the last population's spikes [K]."""
-
-    def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Resets, then T steps [T, C, H, W] -> [T, K]."""
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """The decision after one time step.
-
-    Attributes:
-        file: the recording; step: its number there, from 0.
-        t_us: the source's time at the beginning of the step.
-        spikes: of the output neurons in this step, float32 [K].
-        scores: of the classes over the window, float32 [K].
-        label: class with the highest score; confidence: see `mpsl_runtime.model.readout`.
-        events: events in this step; dropped: events lost since the step before.
-        compute_us: time spent on binning, network and read-out of this step.
-        target: the true class of the recording, where known; not in the output of a step.
-    """
-
-    file: str
-    t_us: int
-    step: int
-    spikes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    label: int
-    confidence: float
-    events: int
-    dropped: int
-    compute_us: float
-    target: int | None = None
-
-    def to_mapping(self) -> dict[str, Any]:
-        """A line of `mpsl run --json`."""
-        return {
-            "file": self.file,
-            "t_us": self.t_us,
-            "step": self.step,
-            "scores": self.scores.tolist(),
-            "label": self.label,
-            "confidence": round(self.confidence, 6),
-            "events": self.events,
-            "dropped": self.dropped,
-            "compute_us": round(self.compute_us, 1),
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The decision over a whole window.
-
-    Attributes:
-        file, label, scores: as in `Step`; target: the true class where known.
-    """
-
-    file: str
-    label: int
-    target: int | None
-    scores: NDArray[np.float32]
-
-    def to_mapping(self) -> dict[str, Any]:
-        """A line of `mpsl run --json`."""
-        return {
-            "prediction": {
-                "file": self.file,
-                "label": self.label,
-                "target": self.target,
-                "scores": self.scores.tolist(),
-            }
-        }
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a stream has done so far.
-
-    Attributes:
-        steps, events: that were processed; dropped: events lost on the way (queue or network);
-        truncated: events after the last step of a trial.
-        events_per_s: per second of computing.
-        latency_us: p50, p95, p99 and max of `Step.compute_us` (of the last million steps).
-        real_time_factor: recorded time / computing time; above 1 is faster than the camera.
-        synops: synaptic operations (a spike times its outgoing weights).
-        samples: predictions; accuracy: among those with a target, None without any.
-    """
-
-    steps: int
-    events: int
-    events_per_s: float
-    latency_us: dict[str, float]
-    real_time_factor: float
-    synops: int
-    dropped: int
-    truncated: int
-    samples: int
-    accuracy: float | None
-
-    def to_mapping(self) -> dict[str, Any]:
-        """The last line of `mpsl run --json`."""
-        return {"summary": dict(self.__dict__)}
-
-
-def advance(
-    runner: Runner, window: Window, item: StepInput, file: str, target: int | None = None
-) -> Step:
-    """One time step: its input goes through the network, and what is decided comes out.
-
-    Args:
-        runner: the network; its state moves on by one step.
-        window: takes in the step's output.
-        item: the input. file: its recording; target: the true class where known.
-    """
-    start = time.perf_counter_ns()
-    spikes = np.asarray(runner.step_sparse(item.address, item.value), np.float32)
-    spikes = spikes.reshape(-1).copy()
-    scores = window.push(spikes, runner)
-    return Step(
-        file=file,
-        t_us=item.t_us,
-        step=item.step,
-        spikes=spikes,
-        scores=scores,
-        label=int(read_out.label(scores)),
-        confidence=read_out.confidence(window.readout, scores),
-        events=item.events,
-        dropped=item.dropped,
-        compute_us=(time.perf_counter_ns() - start) / 1000 + item.binning_us,
-        target=target,
-    )
+_Items = Generator[Step | Prediction, None, None]
 
 
 class Stream:
     """Runs recordings through a network, step by step; iterate over it once.
 
-    Yields a `Step` after each time step and a `Prediction` after each window (see the module);
-    `summary` may be read at any time.
+    Yields a `Step` after each time step and a `Prediction` for each window; `summary` may be read
+    at any time.
 
     Args:
         runner: the network.
         binning: its binning rule; `binning.steps` is T.
-        readout: `count` or `membrane`.
+        readout: `count` or `membrane`. class_names: in the order of the scores.
         recordings: taken one after another.
-        policy: `tumbling` or `continuous`.
+        policy: where windows begin and when they are answered.
 
     Raises:
-        UsageError: the policy does not exist. While iterating, DataError as in `steps.cut`.
+        UsageError: the policy does not fit. While iterating, DataError as in `steps.cut`.
     """
 
     def __init__(
@@ -210,24 +56,24 @@ class Stream:
         runner: Runner,
         binning: Binning,
         readout: Readout,
+        class_names: tuple[str, ...],
         recordings: Iterable[Recording],
-        policy: str = "tumbling",
+        policy: Policy,
     ) -> None:
-        if policy == "sliding":
-            raise UsageError(
-                "policy 'sliding' is not supported yet", expected="tumbling or continuous"
-            )
-        if policy not in get_args(Policy):
-            raise UsageError("unknown policy", got=repr(policy), expected="tumbling or continuous")
-        self._runner, self._binning = runner, binning
-        self._recordings: Iterable[Recording] = recordings
-        self._policy: Policy = "continuous" if policy == "continuous" else "tumbling"
-        self._window = Window(readout, binning.steps)
+        policy.check(binning.steps)
+        self._binning, self._policy = binning, policy
+        self._class_names = class_names
+        self._recordings = recordings
+        lanes = -(-binning.steps // policy.every) if policy.name == "sliding" else 1
+        runners = [runner, *(runner.fork() for _ in range(lanes - 1))]
+        self._lanes = [Lane(each, readout, binning.steps, class_names) for each in runners]
+        self._stream_rule = policy.rule.in_stream(readout)
+        self._hold = Hold(policy.rule.hold_us)
+        self._onsets = OnsetCounts()
         self._latency_us: deque[float] = deque(maxlen=_LATENCIES_KEPT)
-        self._steps = self._events = self._dropped = self._truncated = 0
-        self._synops, self._synops_running = 0, False
+        self._steps = self._events = self._dropped = self._truncated = self._idle = 0
         self._compute_us = 0.0
-        self._samples = self._targets = self._right = 0
+        self._samples = self._none = self._targets = self._right = 0
         self._items = self._run()
 
     def __iter__(self) -> Iterator[Step | Prediction]:
@@ -240,36 +86,92 @@ class Stream:
         """Ends the stream early; a live source is let go."""
         self._items.close()
 
-    def _reset(self) -> None:
-        if self._synops_running:
-            self._synops += int(self._runner.synops)
-        self._runner.reset()
-        self._window.clear()
-        self._synops_running = True
-
-    def _run(self) -> Generator[Step | Prediction, None, None]:
+    def _run(self) -> _Items:
         for recording in self._recordings:
-            self._reset()
-            step: Step | None = None
-            in_window = 0
-            for item in cut(recording, self._binning, self._policy):
-                if isinstance(item, Rest):
-                    self._truncated += item.truncated
-                    self._dropped += item.dropped
-                    break
-                if self._policy == "tumbling" and in_window == self._binning.steps:
-                    self._reset()
-                    in_window = 0
-                step = self._advance(recording, item)
-                in_window += 1
-                yield step
-                if self._policy == "tumbling" and in_window == self._binning.steps:
-                    yield self._predict(recording, step)
-            if step is not None and self._policy == "continuous":
-                yield self._predict(recording, step)
+            self._hold.reset()
+            name = self._policy.in_stream(recording.trial)
+            if name == "tumbling":
+                rule = self._policy.rule if recording.trial else self._stream_rule
+                yield from self._tumbling(recording, rule)
+            elif name == "continuous":
+                yield from self._continuous(recording)
+            elif name == "sliding":
+                yield from self._sliding(recording)
+            else:
+                yield from self._onset(recording)
 
-    def _advance(self, recording: Recording, item: StepInput) -> Step:
-        step = advance(self._runner, self._window, item, recording.file, recording.target)
+    def _tumbling(self, recording: Recording, rule: AnswerRule) -> _Items:
+        lane = self._lanes[0]
+        lane.begin(rule)
+        for item in self._cut(recording, one_window=True):
+            if lane.is_full:
+                lane.begin(rule)
+            if lane.answered:
+                lane.skip()
+                self._idle += item.events
+                self._dropped += item.dropped
+                continue
+            yield self._advance([lane], recording, item)
+            if lane.is_full or lane.ends_early():
+                yield self._answer(lane.predict(recording, self._binning.step_us), recording)
+
+    def _continuous(self, recording: Recording) -> _Items:
+        lane = self._lanes[0]
+        lane.begin(self._policy.rule if recording.trial else self._stream_rule)
+        for item in self._cut(recording, one_window=False):
+            yield self._advance([lane], recording, item)
+        if lane.steps:
+            yield self._answer(lane.predict(recording, self._binning.step_us), recording)
+
+    def _sliding(self, recording: Recording) -> _Items:
+        """Lane i runs the windows i, i + n, i + 2n, …; the oldest window is the one shown."""
+        running: deque[Lane] = deque()
+        number = 0
+        for index, item in enumerate(self._cut(recording, one_window=False)):
+            if index % self._policy.every == 0:
+                lane = self._lanes[number % len(self._lanes)]
+                lane.begin(self._stream_rule)
+                running.append(lane)
+                number += 1
+            if not running:  # all answered early, and no new window yet
+                self._idle += item.events
+                self._dropped += item.dropped
+                continue
+            yield self._advance(running, recording, item)
+            if running[0].is_full or running[0].ends_early():
+                lane = running.popleft()
+                yield self._answer(lane.predict(recording, self._binning.step_us), recording)
+
+    def _onset(self, recording: Recording) -> _Items:
+        length_us = self._binning.steps * self._binning.step_us
+        background = Background(self._policy.onset)
+        began = self._onsets.windows
+        for window in windows(recording, self._policy.onset, length_us, self._onsets, background):
+            for item in self._tumbling(window, self._stream_rule):
+                yield replace(item, trial=False) if isinstance(item, Prediction) else item
+        if self._onsets.windows == began:
+            yield self._answer(self._nothing(recording), recording)
+
+    def _nothing(self, recording: Recording) -> Prediction:
+        """The answer of a recording in which nothing began."""
+        scores = np.zeros(len(self._class_names), np.float32)
+        return Prediction(
+            recording.file, None, recording.target, scores, 0.0, 0, 0, 0, 0, NONE, trial=False
+        )
+
+    def _cut(self, recording: Recording, *, one_window: bool) -> Iterator[StepInput]:
+        for item in cut(recording, self._binning, "tumbling" if one_window else "continuous"):
+            if isinstance(item, Rest):
+                self._truncated += item.truncated
+                self._dropped += item.dropped
+            else:
+                yield item
+
+    def _advance(self, lanes: Iterable[Lane], recording: Recording, item: StepInput) -> Step:
+        """One time step of every lane; what the first one says."""
+        steps = [lane.advance(item, recording.file, recording.target) for lane in lanes]
+        compute_us = sum(step.compute_us for step in steps) - item.binning_us * (len(steps) - 1)
+        step = replace(steps[0], compute_us=compute_us)
         self._latency_us.append(step.compute_us)
         self._compute_us += step.compute_us
         self._steps += 1
@@ -277,12 +179,17 @@ class Stream:
         self._dropped += step.dropped
         return step
 
-    def _predict(self, recording: Recording, step: Step) -> Prediction:
+    def _answer(self, prediction: Prediction, recording: Recording) -> Prediction:
+        label = self._hold.filter(prediction.label, prediction.t_us)
+        if label != prediction.label:
+            name = NONE if label is None else self._class_names[label]
+            prediction = replace(prediction, label=label, class_name=name)
         self._samples += 1
+        self._none += label is None
         if recording.target is not None:
             self._targets += 1
-            self._right += step.label == recording.target
-        return Prediction(recording.file, step.label, recording.target, step.scores)
+            self._right += label == recording.target
+        return prediction
 
     @property
     def summary(self) -> Summary:
@@ -291,16 +198,17 @@ class Stream:
         latency = np.array(self._latency_us) if self._latency_us else np.zeros(1)
         percentiles = np.percentile(latency, (50, 95, 99, 100)).round(1).tolist()
         recorded_s = self._steps * self._binning.step_us / 1e6
-        running = int(self._runner.synops) if self._synops_running else 0
         return Summary(
             steps=self._steps,
             events=self._events,
             events_per_s=round(self._events / seconds, 1) if seconds else 0.0,
             latency_us=dict(zip(("p50", "p95", "p99", "max"), percentiles, strict=True)),
             real_time_factor=round(recorded_s / seconds, 2) if seconds else 0.0,
-            synops=self._synops + running,
+            synops=sum(lane.synops for lane in self._lanes),
             dropped=self._dropped,
             truncated=self._truncated,
+            idle=self._idle + self._onsets.idle,
             samples=self._samples,
+            none=self._none,
             accuracy=self._right / self._targets if self._targets else None,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
+from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from mpsl_runtime.events.binning import Binning
     from mpsl_runtime.events.options import ReadOptions
     from mpsl_runtime.events.steps import Recording
+    from mpsl_runtime.run.decisions import Prediction, Step, Summary
     from mpsl_runtime.run.model import Model
-    from mpsl_runtime.run.stream import Prediction, Step, Summary
+    from mpsl_runtime.run.policies import Policy
 
 __all__ = ["run"]
 
@@ -27,12 +29,6 @@ Sources = Annotated[
         metavar="SOURCE...",
         help="Recordings (RAW, DAT, AEDAT, ES, CSV, .bin), a folder or zip of "
         "[Train|Test]/<label>/<file>, or udp://host:port.",
-    ),
-]
-Policy = Annotated[
-    str,
-    typer.Option(
-        help="tumbling: reset every T steps, a prediction each. continuous: the state runs on."
     ),
 ]
 Steps = Annotated[
@@ -75,7 +71,14 @@ Timeout = Annotated[
 def run(
     model: ModelName,
     source: Sources,
-    policy: Policy = "tumbling",
+    policy: policies.PolicyWord = "auto",
+    every: policies.Every = 1,
+    onset: policies.OnsetWord = None,
+    early_margin: policies.EarlyMargin = None,
+    hold_ms: policies.HoldMs = 0.0,
+    least_events: policies.LeastEvents = None,
+    least_score: policies.LeastScore = None,
+    least_margin: policies.LeastMargin = None,
     steps: Steps = None,
     step_us: StepUs = None,
     dt_s: StepSeconds = None,
@@ -121,7 +124,18 @@ def run(
         threads=threads,
     )
     found = _recordings(source, loaded.binning, loaded.class_names, timeout_s, options)
-    _show_all(loaded, found, policy, plot, is_live=_any_live(source), as_json=as_json)
+    chosen = policies.policy_of(
+        policy,
+        loaded.metadata,
+        every=every,
+        onset=onset,
+        early_margin=early_margin,
+        hold_ms=hold_ms,
+        least_events=least_events,
+        least_score=least_score,
+        least_margin=least_margin,
+    )
+    _show_all(loaded, found, chosen, plot, is_live=_any_live(source), as_json=as_json)
 
 
 def _any_live(words: Sequence[str]) -> bool:
@@ -133,7 +147,7 @@ def _any_live(words: Sequence[str]) -> bool:
 def _show_all(
     model: Model,
     found: Iterator[Recording],
-    policy: str,
+    policy: Policy,
     plot: Path | None,
     *,
     is_live: bool,
@@ -203,9 +217,9 @@ def _live(source: Any) -> Iterator[Recording]:
 
 def _print_item(item: Step | Prediction, model: Model) -> None:
     """A line for people; of labelled recordings, usually many, only the predictions."""
-    from mpsl_runtime.run.stream import Step
+    from mpsl_runtime.run.decisions import Step
 
-    name = model.class_names[item.label]
+    name = item.class_name
     if isinstance(item, Step):
         if item.target is not None:
             return
@@ -218,7 +232,9 @@ def _print_item(item: Step | Prediction, model: Model) -> None:
     if item.target is not None:
         right = item.target == item.label
         verdict = "  right" if right else f"  wrong, it is {model.class_names[item.target]}"
-    show(f"{item.file}: {name}{verdict}")
+    at = "" if item.trial else f" at {item.t_us / 1e6:.3f} s"
+    sure = "" if item.trial or item.label is None else f"  {item.confidence:.1%}"
+    show(f"{item.file}{at}: {name}{sure}{verdict}")
 
 
 def _print_summary(summary: Summary, *, as_json: bool) -> None:
@@ -230,7 +246,8 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
         [
             "",
             f"{summary.samples} predictions, {summary.steps} steps, {summary.events:,} events "
-            f"({summary.truncated:,} after the last step, {summary.dropped:,} lost)",
+            f"({summary.truncated:,} after the last step, {summary.idle:,} outside windows, "
+            f"{summary.dropped:,} lost)",
             f"latency of a step: p50 {latency['p50']:.0f} µs, p95 {latency['p95']:.0f}, "
             f"p99 {latency['p99']:.0f}, max {latency['max']:.0f}",
             f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real "

@@ -213,8 +213,6 @@ def test_the_summary_adds_up(model: Model, labelled_folder: Path) -> None:
 
 
 def test_a_policy_that_is_not_there_is_refused(model: Model) -> None:
-    with pytest.raises(UsageError, match="'sliding' is not supported yet"):
-        model.stream(Events.empty(), policy="sliding")
     with pytest.raises(UsageError, match="unknown policy"):
         model.stream(Events.empty(), policy="hopping")
 
