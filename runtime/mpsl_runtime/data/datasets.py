@@ -24,6 +24,7 @@ from mpsl_runtime.model.metadata import InputKind, ModelMetadata
 
 __all__ = [
     "DATASETS",
+    "SPLITS",
     "DatasetFacts",
     "Split",
     "SplitName",
@@ -35,7 +36,7 @@ __all__ = [
     "open_split",
 ]
 
-_SPLITS: tuple[SplitName, ...] = ("train", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "test")
 
 
 def find(name: str, data: Path | None = None) -> Path:
@@ -68,7 +69,7 @@ def look_for(name: str, data: Path | None = None) -> Path | None:
     layout = layout_of(facts.layout)
     for base in _bases(name, data):
         for root in (base, *(base / outer for outer in facts.outer)):
-            if any(layout.is_there(root, split) for split in _SPLITS):
+            if any(layout.is_there(root, split) for split in SPLITS):
                 return root
     return None
 
@@ -172,7 +173,7 @@ def open_split(name: str, root: Path, split: SplitName) -> Split:
         DataError: files are absent, damaged, or labelled with a class the data set does not have.
     """
     facts = facts_of(name)
-    if split not in _SPLITS:
+    if split not in SPLITS:
         raise UsageError("unknown split", got=repr(split), expected="train or test")
     root, layout = Path(root), layout_of(facts.layout)
     if not layout.is_there(root, split):

@@ -22,7 +22,15 @@ from mpsl_runtime.errors import DataError
 if TYPE_CHECKING:
     from mpsl_runtime.data.catalogue import DatasetFacts
 
-__all__ = ["ARCHIVE", "BATCHES", "CifarBatches", "is_there", "read_batches", "read_split"]
+__all__ = [
+    "ARCHIVE",
+    "BATCHES",
+    "CifarBatches",
+    "is_there",
+    "read_batch",
+    "read_batches",
+    "read_split",
+]
 
 ARCHIVE = "cifar-10-binary.tar.gz"
 BATCHES: dict[str, tuple[str, ...]] = {
@@ -51,21 +59,48 @@ def read_split(
         DataError: a batch is absent, damaged, no whole number of records, of another length than
             the others, or has a label that is not a class.
     """
-    images, labels = [], []
-    for name, content in read_batches(root, split).items():
-        records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
-        worst = int(records[:, 0].max())
-        if worst >= classes:
-            index = int(np.argmax(records[:, 0] >= classes))
-            raise DataError(
-                f"label of record {index} is not a class",
-                got=int(records[index, 0]),
-                expected=f"0…{classes - 1}",
-                where=root / name,
-            )
-        labels.append(records[:, 0].astype(np.int64))
-        images.append(records[:, 1:].reshape(-1, *_SHAPE))
+    parts = [
+        _parsed(content, root / name, classes)
+        for name, content in read_batches(root, split).items()
+    ]
+    images, labels = zip(*parts, strict=True)
     return np.concatenate(images), np.concatenate(labels)
+
+
+def read_batch(path: Path, *, classes: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """One batch by itself: images uint8 [N, 3, 32, 32] and labels int64 [N].
+
+    Raises:
+        DataError: see `read_split`.
+    """
+    content = _read(path)
+    _check_whole(content, path)
+    return _parsed(content, path, classes)
+
+
+def _parsed(
+    content: bytes, where: Path, classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
+    if int(records[:, 0].max()) >= classes:
+        index = int(np.argmax(records[:, 0] >= classes))
+        raise DataError(
+            f"label of record {index} is not a class",
+            got=int(records[index, 0]),
+            expected=f"0…{classes - 1}",
+            where=where,
+        )
+    return records[:, 1:].reshape(-1, *_SHAPE), records[:, 0].astype(np.int64)
+
+
+def _check_whole(content: bytes, where: Path) -> None:
+    if not content or len(content) % _RECORD:
+        raise DataError(
+            "batch is no whole number of records",
+            got=f"{len(content)} bytes",
+            expected=f"a multiple of {_RECORD}; truncated?",
+            where=where,
+        )
 
 
 def read_batches(root: Path, split: str) -> dict[str, bytes]:
@@ -91,13 +126,7 @@ def read_batches(root: Path, split: str) -> dict[str, bytes]:
         contents = {name: _read(root / name) for name in names}
         where = root
     for name, content in contents.items():
-        if not content or len(content) % _RECORD:
-            raise DataError(
-                "batch is no whole number of records",
-                got=f"{len(content)} bytes",
-                expected=f"a multiple of {_RECORD}; truncated?",
-                where=where / name,
-            )
+        _check_whole(content, where / name)
     sizes = {name: len(content) for name, content in contents.items()}
     # A batch that was cut off between two records shows only beside the others.
     sizes.update((name, _size(root / name)) for name in found)
