@@ -52,7 +52,7 @@ def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     Raises:
         OutputError: the folder is absent or not writable, or the disk is full.
     """
-    with _staged(folder, names, folder) as new:
+    with _staged(folder, list(dict.fromkeys(names)), folder) as new:
         yield new
 
 

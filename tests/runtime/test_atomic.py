@@ -57,7 +57,7 @@ def test_a_block_that_raises_or_writes_nothing_changes_nothing(tmp_path: Path) -
 
 def test_files_are_replaced_together_and_the_rest_of_the_names_removed(tmp_path: Path) -> None:
     fill(tmp_path, a="old", b="old", d="mine")
-    with replacing_together(tmp_path, NAMES) as stage:
+    with replacing_together(tmp_path, (*NAMES, "a.txt")) as stage:
         (stage / "a.txt").write_text("new")
         (stage / "c.txt").write_text("new")
     assert contents(tmp_path) == {"a.txt": "new", "c.txt": "new", "d.txt": "mine"}
