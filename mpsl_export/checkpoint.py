@@ -1,15 +1,13 @@
-"""Reads a run folder: the banks and the record that training left of them.
+"""Reads the banks of a run folder.
 
-The folder is all that training and export share, so everything in it is checked here: shapes
-against each other, numbers for being finite, names for being complete.
+The folder is all that training and export share, so everything in it is checked: shapes against
+each other, numbers for being finite, names for being complete.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import struct
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,26 +16,29 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_export.strict_json import parse_json
 from mpsl_runtime.errors import ModelError, RunError
 from mpsl_runtime.model.grid import EXACT_LIMIT
+from mpsl_runtime.model.layers import LARGEST_SIGNAL
 from mpsl_runtime.model.metadata import ModelMetadata, Reset
 from mpsl_runtime.model.scale import Scale
+from mpsl_runtime.run_folder import RunFolder
 
 __all__ = [
     "BatchNorm",
     "Checkpoint",
-    "Evaluation",
     "Layer",
     "read_checkpoint",
-    "read_evaluation",
 ]
 
 Array = NDArray[np.float32]
 
 FORMAT = 1
-# safetensors allows 100 MB; a header of ours has a few kilobytes.
-LARGEST_HEADER_BYTES = 100_000_000
 _LARGEST_EXPONENT = 100
+_LARGEST_SIZE = 1 << 24
+# So that V_th, (1 − ρ)·V_th and what is next to it are all normal float32.
+_THRESHOLDS = (1e-30, 1e30)
+_LARGEST_DECAY = float(np.nextafter(np.float32(1), np.float32(0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,49 +115,26 @@ class Checkpoint:
         return found or None
 
 
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What the network of banks did on the test set: N samples, T steps, K classes.
-
-    Attributes:
-        path: the file, for messages.
-        ids: the samples, [N] as `Split.ids`.
-        labels, predictions: int64 [N].
-        spikes: uint8 [N, T, K] output spikes.
-        scores: float32 [N, K].
-        probes: for a few samples the spikes of every layer: id -> bool [T, n] for each layer.
-        record: device, torch version, flags, data set, `test_hash`, accuracy, `recipe_hash`.
-    """
-
-    path: Path
-    ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    spikes: NDArray[np.uint8]
-    scores: Array
-    predictions: NDArray[np.int64]
-    probes: Mapping[str, tuple[NDArray[np.bool_], ...]]
-    record: Mapping[str, Any]
-
-
 def read_checkpoint(run: Path) -> Checkpoint:
     """Reads `RUN/banks.safetensors`.
 
     Raises:
         RunError: the folder or the file is absent, damaged, incomplete or not finite.
     """
-    if (run / "stdp.safetensors").is_file():
+    folder = RunFolder(run)
+    if folder.stdp_weights.is_file():
         raise RunError(
             "a run of stdp is evaluated, not exported: its winner-take-all inhibition is recurrent",
             expected="a feed-forward network", where=run,
         )  # fmt: skip
-    path = _part(run, "banks.safetensors")
+    path = folder.require(folder.banks)
     tensors, header = _read_safetensors(path)
     try:
-        data = json.loads(header["mpsl"])
+        data = parse_json(header["mpsl"])
         version = data["format"]
         if version != FORMAT:
             raise RunError("banks have an unknown format", got=version, expected=FORMAT, where=path)
-        shape = _sizes(data["input_shape"], 3)
+        shape = _signal(data["input_shape"], 3)
         layers = tuple(_layer(entry, tensors, path) for entry in data["layers"])
         checkpoint = Checkpoint(
             path=path,
@@ -165,7 +143,7 @@ def read_checkpoint(run: Path) -> Checkpoint:
             model=ModelMetadata.from_mapping(data["model"], str(path)),
             layers=layers,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise RunError(
             "banks have no readable description",
             got=f"{type(error).__name__}: {error}",
@@ -181,84 +159,20 @@ def read_checkpoint(run: Path) -> Checkpoint:
     return checkpoint
 
 
-def read_evaluation(run: Path) -> Evaluation:
-    """Reads `RUN/evaluation.npz`.
-
-    Raises:
-        RunError: absent, damaged, or its arrays do not fit each other.
-    """
-    path = _part(run, "evaluation.npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        raise RunError(
-            "record cannot be read", got=error, expected="a .npz file", where=path
-        ) from error
-    wanted = ["ids", "labels", "spikes", "scores", "predictions", "probe_ids", "record"]
-    missing = [key for key in wanted if key not in arrays]
-    if missing:
-        raise RunError(
-            "record is incomplete", got=f"no {missing[0]!r}", expected=wanted, where=path
-        )
-    spikes = arrays["spikes"]
-    shapes = {key: arrays[key].shape for key in ("ids", "labels", "predictions")}
-    if (
-        spikes.ndim != 3
-        or spikes.dtype != np.uint8
-        or any(shape != spikes.shape[:1] for shape in shapes.values())
-        or arrays["scores"].shape != (spikes.shape[0], spikes.shape[2])
-        or spikes.shape[0] == 0
-        or any(arrays[key].dtype.kind not in "iu" for key in ("labels", "predictions"))
-        or arrays["scores"].dtype.kind != "f"
-    ):
-        raise RunError(
-            "arrays of the record do not fit each other",
-            got={**shapes, "spikes": spikes.shape, "scores": arrays["scores"].shape},
-            expected="ids, labels, predictions [N], spikes [N,T,K] uint8, scores [N,K]",
-            where=path,
-        )
-    try:
-        record = json.loads(str(arrays["record"]))
-        probes = _probes(arrays, spikes.shape[1])
-    except (ValueError, TypeError) as error:
-        raise RunError("record cannot be read", got=error, where=path) from error
-    if not isinstance(record, dict):
-        raise RunError("record is not a table", got=type(record).__name__, where=path)
-    return Evaluation(
-        path=path,
-        ids=tuple(str(name) for name in arrays["ids"]),
-        labels=arrays["labels"].astype(np.int64),
-        spikes=spikes,
-        scores=arrays["scores"].astype(np.float32),
-        predictions=arrays["predictions"].astype(np.int64),
-        probes=probes,
-        record=record,
-    )
-
-
-def _part(run: Path, name: str) -> Path:
-    """The file `name` of a run folder."""
-    if not run.is_dir():
-        raise RunError("no such run folder", got=run, expected="a folder that `mpsl train` made")
-    path = run / name
-    if not path.is_file():
-        raise RunError(f"run has no {name}", expected="a run that `mpsl train` ended", where=run)
-    return path
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
     """Tensors and file metadata, of a file that may be anything."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    content = path.read_bytes()
     try:
+        content = path.read_bytes()
         (length,) = struct.unpack("<Q", content[:8])
-        if length > min(LARGEST_HEADER_BYTES, len(content) - 8):
+        if length > len(content) - 8:
             raise ValueError("header is longer than the file")
-        header = dict(json.loads(content[8 : 8 + length]).get("__metadata__", {}))
+        header = dict(parse_json(content[8 : 8 + length]).get("__metadata__", {}))
         tensors: dict[str, NDArray[Any]] = load(content)
+    except OSError as error:
+        raise RunError("banks cannot be read", got=error.strerror, where=path) from error
     except (SafetensorError, ValueError, AttributeError, TypeError, struct.error) as error:
         raise RunError(
             "banks cannot be read", got=error, expected="a safetensors file", where=path
@@ -318,9 +232,11 @@ def _layer(entry: Mapping[str, Any], tensors: Mapping[str, Array], path: Path) -
                 got=float(parts["var"].min()),
                 where=f"{name}.bn.var of {path}",
             )
+        if not float(eps) > 0:
+            raise ValueError(f"layer {name} has batchnorm_eps {eps}")
         norm = BatchNorm(**parts, eps=float(eps))
     threshold, decay = float(entry["threshold"]), float(entry["decay"])
-    if not threshold > 0 or not 0 <= decay < 1:
+    if not _THRESHOLDS[0] <= threshold <= _THRESHOLDS[1] or not 0 <= decay <= _LARGEST_DECAY:
         raise ValueError(f"layer {name} has threshold {threshold}, decay {decay}")
     stride, padding = _sizes(entry["stride"], 2), _sizes(entry["padding"], 2, least=0)
     return Layer(
@@ -338,7 +254,7 @@ def _layer(entry: Mapping[str, Any], tensors: Mapping[str, Array], path: Path) -
         threshold=threshold,
         decay=decay,
         reset=entry["reset"],
-        neurons=_sizes(entry["neurons"], 3 if kind == "conv" else 1),
+        neurons=_signal(entry["neurons"], 3 if kind == "conv" else 1),
         scale=_scale(entry.get("scale"), name),
     )
 
@@ -360,20 +276,15 @@ def _sizes(values: Any, count: int, *, least: int = 1) -> tuple[int, ...]:
     if (
         not isinstance(values, list)
         or len(values) != count
-        or not all(isinstance(v, int) and v >= least for v in values)
+        or not all(type(v) is int and least <= v <= _LARGEST_SIZE for v in values)
     ):
         raise ValueError(f"{values!r} is not a list of {count} sizes")
     return tuple(values)
 
 
-def _probes(
-    arrays: Mapping[str, NDArray[Any]], steps: int
-) -> dict[str, tuple[NDArray[np.bool_], ...]]:
-    """The packed spikes of every layer; neurons that only fill the last byte stay at its end."""
-    ids = [str(name) for name in arrays["probe_ids"]]
-    keys = sorted(key for key in arrays if key.startswith("probe_L"))
-    for key in keys:
-        if arrays[key].ndim != 3 or arrays[key].shape[:2] != (len(ids), steps):
-            raise ValueError(f"{key} has shape {arrays[key].shape}, not [{len(ids)},{steps},bytes]")
-    unpacked = [np.unpackbits(arrays[key], axis=-1).astype(np.bool_) for key in keys]
-    return {name: tuple(layer[i] for layer in unpacked) for i, name in enumerate(ids)}
+def _signal(values: Any, count: int) -> tuple[int, ...]:
+    """The shape of a signal, which every program must be able to hold."""
+    shape = _sizes(values, count)
+    if math.prod(shape) > LARGEST_SIGNAL:
+        raise ValueError(f"signal of shape {list(shape)} is too large")
+    return shape

@@ -1,7 +1,6 @@
 """The verbs `export` and `verify` of the command `mpsl`."""
 
 # Only typer and the standard library up here: `mpsl --help` imports this file.
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,22 +10,6 @@ from mpsl_runtime.purposes import Purpose
 from mpsl_runtime.terminal import show, show_json, show_lines, show_progress
 
 __all__ = ["register"]
-
-
-class Format(StrEnum):
-    """What to write."""
-
-    nir = "nir"
-    onnx = "onnx"
-    c = "c"
-
-
-class Weights(StrEnum):
-    """How weights are stored."""
-
-    float32 = "float32"
-    int8 = "int8"
-
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `mpsl train`.")]
 
@@ -40,10 +23,12 @@ def register(app: typer.Typer) -> None:
 
 def export(
     run: Run,
-    format: Annotated[Format, typer.Option("--format", help="nir, onnx, or c.")],
+    format: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="nir, onnx, or an installed one.")
+    ],
     weights: Annotated[
-        Weights | None,
-        typer.Option("--weights", help="float32, or int8.", show_default="as trained"),
+        str | None,
+        typer.Option("--weights", metavar="float32|int8", show_default="as trained"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -65,71 +50,15 @@ def export(
 
     Example: mpsl export runs/demo --format nir --weights int8
     """
+    from mpsl_export.export import export as export_run
 
-    from mpsl_export.checkpoint import read_checkpoint
-    from mpsl_export.merge import parameter_counts
-    from mpsl_export.write.to_nir import graph_of, rounded_layers, write_nir
-    from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.model.graph import plan_of
-
-    if format is Format.c:
-        raise UsageError("--format c is not supported yet", expected="nir or onnx")
-    checkpoint = read_checkpoint(run)
-    if weights is None:
-        weights = Weights.int8 if checkpoint.scales else Weights.float32
-    elif weights is Weights.float32 and checkpoint.scales:
-        raise UsageError(
-            "run was trained in int8; no record says what it does in float32",
-            got="--weights float32",
-            expected="--weights int8",
-            where=run,
-        )
-    kind = "int8." if weights is Weights.int8 else ""
-    target = out or run / f"model.{kind}{format.value}"
-    if target.suffix != f".{format.value}":
-        raise UsageError(
-            "output has the wrong suffix",
-            got=target.name,
-            expected=f"a name that ends in .{format.value}",
-            where="--out",
-        )
-    report = None
-    if weights is Weights.int8:
-        from mpsl_export.int8.to_int8 import report_path, report_table, to_int8, write_report
-
-        report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed)
-        graph, plan = report.graph, report.plan
-    else:
-        graph = graph_of(checkpoint)
-        # What the loader would refuse is never written.
-        plan = plan_of(graph, source=str(checkpoint.path))
-    if format is Format.nir:
-        write_nir(graph, target)
-        written = [target]
-    else:
-        from mpsl_export.write.to_onnx import write_onnx
-
-        written = list(write_onnx(plan, target))
-    if report is not None:
-        written.append(report_path(target))
-        write_report(report, written[-1])
-    counts, rounded = parameter_counts(checkpoint), rounded_layers(checkpoint)
+    exported = export_run(
+        run, format, weights=weights, out=out, data=data, samples=samples, seed=seed
+    )
     if as_json:
-        document = {
-            "written": [str(path) for path in written],
-            "parameters": {"banks": counts.banks, "merged": counts.merged},
-            "rounded": rounded,
-            "int8": report.to_mapping() if report is not None else None,
-        }
-        show_json(document)
-        return
-    for path in written:
-        show(f"wrote {path} ({path.stat().st_size:,} bytes)")
-    show(f"parameters: {counts.banks:,} with banks, {counts.merged:,} merged")
-    if report is not None:
-        show_lines(report_table(report).split("\n"))
-    elif rounded:
-        show(f"folding rounded the weights once in: {', '.join(rounded)}")
+        show_json(exported.to_mapping())
+    else:
+        show_lines(exported.lines())
 
 
 def verify(
@@ -142,7 +71,7 @@ def verify(
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Only the first N samples.")
+        int | None, typer.Option("--limit", metavar="N", help="Only N samples, of all classes.")
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -186,7 +115,7 @@ def verify(
 def card(
     run: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN…", help="The published run, its other seeds, its rivals."),
+        typer.Argument(metavar="RUN…", help="The published run, other seeds, other methods."),
     ],
     out: Annotated[
         Path | None,
@@ -196,7 +125,7 @@ def card(
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Verify only the first N samples.")
+        int | None, typer.Option("--limit", metavar="N", help="Verify only N samples.")
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -214,6 +143,7 @@ def card(
 
     from mpsl_export.card.card import make_card, save_card
     from mpsl_export.card.card_runs import read_run
+    from mpsl_runtime.run_folder import RunFolder
 
     folder = out or Path("models") / str(read_run(run[0]).recipe["name"])
     made = make_card(
@@ -223,7 +153,7 @@ def card(
     if not made["verification"]["passed"]:
         show_lines(_table(made["verification"]), err=True)
         raise typer.Exit(1)
-    written = save_card(folder, made, run[0] / "model.nir")
+    written = save_card(folder, made, RunFolder(run[0]).export(".nir"))
     if as_json:
         show_json({"written": written, "card": made})
         return
@@ -238,6 +168,7 @@ def _progress(done: int, of: int) -> None:
 def _table(report: dict[str, Any]) -> list[str]:
     """The report for people."""
     lines = [f"{report['samples']} samples"]
+    lines += [f"warning: {warning}" for warning in report["warnings"]]
     for model in report["models"]:
         lines.append("")
         verdict = "passed" if model["passed"] else "FAILED"
@@ -251,6 +182,6 @@ def _table(report: dict[str, Any]) -> list[str]:
                 row += f" {model['spike_mismatch'][name]:>14.2e}   {model['devices'][name]}"
             lines.append(row)
         if model["explained_ties"]:
-            lines.append(f"  differing samples explained as ties: {model['explained_ties']}")
+            lines.append(f"  differing samples explained by ties: {model['explained_ties']}")
         lines += [f"  {reason}" for reason in model["reasons"]]
     return lines

@@ -23,10 +23,12 @@ def inspect_run(path: Path) -> dict[str, Any] | None:
     """
     if not path.is_dir():
         return None
-    from mpsl_export.checkpoint import read_checkpoint, read_evaluation
+    from mpsl_export.checkpoint import read_checkpoint
+    from mpsl_export.evaluation import read_evaluation
     from mpsl_export.merge import parameter_counts
+    from mpsl_runtime.run_folder import RunFolder
 
-    checkpoint = read_checkpoint(path)
+    checkpoint, folder = read_checkpoint(path), RunFolder(path)
     counts = parameter_counts(checkpoint)
     layers = [
         {
@@ -56,11 +58,11 @@ def inspect_run(path: Path) -> dict[str, Any] | None:
         "output_shape": list(checkpoint.layers[-1].neurons),
         "steps": checkpoint.model.steps,
         "step_us": checkpoint.model.step_us,
-        "exported": ", ".join(sorted(part.name for part in path.glob("model*"))),
+        "exported": ", ".join(part.name for part in folder.exports()),
         "layers": layers,
         "metadata": checkpoint.model.to_mapping(),
     }
-    if (path / "evaluation.npz").is_file():
+    if folder.evaluation.is_file():
         evaluation = read_evaluation(path)
         described["samples"] = len(evaluation.ids)
         described["accuracy"] = float((evaluation.predictions == evaluation.labels).mean())

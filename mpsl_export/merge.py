@@ -61,8 +61,14 @@ def merge(layer: Layer) -> Merged:
     """The banks of a layer as one weight; pooling (1/k²) and batch normalisation folded in.
 
     Folding multiplies in float64 and rounds once. Pooling by a power of two alone is exact; it
-    scales the weight and never the bias.
+    scales the weight and never the bias. Numbers beyond float32 become infinite, which the loader
+    refuses by name.
     """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _folded(layer)
+
+
+def _folded(layer: Layer) -> Merged:
     weight, bias = effective_weight(layer), layer.bias
     area = layer.pool_before**2
     if layer.norm is None and area == 1:

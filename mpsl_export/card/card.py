@@ -20,23 +20,27 @@ import numpy as np
 
 from mpsl_export.card.card_runs import CardRun, check_recipe, read_run, sort_runs
 from mpsl_export.card.card_text import card_text
-from mpsl_export.card.operations import measure_operations
 from mpsl_export.card.published import PUBLISHED, Published
+from mpsl_export.card.synaptic_operations import measure_operations
+from mpsl_export.export import export
 from mpsl_export.merge import parameter_counts
-from mpsl_export.verify.backends import NAMES, SUFFIXES
+from mpsl_export.recipe_file import holdout_of
+from mpsl_export.verify.samples import check_record, open_test_split
 from mpsl_export.verify.verify import verify
-from mpsl_runtime.atomic import replacing
+from mpsl_export.write.format import format_of, formats
+from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.bench.inputs import synthetic
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
-from mpsl_runtime.errors import OutputError, UsageError
+from mpsl_runtime.errors import OutputError
 from mpsl_runtime.model.graph import load_plan
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.model import Model
+from mpsl_runtime.run_folder import RunFolder
 
 __all__ = ["LARGEST_MODEL", "SYNOPS_SAMPLES", "make_card", "model_probe", "save_card"]
 
-FORMAT = 1
+FORMAT = 2  # 1 called the runs of other methods otherwise
 LARGEST_MODEL = 15_000_000  # bytes of a model.nir that a repository should carry
 SYNOPS_SAMPLES = 1000
 _PROBE_SEED = 3
@@ -54,61 +58,82 @@ def make_card(
     """Gathers what runs have produced.
 
     Args:
-        paths: run folders: the first is the model that is published; then its other seeds and its
-            rivals, which have the same recipe but for seed and method.
+        paths: run folders: the first is the model that is published; then its other seeds, and runs
+            of other methods, which have the same recipe but for seed and method.
         folder: the model's, with its recipe.toml.
         data, limit, progress: see `mpsl_export.verify.verify.verify`.
-        backends: default all that `verify` has by default, and norse where it is installed.
+        backends: default all that are installed.
 
     Returns:
         The card's report.json; its `verification` says whether the exports passed.
 
     Raises:
-        RunError: a run is damaged. UsageError: runs that do not belong on one card, or the first
-        has no model.nir. DataError: the data set is absent.
+        RunError: a run is damaged, or its record is contradicted by the data set.
+        UsageError: runs that do not belong on one card. DataError: the data set is absent.
     """
     runs = [read_run(path) for path in paths]
     groups = sort_runs(runs)
     first = runs[0]
     check_recipe(folder, first)
-    model = first.path / "model.nir"
-    if not model.is_file():
-        raise UsageError("run has no model.nir; run `mpsl export` first", where=first.path)
+    test = open_test_split(first.checkpoint.model.dataset, data)
+    for run in runs:
+        check_record(run.checkpoint, run.evaluation, test)
+    model = _exported(first.path, data)
     wanted = list(backends) or _backends(first.path)
-    verification = verify(first.path, data=data, limit=limit, backends=wanted, progress=progress)
+    verification = verify(
+        first.path, data=data, limit=limit, backends=wanted, test=test, progress=progress
+    )
     for entry in verification["models"]:
         entry["file"] = Path(entry["file"]).name
-    root = datasets.find(first.checkpoint.model.dataset, data)
+    root = datasets.find(test.split.name, data)
+    figures = {
+        "data": _data(first, datasets.open_split(test.split.name, root, "train")),
+        "operations": _operations(first, model, test.split),
+        "verification": verification,
+        "model": _model(model),
+    }
+    return _card(first, groups, figures)
+
+
+def _card(
+    first: CardRun, groups: Mapping[str, Sequence[CardRun]], figures: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The card's report.json.
+
+    Args:
+        groups: runs by method. figures: what was measured here.
+    """
     published = PUBLISHED.get(first.checkpoint.model.dataset, Published())
-    own = groups.pop(first.method)
-    card: dict[str, Any] = {
+    own = groups[first.method]
+    others = {method: group for method, group in groups.items() if method != first.method}
+    return {
         "format": FORMAT,
         "name": first.recipe["name"],
         "network": first.checkpoint.network,
         "mechanisms": list(first.recipe["mechanisms"]),
         "recipe": dict(first.recipe),
         "recipe_hash": first.checkpoint.model.recipe_hash,
-        "data": _data(first, root),
+        "data": figures["data"],
         "published": asdict(published),
         "accuracy": _statistics(own),
         "runs": [run.facts() for run in own],
-        "rivals": [
+        "other_methods": [
             {"method": method, "accuracy": _statistics(group),
              "runs": [run.facts() for run in group]}
-            for method, group in groups.items()
+            for method, group in others.items()
         ],
         "parameters": asdict(parameter_counts(first.checkpoint)),
         "layers": _layers(first),
-        "operations": _operations(first, model, root),
-        "verification": verification,
-        "model": _model(model),
+        "operations": figures["operations"],
+        "verification": figures["verification"],
+        "model": figures["model"],
         "warnings": first.report["warnings"],
     }  # fmt: skip
-    return card
 
 
 def save_card(folder: Path, card: Mapping[str, Any], model: Path) -> list[Path]:
-    """Writes report.json, card.md and, where the card has one, model.nir into a model's folder.
+    """Writes report.json, card.md and, where the card has one, model.nir into a model's folder: all
+    of them in one step, so that a card is never beside the model of another.
 
     Raises:
         OutputError: it cannot be written.
@@ -121,11 +146,10 @@ def save_card(folder: Path, card: Mapping[str, Any], model: Path) -> list[Path]:
     }
     if card["model"]["published"]:
         contents["model.nir"] = model.read_bytes()
-    else:
-        (folder / "model.nir").unlink(missing_ok=True)  # an older, smaller one
-    for name, content in contents.items():
-        with replacing(folder / name) as temporary:
-            temporary.write_bytes(content)
+    # Without a model of its own, an older and smaller one goes.
+    with replacing_together(folder, [*contents, "model.nir"]) as stage:
+        for name, content in contents.items():
+            (stage / name).write_bytes(content)
     return [folder / name for name in contents]
 
 
@@ -141,15 +165,24 @@ def model_probe(path: Path) -> dict[str, Any]:
     }
 
 
+def _exported(run: Path, data: Path | None) -> Path:
+    """The run's model.nir, exported where it has none."""
+    model = RunFolder(run).export(".nir")
+    if not model.is_file():
+        export(run, "nir", out=model, data=data)
+    return model
+
+
 def _backends(run: Path) -> list[str]:
-    """Every back end that is installed and has a file to read; norse is no default of `verify`."""
-    suffixes = {path.suffix for path in run.glob("model*")}
-    installed = {"onnx": "onnxruntime", "norse": "norse"}
+    """Every back end that is installed and has a file to read, also those that `verify` does not
+    run by default."""
+    found = {format_of(path) for path in RunFolder(run).exports()}
     return [
-        name
-        for name in NAMES
-        if SUFFIXES[name] in suffixes
-        and importlib.util.find_spec(installed.get(name, "numpy")) is not None
+        kind.name
+        for each in formats().values()
+        if each in found
+        for kind in each.backends
+        if importlib.util.find_spec(kind.needs) is not None
     ]
 
 
@@ -163,15 +196,14 @@ def _statistics(group: Sequence[CardRun]) -> dict[str, Any]:
     }
 
 
-def _data(run: CardRun, root: Path) -> dict[str, Any]:
+def _data(run: CardRun, split: datasets.Split) -> dict[str, Any]:
     """How many samples the run has seen, of which set."""
-    recipe, name = run.recipe["data"], run.checkpoint.model.dataset
-    split = datasets.open_split(name, root, "train")
+    held = holdout_of(run.recipe, run.path)
     training, held_out = stratified_split(
-        split.labels, recipe["validation"], int(run.report["seed"]), recipe["train_limit"]
+        split.labels, held.fraction, int(run.report["seed"]), held.limit
     )
     return {
-        "name": name,
+        "name": split.name,
         "kind": split.kind,
         "train": len(training),
         "validation": len(held_out),
@@ -194,10 +226,9 @@ def _layers(run: CardRun) -> list[dict[str, Any]]:
     ]
 
 
-def _operations(run: CardRun, model: Path, root: Path) -> dict[str, Any]:
+def _operations(run: CardRun, model: Path, split: datasets.Split) -> dict[str, Any]:
     """Over test samples that lie evenly in the set's order, which is by class for recordings."""
     metadata = run.checkpoint.model
-    split = datasets.open_split(metadata.dataset, root, "test")
     count = min(SYNOPS_SAMPLES, len(split))
     chosen = np.unique(np.linspace(0, len(split) - 1, count).astype(int))
     return measure_operations(

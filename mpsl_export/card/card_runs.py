@@ -1,24 +1,26 @@
 """The runs behind a model card: read whole, held against each other, sorted into methods.
 
 A run folder's four files must tell of one training. Runs of one card share their recipe but for the
-seed; rivals differ in the method as well, and in nothing else: that is the same budget.
+seed; runs of other methods differ in the method as well, and in nothing else: the same budget.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mpsl_export.checkpoint import Checkpoint, Evaluation, read_checkpoint, read_evaluation
+from mpsl_export.checkpoint import Checkpoint, read_checkpoint
+from mpsl_export.evaluation import Evaluation, read_evaluation
+from mpsl_export.recipe_file import holdout_of, read_recipe
+from mpsl_export.strict_json import LARGEST_JSON_BYTES, parse_json
 from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.run_folder import RunFolder
 
-__all__ = ["ADDED", "CardRun", "check_recipe", "flat", "read_run", "sort_runs"]
+__all__ = ["ADDED", "RENAMED", "CardRun", "check_recipe", "flat", "read_run", "sort_runs"]
 
 # Recipe keys that runs have not had from the start, and what a run without them did.
 ADDED: Mapping[str, Any] = MappingProxyType(
@@ -31,10 +33,12 @@ ADDED: Mapping[str, Any] = MappingProxyType(
     }
 )
 # Recipe keys that had another name before.
-_RENAMED: Mapping[str, str] = MappingProxyType({"rules.tau_w": "rules.tau_w_steps"})
+RENAMED: Mapping[str, str] = MappingProxyType({"rules.tau_w": "rules.tau_w_steps"})
 # What makes another method of the same recipe. `training.step` chooses between two exact ways.
 _METHOD = ("mechanisms", "method", "plugins", "rules.")
-_REPORTED: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
+_Kind = type | tuple[type, ...]
+_NUMBER = (int, float)
+_REPORTED: Mapping[str, _Kind] = MappingProxyType(
     {
         "accuracy": float,
         "checkpoint": str,
@@ -47,18 +51,39 @@ _REPORTED: Mapping[str, type | tuple[type, ...]] = MappingProxyType(
         "test_samples": int,
         "threads": int,
         "torch": str,
-        "training_seconds": (int, float),
+        "training_seconds": _NUMBER,
         "validation_accuracy": (float, type(None)),
         "warnings": list,
     }
 )
-_REPORTED_OF_LAYERS = ("cosine_w2_w3", "firing_rate", "lambda", "share")
-_NEEDED = (
-    "data.coding", "data.downsample", "data.step_us", "data.steps", "data.train_limit",
-    "data.validation", "mechanisms", "name", "neuron.threshold", "rules.cap", "rules.eta_hat",
-    "rules.tau_w_steps", "training.batch_size", "training.epochs", "training.learning_rate",
-    "training.optimiser",
-)  # fmt: skip
+_REPORTED_OF_LAYERS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "cosine_w2_w3": (int, float, type(None)),
+        "firing_rate": _NUMBER,
+        "lambda": list,
+        "share": list,
+    }
+)
+_NEEDED: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "data.coding": str,
+        "data.downsample": int,
+        "data.step_us": int,
+        "data.steps": int,
+        "data.train_limit": int,
+        "data.validation": _NUMBER,
+        "mechanisms": list,
+        "name": str,
+        "neuron.threshold": _NUMBER,
+        "rules.cap": _NUMBER,
+        "rules.eta_hat": _NUMBER,
+        "rules.tau_w_steps": _NUMBER,
+        "training.batch_size": int,
+        "training.epochs": int,
+        "training.learning_rate": _NUMBER,
+        "training.optimiser": str,
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +112,13 @@ class CardRun:
 
 
 def flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"data": {"steps": 8}}` as `{"data.steps": 8}`, with the names that keys have now."""
+    """`{"data": {"steps": 8}}` as `{"data.steps": 8}`, keys by their present names."""
     found: dict[str, Any] = {}
     for key, value in recipe.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{prefix}{key}.")
         else:
-            found[_RENAMED.get(prefix + key, prefix + key)] = value
+            found[RENAMED.get(prefix + key, prefix + key)] = value
     return found
 
 
@@ -104,42 +129,23 @@ def read_run(path: Path) -> CardRun:
         RunError: a part is absent, damaged, or of another training than the rest.
     """
     checkpoint, evaluation = read_checkpoint(path), read_evaluation(path)
-    text, recipe = _recipe(path / "recipe.toml")
-    missing = [key for key in _NEEDED if key not in flat(recipe)]
-    if missing:
-        raise RunError(
-            "recipe is not complete", got=f"no {missing[0]!r}", expected="as `mpsl train` wrote it",
-            where=path / "recipe.toml",
-        )  # fmt: skip
-    try:
-        report = json.loads((path / "report.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            "report cannot be read", got=error, expected="report.json of `mpsl train`", where=path
-        ) from error
-    for key, kind in _REPORTED.items():
-        value = report.get(key) if isinstance(report, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise RunError(
-                f"report has no usable {key!r}", got=repr(value), where=path / "report.json"
-            )
-    layers = [layer if isinstance(layer, dict) else {} for layer in report["layers"]]
-    if len(layers) != len(checkpoint.layers) or any(
-        key not in layer for layer in layers for key in _REPORTED_OF_LAYERS
-    ):
-        raise RunError("report does not fit the banks", got="other layers", where=path)
+    folder = RunFolder(path)
+    text, recipe = read_recipe(folder.recipe)
+    _check_recipe(recipe, folder.recipe)
+    report = _read_report(folder.report, len(checkpoint.layers))
     hashes = {
-        "recipe.toml": hashlib.sha256(text.encode()).hexdigest(),
-        "report.json": report.get("recipe_hash"),
-        "evaluation.npz": evaluation.record.get("recipe_hash"),
-        "banks.safetensors": checkpoint.model.recipe_hash,
+        folder.recipe.name: hashlib.sha256(text.encode()).hexdigest(),
+        folder.report.name: report.get("recipe_hash"),
+        folder.evaluation.name: evaluation.record.get("recipe_hash"),
+        folder.banks.name: checkpoint.model.recipe_hash,
     }
-    if len(set(hashes.values())) > 1:
-        odd = next(name for name, value in hashes.items() if value != hashes["recipe.toml"])
+    right = hashes[folder.recipe.name]
+    odd = next((name for name, value in hashes.items() if value != right), None)
+    if odd is not None:
         raise RunError(
             "parts of the run are of different recipes",
             got=f"{odd}: {str(hashes[odd])[:12]}",
-            expected=f"{hashes['recipe.toml'][:12]}, the hash of recipe.toml",
+            expected=f"{str(right)[:12]}, the hash of recipe.toml",
             where=path,
         )
     accuracy = float((evaluation.predictions == evaluation.labels).mean())
@@ -148,18 +154,65 @@ def read_run(path: Path) -> CardRun:
             "report and record differ in the accuracy",
             got=f"{report['accuracy']} of {report['test_samples']} samples",
             expected=f"{accuracy} of {len(evaluation.ids)}, from evaluation.npz",
-            where=path / "report.json",
+            where=folder.report,
         )
     return CardRun(path, recipe, report, checkpoint, evaluation)
 
 
-def _recipe(path: Path) -> tuple[str, dict[str, Any]]:
+def _check_recipe(recipe: Mapping[str, Any], path: Path) -> None:
+    """Every key that a card shows is there, of a type that it can show."""
+    found = flat(recipe)
+    for key, kind in _NEEDED.items():
+        value = found.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RunError(
+                "recipe is not complete",
+                got=f"{key} = {value!r}" if key in found else f"no {key!r}",
+                expected="as `mpsl train` wrote it",
+                where=path,
+            )
+    if not all(isinstance(name, str) for name in recipe["mechanisms"]):
+        raise RunError("recipe names mechanisms by something else than text", where=path)
+    if Path(recipe["name"]).name != recipe["name"]:
+        raise RunError("recipe has a name that is no file name", got=recipe["name"], where=path)
+    if not isinstance(recipe.get("augmentation", {}), Mapping):
+        raise RunError("recipe key augmentation is no table", where=path)
+    holdout_of(recipe, path)
+
+
+def _read_report(path: Path, layers: int) -> dict[str, Any]:
+    """report.json, as far as a card shows it.
+
+    Args:
+        layers: number of layers of the banks.
+    """
     try:
-        text = path.read_bytes().decode("utf-8")
-        recipe = tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        raise RunError("recipe cannot be read", got=error, where=path) from error
-    return text, recipe
+        with path.open("rb") as file:
+            report = parse_json(file.read(LARGEST_JSON_BYTES + 1))
+    except OSError as error:
+        raise RunError("report cannot be read", got=error.strerror, where=path) from error
+    except ValueError as error:
+        raise RunError(
+            "report cannot be read", got=error, expected="report.json of `mpsl train`", where=path
+        ) from error
+    _check_table(report, _REPORTED, path)
+    if len(report["layers"]) != layers:
+        raise RunError("report does not fit the banks", got="other layers", where=path)
+    for layer in report["layers"]:
+        _check_table(layer, _REPORTED_OF_LAYERS, path)
+    numbers = [layer[key] for layer in report["layers"] for key in ("lambda", "share")]
+    if not all(type(v) in (int, float) for values in numbers for v in values) or not all(
+        isinstance(warning, str) for warning in report["warnings"]
+    ):
+        raise RunError("report has something else than numbers and text", where=path)
+    return dict(report)
+
+
+def _check_table(table: Any, kinds: Mapping[str, _Kind], path: Path) -> None:
+    for key, kind in kinds.items():
+        value = table.get(key) if isinstance(table, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RunError(f"report has no usable {key!r}", got=repr(value), where=path)
 
 
 def _whole(recipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -219,10 +272,10 @@ def check_recipe(folder: Path, run: CardRun) -> None:
     Raises:
         UsageError: there is none, or the run changed a key of it.
     """
-    path = folder / "recipe.toml"
+    path = RunFolder(folder).recipe
     if not path.is_file():
         raise UsageError("model's folder has no recipe.toml", where=folder)
-    given, used = flat(_recipe(path)[1]), _whole(run.recipe)
+    given, used = flat(read_recipe(path)[1]), _whole(run.recipe)
     for key, value in given.items():
         if key != "seed" and used.get(key) != value:
             raise UsageError(

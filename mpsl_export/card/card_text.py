@@ -65,7 +65,7 @@ def _summary(card: Mapping[str, Any]) -> str:
 def _accuracy(card: Mapping[str, Any]) -> list[str]:
     published = card["published"]
     rows = [_method_row("+".join(card["mechanisms"]) + ", this model", card)]
-    rows += [_method_row(f"{rival['method']}, same recipe", rival) for rival in card["rivals"]]
+    rows += [_method_row(f"{each['method']}, same recipe", each) for each in card["other_methods"]]
     if published["accuracy"] is not None:
         rows.append(
             [f"MPSL as published, `{published['network']}`", "–",
@@ -122,7 +122,7 @@ def _data(card: Mapping[str, Any]) -> str:
 def _recipe(card: Mapping[str, Any]) -> list[str]:
     recipe, name = card["recipe"], card["name"]
     training, rules = recipe["training"], recipe["rules"]
-    tau_w_steps = rules.get("tau_w_steps", rules.get("tau_w"))  # what older runs call it
+    tau_w_steps = rules.get("tau_w_steps", rules.get("tau_w"))  # its name in older recipes
     augmentation = ", ".join(
         f"{key} {value}" for key, value in recipe.get("augmentation", {}).items() if value
     )
@@ -191,7 +191,7 @@ def _verification(card: Mapping[str, Any]) -> list[str]:
 
 def _runs(card: Mapping[str, Any]) -> str:
     groups = [("+".join(card["mechanisms"]), card["runs"])]
-    groups += [(rival["method"], rival["runs"]) for rival in card["rivals"]]
+    groups += [(each["method"], each["runs"]) for each in card["other_methods"]]
     rows = [
         [method, str(run["seed"]), f"{100 * run['accuracy']:.2f} %",
          f"{run['training_seconds']:,.0f} s", f"{run['device']}, {_threads(run['threads'])}",
@@ -220,16 +220,16 @@ def limits_of(card: Mapping[str, Any]) -> list[str]:
             )
     if len(accuracy["seeds"]) == 1:
         lines.append("One seed: nothing here tells of the spread over seeds.")
-    if not card["rivals"]:
-        lines.append("No rival was trained on the same budget.")
-    for rival in card["rivals"]:
-        ahead = 100 * (accuracy["mean"] - rival["accuracy"]["mean"])
+    if not card["other_methods"]:
+        lines.append("No other method was trained on the same budget.")
+    for other in card["other_methods"]:
+        ahead = 100 * (accuracy["mean"] - other["accuracy"]["mean"])
         lines.append(
-            f"{rival['method']} at the same budget: {accuracy_text(rival['accuracy'])}; this model "
+            f"{other['method']} at the same budget: {accuracy_text(other['accuracy'])}; this model "
             f"is {abs(ahead):.2f} points {'above' if ahead > 0 else 'below'} it"
             + (
                 "."
-                if accuracy["sd"] is not None and rival["accuracy"]["sd"] is not None
+                if accuracy["sd"] is not None and other["accuracy"]["sd"] is not None
                 else ", which single seeds cannot make a finding of."
             )
         )
@@ -248,4 +248,6 @@ def limits_of(card: Mapping[str, Any]) -> list[str]:
             f"{_ALIKE}): λ2 and λ3 are hardly identifiable."
         )
     lines += [f"Layer {warning}." for warning in card["warnings"]]
+    said = card["verification"].get("warnings", ())
+    lines += [f"{warning[:1].upper()}{warning[1:]}." for warning in said]
     return lines

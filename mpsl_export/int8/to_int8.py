@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +13,19 @@ from numpy.typing import NDArray
 from mpsl_export.checkpoint import Checkpoint
 from mpsl_export.int8.calibrate import Calibration, calibrate
 from mpsl_export.int8.quantize import quantised_graph
+from mpsl_export.recipe_file import Holdout, holdout_of, read_recipe
 from mpsl_export.write.to_nir import graph_of
-from mpsl_runtime.atomic import replacing
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
-from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.grid import LayerGrid, layer_grids
 from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import nir
 
-__all__ = ["Int8", "report_path", "report_table", "to_int8", "write_report"]
+__all__ = ["Int8", "report_bytes", "report_path", "report_table", "to_int8"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +101,12 @@ def report_path(model: Path) -> Path:
     return model.with_suffix(".json")
 
 
-def write_report(result: Int8, path: Path) -> None:
-    """Writes the report as JSON; the file appears whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(result.to_mapping(), indent=1) + "\n", encoding="utf-8")
+def report_bytes(result: Int8) -> bytes:
+    """The report as JSON."""
+    return (json.dumps(result.to_mapping(), indent=1) + "\n").encode()
 
 
-def report_table(result: Int8) -> str:
+def report_table(result: Int8) -> list[str]:
     """The report for people: the error of every layer."""
     calibration = result.calibration
     lines = [
@@ -138,7 +136,7 @@ def report_table(result: Int8) -> str:
         f"  exact while no input is beyond {calibration.input_max} "
         f"(largest seen {calibration.largest_input}); sums must stay below 2^24 = 16,777,216"
     )
-    return "\n".join(lines)
+    return lines
 
 
 def _samples(
@@ -147,25 +145,14 @@ def _samples(
     """Samples that training held out; training samples where it held out none."""
     name = checkpoint.model.dataset
     split = datasets.open_split(name, datasets.find(name, data), "train")
-    settings = _recipe(run)
-    part = settings.get("data", {})
-    training, held_out = stratified_split(
-        split.labels,
-        float(part.get("validation", 0.0)),
-        int(settings.get("seed", 0)),
-        int(part.get("train_limit", 0)),
-    )
+    held = _holdout(run)
+    training, held_out = stratified_split(split.labels, held.fraction, held.seed, held.limit)
     pool, source = (held_out, "validation") if len(held_out) else (training, "training")
     chosen = np.sort(np.random.default_rng([seed, 2]).permutation(pool)[:count])
     return split, chosen, f"{source} part of {name}"
 
 
-def _recipe(run: Path) -> Mapping[str, Any]:
-    """The recipe as training used it; empty for a run folder that has none."""
-    path = run / "recipe.toml"
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise RunError("recipe of the run cannot be read", got=error, where=path) from error
+def _holdout(run: Path) -> Holdout:
+    """How training split its data; a run folder that has no recipe held out nothing."""
+    path = RunFolder(run).recipe
+    return holdout_of(read_recipe(path)[1] if path.exists() else {}, path)

@@ -1,32 +1,47 @@
-"""Runs exported artifacts on the samples of training's record and compares (DESIGN §3, §8).
+"""Runs exported files on the samples of training's record and compares (DESIGN §3, §8).
 
-What must hold is said in `judge`, `judge_int8` and `compare`; here files, back ends and samples
-are brought together.
+What must hold is said in `samples`, `judge`, `judge_int8` and `ties`; here files, back ends and
+samples are brought together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mpsl_export.checkpoint import Checkpoint, Evaluation, read_checkpoint, read_evaluation
-from mpsl_export.verify.artifact import check_shapes
-from mpsl_export.verify.backends import NAMES, SUFFIXES, open_backend
-from mpsl_export.verify.judge import Inputs, Judge, Trial
-from mpsl_export.verify.judge_int8 import Int8Judge, anchors_of
+from mpsl_export.checkpoint import Checkpoint, read_checkpoint
+from mpsl_export.evaluation import read_evaluation
+from mpsl_export.verify.backend_run import BackendRun
+from mpsl_export.verify.exported_file import ExportedFile, backend_names
+from mpsl_export.verify.int8_anchor import Anchor, Anchors
+from mpsl_export.verify.judge import Judge
+from mpsl_export.verify.judge_int8 import Int8Judge
+from mpsl_export.verify.samples import HashedSplit, Samples, open_samples, open_test_split, silence
+from mpsl_export.verify.verdict import Verdict
+from mpsl_export.write.alteration import Alteration
+from mpsl_export.write.format import Network, format_of, formats
 from mpsl_export.write.to_nir import graph_of
 from mpsl_runtime.atomic import replacing
-from mpsl_runtime.data import datasets
-from mpsl_runtime.errors import OutputError, RunError, UsageError
-from mpsl_runtime.model.graph import plan_of
+from mpsl_runtime.errors import OutputError, UsageError
+from mpsl_runtime.run_folder import RunFolder
 
-__all__ = ["DEFAULT_BACKENDS", "verify"]
+__all__ = ["verify"]
 
-DEFAULT_BACKENDS = ("torch", "onnx", "reference", "engine")
 BATCH = 32
+
+
+@dataclass(eq=False)
+class _Examined:
+    """A file, what is wrong with its content, what an int8 file is held against, and its runs."""
+
+    file: ExportedFile
+    altered: list[Alteration]
+    anchor: Anchor | None = None
+    runs: list[BackendRun] = field(default_factory=list)
 
 
 def verify(
@@ -37,23 +52,27 @@ def verify(
     limit: int | None = None,
     backends: Sequence[str] = (),
     dump: Path | None = None,
+    test: HashedSplit | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Compares artifacts with the record of a run.
+    """Compares files with the record of a run.
 
     Args:
         run: the run folder; models: files, default every `RUN/model*`.
-        data: where the data set lies; limit: only the first samples of the record.
-        backends: default torch, onnx, reference and engine, as far as they read the files.
+        data: where the data set lies; limit: only so many samples of the record, of all classes.
+        backends: default those of each file's format that need not be asked for.
         dump: an .npz to write: `input` [T,B,C,H,W] and the record's `spikes` [T,B,K], float32.
-        progress: called with the number of samples that have run, and of all.
+        test: the test set, if it is open already. progress: called with the number of samples that
+            have run, and of all.
 
     Returns:
-        The document of `verify --json` (DESIGN §3), with two more keys for each model: `reasons`
-        for a failure and `devices`, what each back end ran on.
+        The document of `verify --json` (DESIGN §3). Each model has three more keys: `reasons` for a
+        failure, `ties` by name, and `devices`, what each back end ran on. `warnings` says what is
+        no failure, and must be known.
 
     Raises:
-        RunError: no record, another test set, or a model that does not fit the run.
+        RunError: no record, one that the data set contradicts, another test set, or a model that
+            does not fit the run.
         UsageError: nothing to verify. DataError: the data set is absent.
         OutputError: the dump cannot be written.
     """
@@ -62,154 +81,123 @@ def verify(
     if dump is not None and not dump.parent.is_dir():
         raise OutputError("cannot write output", got="no such folder", where=dump)
     checkpoint, evaluation = read_checkpoint(run), read_evaluation(run)
-    _check_run(checkpoint, evaluation)
-    found = list(models) or _exported(run)
-    graph = graph_of(checkpoint)
-    plan = plan_of(graph, source=str(checkpoint.path))
-    trials = _open(found, backends)
-    idle = [model for model in found if not any(trial.model == model for trial in trials)]
-    if idle and models:
+    files = _files(run, models, backends)
+    merged = Network.of(graph_of(checkpoint), str(checkpoint.path))
+    anchors = Anchors(merged, checkpoint.scales)
+    examined = [_examine(file, merged, anchors) for file in files]
+    test = test or open_test_split(checkpoint.model.dataset, data)
+    samples = open_samples(checkpoint, evaluation, test, limit)
+    for each in examined:
+        _open(each, tuple(backends))
+    _run(examined, samples, dump, progress)
+    verdicts = _verdicts(examined, checkpoint, merged, samples)
+    return {
+        "passed": all(verdict.passed for verdict in verdicts),
+        "samples": len(samples),
+        "warnings": silence(samples),
+        "models": [verdict.to_mapping() for verdict in verdicts],
+    }
+
+
+def _files(run: Path, models: Sequence[Path], backends: Sequence[str]) -> list[ExportedFile]:
+    """The files to verify, each with a back end that runs it."""
+    known = backend_names()
+    for name in backends:
+        if name not in known:
+            raise UsageError(
+                "unknown back end", got=name, expected=", ".join(known), where="--backend"
+            )
+    paths = list(models) or [path for path in RunFolder(run).exports() if format_of(path)]
+    if not paths:
+        raise UsageError("run has no exported model; run `mpsl export` first", where=run)
+    files = [ExportedFile.at(path) for path in paths]
+    for name in backends:
+        suffixes = [
+            f.suffix for f in formats().values() if name in [kind.name for kind in f.backends]
+        ]
+        if not any(file.kinds((name,)) for file in files):
+            raise UsageError(
+                f"no model for back end {name}",
+                got=[str(file.path) for file in files],
+                expected=f"a {' or '.join(suffixes)} file",
+                where="--backend",
+            )
+    usable = [file for file in files if file.kinds(tuple(backends))]
+    idle = next((file for file in files if file not in usable), None)
+    if idle is not None and models:
         raise UsageError(
-            "none of the back ends reads this model", got=idle[0], expected=list(backends)
+            "none of the back ends reads this model", got=idle.path, expected=list(backends)
         )
-    found = [model for model in found if model not in idle]
-    for model in found:
-        check_shapes(model, plan)
-    anchors = anchors_of(found, trials, plan, checkpoint.scales)
-    running = list(trials)
-    for anchor in anchors.values():
-        if anchor.reference is not None and anchor.reference not in running:
-            running.append(anchor.reference)
-    split, order = _samples(checkpoint, evaluation, data)
-    count = min(limit or len(order), len(order))
-    inputs = Inputs(split, order, checkpoint)
-    dumped = []
+    return usable
+
+
+def _examine(file: ExportedFile, merged: Network, anchors: Anchors) -> _Examined:
+    """Holds the content of a file against what its exporter writes."""
+    file.check_shapes(merged.plan)
+    if not file.says_int8:
+        return _Examined(file, file.alterations(merged))
+    anchor = anchors.of(file)
+    altered = file.alterations(anchor.expected) if anchor.expected is not None else []
+    return _Examined(file, altered, anchor)
+
+
+def _open(each: _Examined, names: tuple[str, ...]) -> None:
+    """Opens the back ends of a file. One whose form is not the exporter's is not run: it may be
+    any program."""
+    reference = each.anchor.reference if each.anchor is not None else None
+    if not all(alteration.runs for alteration in each.altered):
+        return
+    if each.anchor is not None and reference is None:
+        return
+    for kind in each.file.kinds(names):
+        if reference is not None and kind.name == reference.name and not each.altered:
+            # What it would read from the file is what the anchor's reference runs.
+            each.runs.append(reference)
+        else:
+            backend = each.file.open(kind.name)
+            each.runs.append(BackendRun(backend, own_units=kind.own_units))
+
+
+def _run(
+    examined: Sequence[_Examined],
+    samples: Samples,
+    dump: Path | None,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Every file in every back end, batch by batch; and the dump."""
+    anchors = [each.anchor for each in examined if each.anchor is not None]
+    runs = [run for each in examined for run in each.runs]
+    runs += [anchor.reference for anchor in anchors if anchor.reference is not None]
+    runs = list(dict.fromkeys(runs))  # an anchor may be of several files
+    count, dumped = len(samples), []
     for start in range(0, count, BATCH):
-        frames = inputs.batch(range(start, min(start + BATCH, count)))
-        for trial in running:
-            trial.take(trial.backend.run(frames))
+        stop = min(start + BATCH, count)
+        frames = samples.batch(range(start, stop))
+        for run in runs:
+            run.take(frames)
         if dump is not None:
             dumped.append(frames)
         if progress is not None:
-            progress(min(start + BATCH, count), count)
+            progress(stop, count)
     if dump is not None:
-        recorded = evaluation.spikes[:count].swapaxes(0, 1).astype(np.float32)
+        record = samples.evaluation
         with replacing(dump) as temporary, temporary.open("wb") as file:
             np.savez(
                 file,
                 input=np.concatenate(dumped, axis=1),
-                spikes=recorded,
-                ids=np.array(evaluation.ids[:count]),
+                spikes=record.spikes.swapaxes(0, 1).astype(np.float32),
+                ids=np.array(record.ids),
             )
-    judge = Judge(checkpoint, plan, evaluation, inputs, count)
-    trained_int8 = checkpoint.scales is not None
-    int8_judge = Int8Judge(evaluation, inputs, count, checkpoint.model.readout, trained_int8)
-    reports = []
-    for model in found:
-        own = [trial for trial in trials if trial.model == model]
-        if model in anchors:
-            reports.append(int8_judge.report(anchors[model], own))
-        else:
-            reports.append(judge.report(model, own))
-    return {
-        "passed": all(report["passed"] for report in reports),
-        "samples": count,
-        "models": reports,
-    }
 
 
-def _check_run(checkpoint: Checkpoint, evaluation: Evaluation) -> None:
-    """Banks and record of one folder must come from one training."""
-    for key, expected in (
-        ("recipe_hash", checkpoint.model.recipe_hash),
-        ("dataset", checkpoint.model.dataset),
-        ("weights", "int8" if checkpoint.scales else "float32"),
-    ):
-        # Records said nothing of weights before training could be in int8.
-        got = evaluation.record.get(key, "float32" if key == "weights" else None)
-        if got != expected:
-            raise RunError(
-                f"banks and record differ in their {key}",
-                got=got,
-                expected=expected,
-                where=evaluation.path,
-            )
-    steps, classes = evaluation.spikes.shape[1:]
-    expected_shape = [checkpoint.model.steps, checkpoint.layers[-1].neurons[0]]
-    if [steps, classes] != expected_shape:
-        raise RunError(
-            "record does not fit the banks",
-            got=f"[T, K] = {[steps, classes]}",
-            expected=expected_shape,
-            where=evaluation.path,
-        )
-
-
-def _exported(run: Path) -> list[Path]:
-    """Every model that lies in a run folder."""
-    found = sorted(path for path in run.glob("model*") if path.suffix in set(SUFFIXES.values()))
-    if not found:
-        raise UsageError("run has no exported model; run `mpsl export` first", where=run)
-    return found
-
-
-def _open(models: Sequence[Path], backends: Sequence[str]) -> list[Trial]:
-    """Every back end that was asked for, on every model that it reads."""
-    for name in backends:
-        if name not in SUFFIXES:
-            raise UsageError(
-                "unknown back end", got=name, expected=", ".join(NAMES), where="--backend"
-            )
-    for model in models:
-        if not model.is_file():
-            raise UsageError("no such model", got=model, where="--model")
-        if model.suffix not in SUFFIXES.values():
-            raise UsageError(
-                "no back end reads this model",
-                got=model.name,
-                expected="a .nir or .onnx file",
-                where="--model",
-            )
-    names = list(dict.fromkeys(backends)) or list(DEFAULT_BACKENDS)
-    trials = [
-        Trial(model, open_backend(name, model))
-        for model in models
-        for name in names
-        if SUFFIXES[name] == model.suffix
+def _verdicts(
+    examined: Sequence[_Examined], checkpoint: Checkpoint, merged: Network, samples: Samples
+) -> list[Verdict]:
+    judge = Judge(checkpoint, merged.plan, samples)
+    int8_judge = Int8Judge(samples, trained_int8=checkpoint.scales is not None)
+    return [
+        judge.verdict(each.file, each.altered, each.runs)
+        if each.anchor is None
+        else int8_judge.verdict(each.file, each.anchor, each.altered, each.runs)
+        for each in examined
     ]
-    for name in backends:
-        if not any(trial.backend.name == name for trial in trials):
-            raise UsageError(
-                f"no model for back end {name}",
-                got=[str(m) for m in models],
-                expected=f"a {SUFFIXES[name]} file",
-                where="--backend",
-            )
-    return trials
-
-
-def _samples(
-    checkpoint: Checkpoint, evaluation: Evaluation, data: Path | None
-) -> tuple[datasets.Split, list[int]]:
-    """The test split, and for every sample of the record its place in it."""
-    name = checkpoint.model.dataset
-    split = datasets.open_split(name, datasets.find(name, data), "test")
-    found = datasets.content_hash(split)
-    recorded = evaluation.record.get("test_hash")
-    if found != recorded:
-        raise RunError(
-            "this is another test set than training evaluated",
-            got=f"sha256 {found[:12]}…",
-            expected=f"{str(recorded)[:12]}…",
-            where=evaluation.path,
-        )
-    places = {sample: place for place, sample in enumerate(split.ids)}
-    unknown = [sample for sample in evaluation.ids if sample not in places]
-    if unknown:
-        raise RunError(
-            "record names a sample that is not there",
-            got=unknown[0],
-            expected=f"an id of {name}",
-            where=evaluation.path,
-        )
-    return split, [places[sample] for sample in evaluation.ids]

@@ -8,6 +8,7 @@ and a bias, and what NIR cannot say stands in the metadata of every neuron and o
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpsl_export.checkpoint import Checkpoint, Layer
-from mpsl_export.merge import merge
+from mpsl_export.merge import Merged, merge
+from mpsl_export.write.alteration import Alteration
+from mpsl_export.write.format import BackendKind, ExportFormat, Network
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError
 from mpsl_runtime.model.metadata import NeuronMetadata
@@ -23,7 +26,9 @@ from mpsl_runtime.model.metadata import NeuronMetadata
 if TYPE_CHECKING:
     import nir
 
-__all__ = ["graph_of", "rounded_layers", "write_nir"]
+    from mpsl_export.verify.backends import Backend
+
+__all__ = ["FORMAT", "NirFormat", "graph_of", "rounded_layers", "write_nir"]
 
 Shape = tuple[int, ...]
 
@@ -66,14 +71,97 @@ def write_nir(graph: nir.NIRGraph, path: Path) -> None:
     Raises:
         OutputError: `path` cannot be written.
     """
+    with replacing(path) as temporary:
+        temporary.write_bytes(_content(graph))
+
+
+class NirFormat(ExportFormat):
+    """`.nir`: one HDF5 file, which the engine and other frameworks read."""
+
+    name = "nir"
+    suffix = ".nir"
+
+    @property
+    def backends(self) -> Sequence[BackendKind]:
+        """torch, the two programs of the runtime, and norse where it is installed."""
+        return (
+            BackendKind("torch", _open_torch, needs="torch"),
+            BackendKind("reference", _open_reference),
+            BackendKind("engine", _open_engine),
+            BackendKind("norse", _open_norse, needs="norse", by_default=False, own_units=True),
+        )
+
+    def files(self, network: Network, name: str) -> dict[str, bytes]:
+        """See `ExportFormat.files`."""
+        return {name: _content(network.graph)}
+
+    def alterations(self, path: Path, network: Network) -> list[Alteration]:
+        """See `ExportFormat.alterations`."""
+        from mpsl_export.write.nir_alterations import nir_alterations
+
+        return nir_alterations(path, _content(network.graph), network.plan)
+
+    def metadata(self, path: Path) -> Mapping[str, Any]:
+        """See `ExportFormat.metadata`."""
+        from mpsl_runtime.model.graph import load_graph
+
+        graph = load_graph(path)
+        found = dict(graph.metadata)
+        for name, node in graph.nodes.items():
+            for key in ("weight_grid", "threshold"):
+                if isinstance(node.metadata, dict) and key in node.metadata:
+                    found[f"{key}.{name}"] = node.metadata[key]
+        return {
+            key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            for key, value in found.items()
+        }
+
+    def shapes(self, path: Path) -> tuple[Shape, Shape]:
+        """See `ExportFormat.shapes`."""
+        from mpsl_runtime.model.graph import load_plan
+
+        plan = load_plan(path)
+        return plan.input_shape, plan.output_shape
+
+
+FORMAT = NirFormat()
+
+
+def _content(graph: nir.NIRGraph) -> bytes:
+    """The file. HDF5 that runs out of disk while it closes a file crashes the process, so the disk
+    sees plain bytes."""
     import nir
 
-    # HDF5 that runs out of disk while it closes a file crashes the process, so the disk sees
-    # plain bytes.
     content = io.BytesIO()
     nir.write(content, graph)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    return content.getvalue()
+
+
+def _open_torch(path: Path) -> Backend:
+    from mpsl_export.verify.backends.torch_plan import TorchPlan
+    from mpsl_runtime.model.graph import load_plan
+
+    return TorchPlan(load_plan(path))
+
+
+def _open_reference(path: Path) -> Backend:
+    from mpsl_export.verify.backends.runtime import RuntimeProgram
+    from mpsl_runtime.model.graph import load_plan
+
+    return RuntimeProgram(load_plan(path), "reference")
+
+
+def _open_engine(path: Path) -> Backend:
+    from mpsl_export.verify.backends.runtime import RuntimeProgram
+    from mpsl_runtime.model.graph import load_plan
+
+    return RuntimeProgram(load_plan(path), "engine")
+
+
+def _open_norse(path: Path) -> Backend:
+    from mpsl_export.verify.backends.norse_reader import Norse
+
+    return Norse(path)
 
 
 def _layer_nodes(
@@ -82,10 +170,7 @@ def _layer_nodes(
     """Nodes of one layer behind an input of `shape`, and the shape that they hand on."""
     import nir
 
-    from mpsl_runtime.model.graph import encode_neuron
-
     nodes: list[tuple[str, Any]] = []
-    merged = merge(layer)
     if layer.pool_before > 1:
         k = layer.pool_before
         window = np.array([k, k])
@@ -94,37 +179,54 @@ def _layer_nodes(
     if layer.flatten_before:
         nodes.append(("flatten", nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)))
         shape = (int(np.prod(shape)),)
+    where = f"{layer.name} of {checkpoint.path}"
+    weighted, shape = _weighted_node(layer, merge(layer), shape, where)
+    nodes.append(weighted)
+    if shape != layer.neurons:
+        raise RunError(
+            "population has the wrong shape",
+            got=list(layer.neurons),
+            expected=list(shape),
+            where=where,
+        )
+    nodes.append(("lif", _neuron_node(layer, shape, checkpoint.model.dt_s)))
+    return nodes, shape
+
+
+def _weighted_node(
+    layer: Layer, merged: Merged, shape: Shape, where: str
+) -> tuple[tuple[str, Any], Shape]:
+    """The convolution or fully connected node, and the shape of its output."""
+    import nir
+
     expected = (layer.banks[0].shape[1], *shape[1:])
     if shape != expected or len(shape) != (3 if layer.kind == "conv" else 1) or 0 in shape:
         raise RunError(
             "layer does not fit the one before it",
             got=f"input {list(shape)}",
             expected=f"{expected[0]} channels" if layer.kind == "conv" else [expected[0]],
-            where=f"{layer.name} of {checkpoint.path}",
+            where=where,
         )
-    if layer.kind == "conv":
-        node = nir.Conv2d(
-            input_shape=(shape[1], shape[2]),
-            weight=merged.weight,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=(1, 1),
-            groups=1,
-            bias=merged.bias,
-        )
-        shape = tuple(int(size) for size in node.output_type["output"])
-        nodes.append(("conv", node))
-    else:
-        nodes.append(("affine", nir.Affine(weight=merged.weight, bias=merged.bias)))
-        shape = (merged.weight.shape[0],)
-    if shape != layer.neurons:
-        raise RunError(
-            "population has the wrong shape",
-            got=list(layer.neurons),
-            expected=list(shape),
-            where=f"{layer.name} of {checkpoint.path}",
-        )
-    dt_s = checkpoint.model.dt_s
+    if layer.kind == "fc":
+        affine = nir.Affine(weight=merged.weight, bias=merged.bias)
+        return ("affine", affine), (merged.weight.shape[0],)
+    node = nir.Conv2d(
+        input_shape=(shape[1], shape[2]),
+        weight=merged.weight,
+        stride=layer.stride,
+        padding=layer.padding,
+        dilation=(1, 1),
+        groups=1,
+        bias=merged.bias,
+    )
+    return ("conv", node), tuple(int(size) for size in node.output_type["output"])
+
+
+def _neuron_node(layer: Layer, shape: Shape, dt_s: float) -> nir.LIF:
+    import nir
+
+    from mpsl_runtime.model.graph import encode_neuron
+
     arrays = encode_neuron(layer.threshold, layer.decay, shape, dt_s)
     metadata = NeuronMetadata(
         reset=layer.reset,
@@ -133,5 +235,4 @@ def _layer_nodes(
         threshold=layer.threshold,
         dt_s=dt_s,
     )
-    nodes.append(("lif", nir.LIF(**arrays, metadata=metadata.to_mapping())))
-    return nodes, shape
+    return nir.LIF(**arrays, metadata=metadata.to_mapping())

@@ -1,76 +1,43 @@
-"""Writes a NIR graph as ONNX, node by node with `onnx.helper`, opset 17.
+"""Writes a NIR graph as ONNX, opset 17: the operations of `onnx_nodes` as two graphs (DESIGN §7).
 
-Two graphs (DESIGN §7): `step` takes x and every state and gives the output spikes and every next
-state, for streams; `sequence` runs that same graph over T steps in one Scan. T and the batch are
-dynamic in both. The order of operations is that of `mpsl_runtime.model.plan.Neuron`.
-
-Values are named after the nodes of the NIR graph: `n02_lif.v` the state between steps (also `.j`,
-the synaptic current of a CubaLIF), `n02_lif.membrane` U and `n02_lif.spikes` S.
+`step` takes x and every state and gives the output spikes and every next state, for streams;
+`sequence` runs that same graph over T steps in one Scan. T and the batch are dynamic in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.atomic import replacing
+from mpsl_export.write.alteration import Alteration
+from mpsl_export.write.format import BackendKind, ExportFormat, Network
+from mpsl_export.write.onnx_nodes import StepGraph, build_step, output_names
+from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.plan import (
-    Convolution,
-    Dense,
-    Flatten,
-    Neuron,
-    Node,
-    Plan,
-    Pooling,
-    Scaling,
-    Shape,
-)
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Plan, Shape
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["OPSET", "sequence_model", "step_model", "step_path", "write_onnx"]
+    from mpsl_export.verify.backends import Backend
+
+__all__ = [
+    "FORMAT",
+    "OPSET",
+    "OnnxFormat",
+    "sequence_model",
+    "step_model",
+    "step_path",
+    "write_onnx",
+]
 
 OPSET = 17
 # The format version that came with opset 17: readers of that time refuse a newer one.
 IR_VERSION = 8
-
-
-@dataclass
-class _Graph:
-    """A graph under construction, and the value that flows at this point."""
-
-    value: str
-    nodes: list[Any] = field(default_factory=list)
-    constants: dict[str, NDArray[Any]] = field(default_factory=dict)
-    states: dict[str, Shape] = field(default_factory=dict)
-
-    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """One node; its output becomes the value that flows."""
-        from onnx import helper
-
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
-        self.value = output
-        return output
-
-    def constant(self, name: str, values: NDArray[Any]) -> str:
-        """An initialiser; one number where all numbers are equal, else with a batch axis."""
-        if values.size and (values == values.flat[0]).all():
-            values = np.asarray(values.flat[0])
-        else:
-            values = values[None]
-        return self.array(name, values)
-
-    def array(self, name: str, values: NDArray[Any]) -> str:
-        """An initialiser, as it is."""
-        self.constants[name] = values
-        return name
 
 
 def step_model(plan: Plan) -> onnx.ModelProto:
@@ -82,7 +49,7 @@ def step_model(plan: Plan) -> onnx.ModelProto:
     Raises:
         ModelError: a node that ONNX export does not know, by name.
     """
-    built = _build(plan)
+    built = build_step(plan)
     return _model(plan, _step_graph(plan, built, "step"))
 
 
@@ -97,36 +64,10 @@ def sequence_model(plan: Plan) -> onnx.ModelProto:
     from onnx import TensorProto, helper, numpy_helper
 
     # Names inside a body may not repeat those around it.
-    built = _build(plan, suffix="_t")
+    built = build_step(plan, suffix="_t")
     body = _step_graph(plan, built, "body", suffix="_t", states_first=True)
-    outputs = _outputs(plan)
-    constants: dict[str, NDArray[Any]] = {
-        "one": np.array([1], np.int64),
-        "two": np.array([2], np.int64),
-    }
-    nodes = [
-        helper.make_node("Shape", ["x"], ["x.shape"], name="x.shape"),
-        helper.make_node("Slice", ["x.shape", "one", "two"], ["batch"], name="batch"),
-    ]
-    zero = numpy_helper.from_array(np.zeros(1, np.float32))
-    for name, shape in built.states.items():
-        constants[f"{name}.sizes"] = np.array(shape, np.int64)
-        nodes += [
-            helper.make_node(
-                "Concat",
-                ["batch", f"{name}.sizes"],
-                [f"{name}.shape"],
-                axis=0,
-                name=f"{name}.shape",
-            ),
-            helper.make_node(
-                "ConstantOfShape",
-                [f"{name}.shape"],
-                [f"{name}.start"],
-                value=zero,
-                name=f"{name}.start",
-            ),
-        ]
+    outputs = output_names(plan)
+    nodes, constants = _start_states(built)
     nodes.append(
         helper.make_node(
             "Scan",
@@ -156,145 +97,111 @@ def step_path(path: Path) -> Path:
 
 
 def write_onnx(plan: Plan, path: Path) -> tuple[Path, Path]:
-    """Writes the sequence graph to `path` and the step graph beside it.
-
-    Returns:
-        Both paths; each file appears whole or not at all.
+    """Writes the sequence graph to `path` and the step graph beside it, both in one step.
 
     Raises:
         ModelError: a node that ONNX export does not know, or a graph beyond 2 GB.
         OutputError: a file cannot be written.
     """
-    written = path, step_path(path)
-    models = sequence_model(plan), step_model(plan)
-    for target, model in zip(written, models, strict=True):
-        with replacing(target) as temporary:
-            temporary.write_bytes(model.SerializeToString())
-    return written
+    files = _files(plan, path)
+    with replacing_together(path.parent, [*files]) as stage:
+        for name, content in files.items():
+            (stage / name).write_bytes(content)
+    return path, step_path(path)
 
 
-def _outputs(plan: Plan) -> list[str]:
-    """Names of the outputs besides the states."""
-    last = _last_neuron(plan)
-    if last.kind == "integrating":
-        return ["membrane"]
-    if last.kind == "spiking" and plan.metadata and plan.metadata.readout == "membrane":
-        return ["spikes", "membrane"]
-    return ["spikes"]
+class OnnxFormat(ExportFormat):
+    """`.onnx`: the sequence graph, and the step graph in a `.step.onnx` beside it."""
+
+    name = "onnx"
+    suffix = ".onnx"
+
+    @property
+    def backends(self) -> Sequence[BackendKind]:
+        """ONNX Runtime."""
+        return (BackendKind("onnx", _open_onnx_runtime, needs="onnxruntime"),)
+
+    def files(self, network: Network, name: str) -> dict[str, bytes]:
+        """See `ExportFormat.files`."""
+        return _files(network.plan, Path(name))
+
+    def alterations(self, path: Path, network: Network) -> list[Alteration]:
+        """See `ExportFormat.alterations`. A file with one input is a sequence."""
+        from mpsl_export.write.onnx_alterations import onnx_alterations
+        from mpsl_export.write.onnx_file import read_model
+
+        got = read_model(path)
+        model = sequence_model if len(got.graph.input) == 1 else step_model
+        return onnx_alterations(model(network.plan), got, path)
+
+    def metadata(self, path: Path) -> Mapping[str, Any]:
+        """See `ExportFormat.metadata`."""
+        from mpsl_export.write.onnx_file import read_model
+
+        return {entry.key: entry.value for entry in read_model(path).metadata_props}
+
+    def shapes(self, path: Path) -> tuple[Shape, Shape]:
+        """See `ExportFormat.shapes`."""
+        from mpsl_export.write.onnx_file import read_model
+
+        graph = read_model(path).graph
+        values = {value.name: value for value in (*graph.input, *graph.output)}
+        if "x" not in values or not graph.output:
+            raise ModelError(
+                "ONNX model is not of the form that mpsl writes",
+                got=", ".join(values)[:200],
+                expected="x and states → spikes and next states",
+                where=path,
+            )
+        batch_axes = 2 if len(graph.input) == 1 else 1
+        last = values.get("spikes", graph.output[0])
+        return _sizes(values["x"], batch_axes), _sizes(last, batch_axes)
 
 
-def _last_neuron(plan: Plan) -> Neuron:
-    return [node for node in plan.nodes if isinstance(node, Neuron)][-1]
+FORMAT = OnnxFormat()
 
 
-def _build(plan: Plan, suffix: str = "") -> _Graph:
-    """The nodes of one step; input and outputs are named with `suffix`."""
-    graph = _Graph(value=f"x{suffix}")
-    for node in plan.nodes:
-        _add_node(graph, node, plan)
-    outputs = _outputs(plan)
-    graph.add("Identity", [graph.value], f"{outputs[0]}{suffix}")
-    if len(outputs) > 1:
-        graph.add("Identity", [f"{_last_neuron(plan).name}.membrane"], f"{outputs[1]}{suffix}")
-    return graph
+def _open_onnx_runtime(path: Path) -> Backend:
+    from mpsl_export.verify.backends.onnx_runtime import OnnxRuntime
+
+    return OnnxRuntime(path)
 
 
-def _add_node(graph: _Graph, node: Node, plan: Plan) -> None:
-    name = node.name
-    if isinstance(node, Convolution):
-        (top, bottom), (left, right) = node.padding
-        graph.add(
-            "Conv",
-            [
-                graph.value,
-                graph.array(f"{name}.weight", node.weight),
-                graph.array(f"{name}.bias", node.bias),
-            ],
-            name,
-            kernel_shape=list(node.weight.shape[2:]),
-            strides=list(node.stride),
-            pads=[top, left, bottom, right],
-            dilations=list(node.dilation),
-            group=node.groups,
-        )
-    elif isinstance(node, Dense):
-        weight = graph.array(f"{name}.weight", node.weight)
-        bias = graph.array(f"{name}.bias", node.bias)
-        graph.add("Gemm", [graph.value, weight, bias], name, transB=1)
-    elif isinstance(node, Pooling):
-        _add_pooling(graph, node)
-    elif isinstance(node, Flatten):
-        graph.add("Flatten", [graph.value], name, axis=1)
-    elif isinstance(node, Scaling):
-        graph.add("Mul", [graph.value, graph.constant(f"{name}.scale", node.scale)], name)
-    elif isinstance(node, Neuron):
-        _add_neuron(graph, node)
-    else:
-        raise ModelError(
-            "node has no ONNX form", got=type(node).__name__, where=f"{name} of {plan.source}"
-        )
+def _sizes(value: Any, batch_axes: int) -> Shape:
+    return tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)[batch_axes:]
 
 
-def _add_pooling(graph: _Graph, node: Pooling) -> None:
-    """A sum over windows. ONNX has only the average: times the area it is the same number when
-    the area is a power of two; other windows are summed by a convolution with ones."""
-    area = node.kernel[0] * node.kernel[1]
-    pads = [*node.padding, *node.padding]
-    window = {"kernel_shape": list(node.kernel), "strides": list(node.stride), "pads": pads}
-    scale = np.float32(node.scale)
-    if area & (area - 1) == 0:
-        graph.add("AveragePool", [graph.value], f"{node.name}.sum", count_include_pad=1, **window)
-        scale = np.float32(scale * area)
-    else:
-        channels = node.input_shape[0]
-        ones = graph.array(f"{node.name}.ones", np.ones((channels, 1, *node.kernel), np.float32))
-        graph.add("Conv", [graph.value, ones], f"{node.name}.sum", group=channels, **window)
-    graph.add(
-        "Mul", [graph.value, graph.constant(f"{node.name}.scale", np.asarray(scale))], node.name
-    )
+def _files(plan: Plan, path: Path) -> dict[str, bytes]:
+    """Both graphs by file name."""
+    models = {path.name: sequence_model(plan), step_path(path).name: step_model(plan)}
+    return {name: model.SerializeToString() for name, model in models.items()}
 
 
-def _add_neuron(graph: _Graph, node: Neuron) -> None:
-    """One step of `mpsl_runtime.model.plan.Neuron`, operation by operation."""
-    name, current = node.name, graph.value
-    threshold = graph.constant(f"{name}.threshold", node.threshold)
-    if node.kind == "threshold":
-        fired = graph.add("GreaterOrEqual", [current, threshold], f"{name}.fired")
-        graph.add("Cast", [fired], f"{name}.spikes", to=1)
-        return
-    if node.synaptic_decay is not None and node.synaptic_gain is not None:
-        graph.states[f"{name}.j"] = node.output_shape
-        decay = graph.constant(f"{name}.synaptic_decay", node.synaptic_decay)
-        gain = graph.constant(f"{name}.synaptic_gain", node.synaptic_gain)
-        kept = graph.add("Mul", [f"{name}.j", decay], f"{name}.j_kept")
-        gained = graph.add("Mul", [current, gain], f"{name}.gained")
-        current = graph.add("Add", [kept, gained], f"{name}.j_next")
-    if node.has_input_map:
-        gain = graph.constant(f"{name}.gain", node.gain)
-        leak = graph.constant(f"{name}.leak", node.leak)
-        scaled = graph.add("Mul", [current, gain], f"{name}.scaled")
-        current = graph.add("Add", [scaled, leak], f"{name}.current")
-    graph.states[f"{name}.v"] = node.output_shape
-    decay = graph.constant(f"{name}.decay", node.decay)
-    kept = graph.add("Mul", [f"{name}.v", decay], f"{name}.v_kept")
-    membrane = graph.add("Add", [kept, current], f"{name}.membrane")
-    if node.kind == "integrating":
-        graph.add("Identity", [membrane], f"{name}.v_next")
-        return
-    fired = graph.add("GreaterOrEqual", [membrane, threshold], f"{name}.fired")
-    if node.reset == "subtract":
-        spikes = graph.add("Cast", [fired], f"{name}.spikes", to=1)
-        drop = graph.add("Mul", [spikes, threshold], f"{name}.drop")
-        graph.add("Sub", [membrane, drop], f"{name}.v_next")
-    else:
-        value = graph.constant(f"{name}.reset_value", node.reset_value)
-        graph.add("Where", [fired, value, membrane], f"{name}.v_next")
-        spikes = graph.add("Cast", [fired], f"{name}.spikes", to=1)
-    graph.value = spikes
+def _start_states(built: StepGraph) -> tuple[list[Any], dict[str, NDArray[Any]]]:
+    """Nodes that make every state zero for a batch as large as that of x, and their constants."""
+    from onnx import helper, numpy_helper
+
+    constants: dict[str, NDArray[Any]] = {
+        "one": np.array([1], np.int64),
+        "two": np.array([2], np.int64),
+    }
+    nodes = [
+        helper.make_node("Shape", ["x"], ["x.shape"], name="x.shape"),
+        helper.make_node("Slice", ["x.shape", "one", "two"], ["batch"], name="batch"),
+    ]
+    zero = numpy_helper.from_array(np.zeros(1, np.float32))
+    for name, shape in built.states.items():
+        constants[f"{name}.sizes"] = np.array(shape, np.int64)
+        sizes, start = f"{name}.shape", f"{name}.start"
+        nodes += [
+            helper.make_node("Concat", ["batch", f"{name}.sizes"], [sizes], axis=0, name=sizes),
+            helper.make_node("ConstantOfShape", [sizes], [start], value=zero, name=start),
+        ]
+    return nodes, constants
 
 
 def _step_graph(
-    plan: Plan, built: _Graph, name: str, *, suffix: str = "", states_first: bool = False
+    plan: Plan, built: StepGraph, name: str, *, suffix: str = "", states_first: bool = False
 ) -> onnx.GraphProto:
     """The nodes as a graph. A Scan body wants the states first, callers want x first."""
     from onnx import TensorProto, helper, numpy_helper
@@ -305,7 +212,7 @@ def _step_graph(
     frame = [info(f"x{suffix}", plan.input_shape)]
     states = [info(state, shape) for state, shape in built.states.items()]
     nexts = [info(f"{state}_next", shape) for state, shape in built.states.items()]
-    outputs = [info(f"{output}{suffix}", plan.output_shape) for output in _outputs(plan)]
+    outputs = [info(f"{output}{suffix}", plan.output_shape) for output in output_names(plan)]
     return helper.make_graph(
         built.nodes,
         name,

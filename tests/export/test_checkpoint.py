@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from mpsl_export.checkpoint import read_checkpoint, read_evaluation
+from mpsl_export.checkpoint import read_checkpoint
+from mpsl_export.evaluation import read_evaluation
 from mpsl_runtime.errors import RunError
 
 Copy = Callable[[Any], Any]
@@ -165,13 +166,6 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         read_evaluation(tmp_path)
 
 
-def _changed_record(run: Any, **changes: Any) -> None:
-    path = run.path / "evaluation.npz"
-    with np.load(path) as archive:
-        arrays = {**dict(archive.items()), **changes}
-    np.savez(path, **{key: value for key, value in arrays.items() if value is not None})
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -188,7 +182,7 @@ def test_a_record_whose_parts_do_not_fit_is_refused(
     event_run: Any, copied: Copy, changes: dict[str, Any], message: str
 ) -> None:
     run = copied(event_run)
-    _changed_record(run, **changes)
+    run.forge(**changes)
     with pytest.raises(RunError, match=message):
         read_evaluation(run.path)
 

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +14,9 @@ import pytest
 
 from mpsl_export.checkpoint import read_checkpoint
 from mpsl_export.write.to_nir import graph_of, write_nir
-from mpsl_runtime import cli
 
 Copy = Callable[[Any], Any]
 Command = Callable[..., tuple[int, str, str]]
-ENTRIES = {
-    "mpsl.commands": [EntryPoint("export", "mpsl_export.cli:register", "mpsl.commands")],
-    "mpsl.inspectors": [
-        EntryPoint("run", "mpsl_export.inspection:inspect_run", "mpsl.inspectors"),
-        EntryPoint("onnx", "mpsl_export.inspection:inspect_onnx", "mpsl.inspectors"),
-    ],
-}
-
-
-@pytest.fixture
-def mpsl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command line; gives exit code, stdout and stderr."""
-    for module in ("cli", "inspection"):
-        monkeypatch.setattr(f"mpsl_runtime.{module}.entry_points", lambda group: ENTRIES[group])
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 def test_a_run_is_exported_and_verified(event_run: Any, copied: Copy, mpsl: Command) -> None:
@@ -107,8 +83,8 @@ def test_a_wrong_artifact_exits_with_1(event_run: Any, copied: Copy, mpsl: Comma
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["export", "RUN", "--format", "c"], "not supported yet"),
-        (["export", "RUN", "--format", "pdf"], "pdf"),
+        (["export", "RUN", "--format", "pdf"], "no such export format; got pdf"),
+        (["export", "RUN", "--format", "nir", "--weights", "int4"], "got int4"),
         (["export", "RUN"], "--format"),
         (["export", "absent", "--format", "nir"], "no such run folder"),
         (["export", "RUN", "--format", "nir", "--out", "absent/m.nir"], "cannot write"),

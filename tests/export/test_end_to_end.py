@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsl_export.checkpoint import read_checkpoint, read_evaluation
+from mpsl_export.checkpoint import read_checkpoint
+from mpsl_export.evaluation import read_evaluation
 from mpsl_export.merge import parameter_counts
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.to_nir import graph_of, write_nir

@@ -55,7 +55,7 @@ def test_a_card_is_its_report_in_words(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_means_are_those_of_the_runs(name: str) -> None:
     report = report_of(name)
-    for group in (report, *report["rivals"]):
+    for group in (report, *report["other_methods"]):
         values = [run["accuracy"] for run in group["runs"]]
         assert group["accuracy"]["mean"] == pytest.approx(statistics.mean(values), abs=1e-12)
         assert group["accuracy"]["seeds"] == [run["seed"] for run in group["runs"]]

@@ -1,31 +1,18 @@
 """The programs that `mpsl verify` holds against training's record, behind one protocol.
 
-A back end runs one artifact. Each may need a package of its own, so their modules are imported
-when a back end is opened and not before.
+A back end runs one exported file. Each may need a package of its own, so its module is imported
+when a back end is opened and not before; an export format names those that run it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.errors import UsageError
-
-__all__ = ["NAMES", "SUFFIXES", "Backend", "Outcome", "Recording", "open_backend"]
-
-# What each back end reads.
-SUFFIXES = {
-    "torch": ".nir",
-    "onnx": ".onnx",
-    "reference": ".nir",
-    "engine": ".nir",
-    "norse": ".nir",
-}
-NAMES = tuple(SUFFIXES)
+__all__ = ["Backend", "LayerActivity", "Outcome"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +29,8 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Recording:
-    """One spiking population over one sample.
+class LayerActivity:
+    """What one spiking population did over one sample.
 
     Attributes:
         layer: name of the node in the NIR graph.
@@ -57,7 +44,7 @@ class Recording:
 
 
 class Backend(Protocol):
-    """One artifact in one program.
+    """One file in one program.
 
     Attributes:
         name: as on the command line.
@@ -68,44 +55,17 @@ class Backend(Protocol):
     device: str
 
     def run(self, frames: NDArray[np.float32]) -> Outcome:
-        """Runs B independent samples from rest; `frames` float32 [T, B, C, H, W]."""
+        """Runs B independent samples from rest; `frames` float32 [T, B, C, H, W].
+
+        Raises:
+            ModelError: the program fails on this file.
+        """
         ...
 
-    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
-        """Runs one sample, [T, C, H, W], and keeps what every population did, in order."""
+    def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
+        """Runs one sample, [T, C, H, W], and keeps what every population did, in order.
+
+        Raises:
+            ModelError: the program fails on this file.
+        """
         ...
-
-
-def open_backend(name: str, model: Path) -> Backend:
-    """Loads `model` into the back end `name`.
-
-    Raises:
-        UsageError: no such back end, it does not read such a file, or norse is not installed.
-        ModelError: the file is damaged. MissingExtraError: ONNX Runtime is not installed.
-    """
-    if name not in SUFFIXES:
-        raise UsageError("unknown back end", got=name, expected=", ".join(NAMES))
-    if model.suffix != SUFFIXES[name]:
-        raise UsageError(
-            f"back end {name} does not read this file",
-            got=model.name,
-            expected=f"a {SUFFIXES[name]} file",
-        )
-    if name == "onnx":
-        from mpsl_export.verify.backends.onnx_runtime import OnnxRuntime
-
-        return OnnxRuntime(model)
-    if name == "norse":
-        from mpsl_export.verify.backends.norse_reader import Norse
-
-        return Norse(model)
-    from mpsl_runtime.model.graph import load_plan
-
-    plan = load_plan(model)
-    if name == "torch":
-        from mpsl_export.verify.backends.torch_plan import TorchPlan
-
-        return TorchPlan(plan)
-    from mpsl_export.verify.backends.native import Native
-
-    return Native(plan, name)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import Outcome, Recording
+from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_export.verify.backends.torch_plan import exact_float32, from_numpy
 from mpsl_export.verify.peers import load_norse
 from mpsl_runtime.model.graph import load_plan
@@ -48,11 +48,11 @@ class Norse:
         membrane = None if self._membrane is None else self._membrane.numpy()
         return Outcome(torch.stack(spikes).numpy().astype(np.uint8), membrane)
 
-    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
+    def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
         """See `Backend.record`."""
         steps = list(self._steps(frames[:, None]))
         return [
-            Recording(
+            LayerActivity(
                 neuron.name, np.stack([step[neuron.name].numpy().reshape(-1) > 0 for step in steps])
             )
             for neuron in self._plan.spiking

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import Outcome, Recording
+from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_export.write.onnx_file import graphs_of, read_model
 from mpsl_runtime.errors import MissingExtraError, ModelError
 
@@ -54,27 +54,28 @@ class OnnxRuntime:
         """See `Backend.run`."""
         frames = np.ascontiguousarray(frames)
         if self._is_step:
-            kept = _steps(self._session, frames, "x")
+            kept = _steps(self._session, frames, "x", self._path)
             results = {
                 name: np.stack([step[name] for step in kept])
                 for name in self._outputs
                 if name in ("spikes", "membrane")
             }
         else:
-            results = dict(zip(self._outputs, self._session.run(None, {"x": frames}), strict=True))
+            values = _run(self._session, None, {"x": frames}, self._path)
+            results = dict(zip(self._outputs, values, strict=True))
         membrane = results.get("membrane")
         return Outcome(
             spikes=results["spikes"].astype(np.uint8),
             membrane=None if membrane is None else membrane[-1],
         )
 
-    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
+    def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
         """See `Backend.record`. The step inside the file is run with more outputs."""
         if self._recorder is None:
             self._recorder = _recorder(self._model, self._path)
         session, names = self._recorder
         frame = "x" if self._is_step else "x_t"
-        kept = _steps(session, np.ascontiguousarray(frames[:, None]), frame)
+        kept = _steps(session, np.ascontiguousarray(frames[:, None]), frame, self._path)
         recordings = []
         for name in names:
             values = {
@@ -82,7 +83,7 @@ class OnnxRuntime:
                 for part in ("spikes", "membrane")
                 if f"{name}.{part}" in kept[0]
             }
-            recordings.append(Recording(name, values["spikes"] > 0, values.get("membrane")))
+            recordings.append(LayerActivity(name, values["spikes"] > 0, values.get("membrane")))
         return recordings
 
 
@@ -104,7 +105,18 @@ def _session(model: Any, path: Path) -> Any:
         raise ModelError("ONNX Runtime refuses the model", got=error, where=path) from error
 
 
-def _steps(session: Any, frames: NDArray[np.float32], frame_name: str) -> list[dict[str, Any]]:
+def _run(session: Any, outputs: list[str] | None, inputs: dict[str, Any], path: Path) -> list[Any]:
+    """One call of a session. Raises ModelError: the model loads, and does not run."""
+    try:
+        results: list[Any] = session.run(outputs, inputs)
+    except Exception as error:  # its exception classes share no other base
+        raise ModelError("ONNX Runtime cannot run the model", got=error, where=path) from error
+    return results
+
+
+def _steps(
+    session: Any, frames: NDArray[np.float32], frame_name: str, path: Path
+) -> list[dict[str, Any]]:
     """Runs a step graph over frames [T, B, …] from rest; every output of every step."""
     batch = frames.shape[1]
     states = {
@@ -115,7 +127,7 @@ def _steps(session: Any, frames: NDArray[np.float32], frame_name: str) -> list[d
     outputs = [value.name for value in session.get_outputs()]
     steps = []
     for frame in frames:
-        results = session.run(outputs, {frame_name: frame, **states})
+        results = _run(session, outputs, {frame_name: frame, **states}, path)
         step = dict(zip(outputs, results, strict=True))
         states = {name: step[f"{name}_next"] for name in states}
         steps.append(step)

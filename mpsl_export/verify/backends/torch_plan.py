@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import Outcome, Recording
+from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import Convolution, Dense, Flatten, Neuron, Plan, Pooling, Scaling
 
@@ -80,7 +80,7 @@ class TorchPlan:
             membrane=None if membrane is None else membrane.cpu().numpy(),
         )
 
-    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
+    def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
         """See `Backend.record`."""
         layers: dict[str, list[list[NDArray[np.float32]]]] = {
             n.name: [] for n in self._plan.spiking
@@ -91,7 +91,7 @@ class TorchPlan:
                 membrane = kept.get(f"{name}.u", torch.zeros_like(spikes))
                 rows.append([values.cpu().numpy().reshape(-1) for values in (spikes, membrane)])
         stacked = {name: np.array(rows).swapaxes(0, 1) for name, rows in layers.items()}
-        return [Recording(name, spikes > 0, U) for name, (spikes, U) in stacked.items()]
+        return [LayerActivity(name, spikes > 0, U) for name, (spikes, U) in stacked.items()]
 
     def _steps(
         self, frames: NDArray[np.float32]

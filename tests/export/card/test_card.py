@@ -18,8 +18,9 @@ import torch.nn.functional as F
 from mpsl_export.card import card as cards
 from mpsl_export.card.card_runs import ADDED, flat, read_run
 from mpsl_export.card.card_text import card_text, limits_of
-from mpsl_export.card.operations import dense_macs, measure_operations
-from mpsl_export.checkpoint import read_checkpoint, read_evaluation
+from mpsl_export.card.synaptic_operations import dense_macs, measure_operations
+from mpsl_export.checkpoint import read_checkpoint
+from mpsl_export.evaluation import read_evaluation
 from mpsl_export.write.to_nir import graph_of, write_nir
 from mpsl_export.write.to_onnx import write_onnx
 from mpsl_runtime import cli
@@ -47,7 +48,7 @@ shift = 1
 
 @pytest.fixture(scope="session")
 def trained(event_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of one recipe: seeds 0 and 1, the rival STBP, and one of twice as many epochs."""
+    """Runs of one recipe: seeds 0 and 1, the method STBP, and one of twice as many epochs."""
     from mpsl_train.recipe import load
     from mpsl_train.training.training import train
 
@@ -114,9 +115,9 @@ def test_a_card_holds_what_the_runs_produced(card: Command, runs: Path) -> None:
         "sd": statistics.stdev(accuracies[:2]),
         "seeds": [0, 1],
     }
-    (rival,) = report["rivals"]
-    assert rival["method"] == "stbp"
-    assert rival["accuracy"] == {"mean": accuracies[2], "sd": None, "seeds": [0]}
+    (other,) = report["other_methods"]
+    assert other["method"] == "stbp"
+    assert other["accuracy"] == {"mean": accuracies[2], "sd": None, "seeds": [0]}
     assert (report["data"]["train"], report["data"]["test"]) == (24, 24)
     verification = report["verification"]
     assert verification["passed"]
@@ -180,7 +181,6 @@ def _damage(path: Path, **values: Any) -> None:
     [
         (("a", "longer"), None, "differ in more than seed and method; got training.epochs = 2"),
         (("a", "a"), None, "a seed of stbp+hebbian+sbp is there twice; got 0"),
-        (("b",), None, "run has no model.nir"),
         (("stbp",), None, "run is not of the model's recipe; got mechanisms = ['stbp']"),
         (("a", "none"), None, "no such run folder"),
         (
@@ -195,7 +195,7 @@ def _damage(path: Path, **values: Any) -> None:
         ),
         (
             ("a",),
-            lambda runs: _damage(runs / "a" / "report.json", layers=[1, 2, 3, 4]),
+            lambda runs: _damage(runs / "a" / "report.json", layers=[{}]),
             "report does not fit the banks",
         ),
         (

@@ -24,7 +24,7 @@ from mpsl_runtime.model.grid import layer_grids
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron
 from mpsl_runtime.model.scale import Scale
 from mpsl_train import recipe as recipes
-from mpsl_train.training import training
+from mpsl_train.training import finish, training
 
 RECIPE = """
 name = "tiny"
@@ -70,8 +70,8 @@ def trained(
     kept: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPSL_CACHE", str(folder / "cache"))
-        save = training.save_banks
-        patch.setattr(training, "save_banks", lambda path, network, *rest: (
+        save = finish.save_banks
+        patch.setattr(finish, "save_banks", lambda path, network, *rest: (
             kept.append(network), save(path, network, *rest)))  # fmt: skip
         recipe = recipes.load(folder / "recipe.toml")
         training.train(recipe, folder / "run", data=folder / "data", device="cpu")
@@ -129,12 +129,18 @@ def test_verification_is_against_the_record_of_training_and_nothing_differs(
 
 def _altered(run: Path, change: str) -> None:
     with np.load(run / "evaluation.npz") as archive:
-        arrays = dict(archive)
-    if change == "spike":
-        arrays["spikes"][3, 1, 2] ^= 1
-    else:
-        record = json.loads(str(arrays["record"]))
+        arrays = {key: archive[key].copy() for key in archive.files}
+    record = json.loads(str(arrays["record"]))
+    if change == "weights":
         arrays["record"] = np.array(json.dumps({**record, "weights": "float32"}))
+    else:
+        # A record that does not contradict itself: scores and predictions follow the spike.
+        ids, probes = arrays["ids"].tolist(), arrays["probe_ids"].tolist()
+        place = next(i for i, name in enumerate(ids) if name not in probes)
+        arrays["spikes"][place, 1, 2] ^= 1
+        if change == "counts":
+            arrays["scores"] = arrays["spikes"].sum(axis=1).astype(np.float32)
+            arrays["predictions"] = arrays["scores"].argmax(axis=1)
     np.savez(run / "evaluation.npz", **arrays)
 
 
@@ -146,7 +152,8 @@ def test_one_spike_of_the_record_that_differs_fails(
     checkpoint = read_checkpoint(run)
     graph = to_int8(run, checkpoint, data=data, samples=4, seed=0).graph
     write_nir(graph, tmp_path / "run" / "model.int8.nir")
-    _altered(tmp_path / "run", "spike")
+    readout = checkpoint.model.readout
+    _altered(tmp_path / "run", "counts" if readout == "count" else "spikes")
     report = verify(tmp_path / "run", data=data, backends=["engine", "reference"])
     (model,) = report["models"]
     assert not report["passed"]

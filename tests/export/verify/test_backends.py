@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from mpsl_export.checkpoint import read_checkpoint, read_evaluation
-from mpsl_export.verify.backends import NAMES, SUFFIXES, open_backend
+from mpsl_export.checkpoint import read_checkpoint
+from mpsl_export.evaluation import read_evaluation
+from mpsl_export.verify.backends import Backend
+from mpsl_export.verify.backends.banks import TrainedBanks
 from mpsl_export.verify.backends.onnx_runtime import OnnxRuntime
-from mpsl_export.verify.backends.replay import TrainedReplay
 from mpsl_export.verify.backends.torch_plan import exact_float32
+from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.peers import load_norse
+from mpsl_export.write.format import formats
 from mpsl_export.write.to_nir import graph_of, write_nir
 from mpsl_export.write.to_onnx import write_onnx
 from mpsl_runtime.data import datasets
@@ -22,7 +25,17 @@ from mpsl_runtime.errors import ModelError, UsageError
 from mpsl_runtime.model.graph import load_plan, plan_of
 from mpsl_runtime.run.reference import Reference
 
-FILES = {".nir": ["model.nir"], ".onnx": ["model.onnx", "model.step.onnx"]}
+FILES = {"nir": ["model.nir"], "onnx": ["model.onnx", "model.step.onnx"]}
+PAIRS = [
+    (kind.name, file)
+    for name, files in FILES.items()
+    for kind in formats()[name].backends
+    for file in files
+]
+
+
+def open_backend(name: str, path: Path) -> Backend:
+    return ExportedFile.at(path).open(name)
 
 
 @pytest.fixture(scope="module", params=["event_run", "image_run"])
@@ -40,9 +53,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return run, folder, frames
 
 
-@pytest.mark.parametrize(
-    ("name", "file"), [(name, file) for name in NAMES for file in FILES[SUFFIXES[name]]]
-)
+@pytest.mark.parametrize(("name", "file"), PAIRS)
 def test_a_back_end_repeats_the_record(exported: Any, name: str, file: str) -> None:
     run, folder, frames = exported
     evaluation = read_evaluation(run.path)
@@ -55,9 +66,7 @@ def test_a_back_end_repeats_the_record(exported: Any, name: str, file: str) -> N
         np.testing.assert_allclose(outcome.membrane, evaluation.scores, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "file"), [(name, file) for name in NAMES for file in FILES[SUFFIXES[name]]]
-)
+@pytest.mark.parametrize(("name", "file"), PAIRS)
 def test_a_back_end_records_every_layer_as_the_reference_does(
     exported: Any, name: str, file: str
 ) -> None:
@@ -72,14 +81,14 @@ def test_a_back_end_records_every_layer_as_the_reference_does(
         assert layer.spikes.any()
 
 
-def test_the_replay_of_the_banks_repeats_the_record_and_its_probes(exported: Any) -> None:
+def test_the_banks_run_again_repeat_the_record_and_its_probes(exported: Any) -> None:
     run, _, frames = exported
     checkpoint, evaluation = read_checkpoint(run.path), read_evaluation(run.path)
-    replay = TrainedReplay(checkpoint, [layer.name for layer in checkpoint.layers])
-    assert np.array_equal(replay.run(frames).spikes.swapaxes(0, 1), evaluation.spikes)
+    banks = TrainedBanks(checkpoint, [layer.name for layer in checkpoint.layers])
+    assert np.array_equal(banks.run(frames).spikes.swapaxes(0, 1), evaluation.spikes)
     assert len(evaluation.probes) == 8
     for sample, layers in evaluation.probes.items():
-        recorded = replay.record(frames[:, evaluation.ids.index(sample)])
+        recorded = banks.record(frames[:, evaluation.ids.index(sample)])
         for layer, probe in zip(recorded, layers, strict=True):
             assert np.array_equal(layer.spikes, probe[:, : layer.spikes.shape[1]])
 
@@ -149,11 +158,10 @@ def test_a_file_that_is_no_model_is_one_clear_line(
 ) -> None:
     path = tmp_path / f"m{suffix}"
     path.write_bytes(content)
-    for name in NAMES:
-        if SUFFIXES[name] == suffix:
-            with pytest.raises(ModelError) as caught:
-                open_backend(name, path)
-            assert "\n" not in str(caught.value)
+    for kind in formats()[suffix.removeprefix(".")].backends:
+        with pytest.raises(ModelError) as caught:
+            open_backend(kind.name, path)
+        assert "\n" not in str(caught.value)
 
 
 def test_an_onnx_model_of_another_form_is_refused(tmp_path: Path) -> None:

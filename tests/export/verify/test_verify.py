@@ -11,13 +11,12 @@ import nir
 import numpy as np
 import pytest
 
-from mpsl_export.checkpoint import read_checkpoint, read_evaluation
-from mpsl_export.verify.backends import Recording, open_backend
-from mpsl_export.verify.compare import TIE_TOLERANCE, first_difference
+from mpsl_export.checkpoint import read_checkpoint
+from mpsl_export.evaluation import read_evaluation
+from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.to_nir import graph_of, write_nir
 from mpsl_export.write.to_onnx import write_onnx
-from mpsl_runtime.data import datasets
 from mpsl_runtime.errors import DataError, RunError, UsageError
 from mpsl_runtime.model.graph import plan_of
 
@@ -113,6 +112,11 @@ def test_a_wrong_artifact_fails_by_name(event_run: Any, copied: Copy, what: str)
         assert not model["passed"]
         first = model["first_difference"]
         assert first["layer"] == layer
+        if model["file"].endswith(".onnx") and what in ("reset to zero", "one threshold × 1.05"):
+            # The file has other operations, or constants of another shape: it is not run.
+            assert model["spike_mismatch"] == {}
+            assert first["sample"] is None
+            continue
         assert first["sample"] in read_evaluation(run.path).ids
         assert 0 <= first["step"] < 5
         assert not first["tie"]
@@ -127,7 +131,9 @@ def test_a_wrong_artifact_fails_by_name(event_run: Any, copied: Copy, what: str)
 def test_behaviour_alone_shows_a_wrong_artifact(
     event_run: Any, copied: Copy, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mpsl_export.verify.judge.artifact_differences", lambda model, plan: [])
+    monkeypatch.setattr(
+        "mpsl_export.verify.exported_file.ExportedFile.alterations", lambda file, network: []
+    )
     run = copied(event_run)
     _export(run, WRONG[what][0])
     report = verify(run.path, data=run.data, backends=["reference", "onnx"])
@@ -161,120 +167,7 @@ def test_metadata_that_was_changed_fails(event_run: Any, copied: Copy) -> None:
     assert all("step_us is 70000" in model["reasons"][0] for model in report["models"])
 
 
-def _with_tie(run: Any, rerecord: Callable[[Any], None]) -> tuple[int, int]:
-    """Moves the threshold of the last layer onto a membrane potential of the first step, which
-    does not depend on it, and writes the record anew; returns (sample, neuron) of the tie."""
-    checkpoint = read_checkpoint(run.path)
-    _export(run)
-    split = datasets.open_split("nmnist8", datasets.find("nmnist8", run.data), "test")
-    from mpsl_runtime.model.graph import load_plan
-    from mpsl_runtime.run.reference import Reference
-
-    reference = Reference(load_plan(run.path / "model.nir"))
-    for sample in range(1, len(split)):
-        membranes = reference.record_membrane(split.input(sample, checkpoint.model))[-1][0]
-        usable = np.flatnonzero(membranes > 0.2)
-        if usable.size:
-            neuron = int(usable[0])
-            run.description["layers"][-1]["threshold"] = float(membranes[neuron]) * (1 + 1e-6)
-            run.write(run.path)
-            rerecord(run)
-            return sample, neuron
-    raise AssertionError("no membrane potential is high enough")
-
-
-def _flip(run: Any, sample: int, step: int, neuron: int) -> None:
-    """Flips one output spike of the record, in its probes too."""
-    path = run.path / "evaluation.npz"
-    with np.load(path) as archive:
-        arrays = dict(archive.items())
-    arrays["spikes"] = arrays["spikes"].copy()
-    arrays["spikes"][sample, step, neuron] ^= 1
-    name = str(arrays["ids"][sample])
-    probes = [str(probe) for probe in arrays["probe_ids"]]
-    if name in probes:
-        arrays["probe_L03"] = arrays["probe_L03"].copy()
-        arrays["probe_L03"][probes.index(name), step, 0] ^= np.uint8(128 >> neuron)
-    np.savez(path, **arrays)
-
-
-def _not_probed(run: Any) -> int:
-    evaluation = read_evaluation(run.path)
-    return next(i for i, name in enumerate(evaluation.ids) if name not in evaluation.probes)
-
-
-def test_a_tie_is_explained_and_passes(
-    event_run: Any, copied: Copy, rerecord: Callable[[Any], None]
-) -> None:
-    run = copied(event_run)
-    sample, neuron = _with_tie(run, rerecord)
-    _flip(run, sample, 0, neuron)
-    _export(run)
-    report = verify(run.path, data=run.data, backends=["reference", "torch", "onnx"])
-    assert report["passed"], report
-    assert [model["explained_ties"] for model in report["models"]] == [2, 1, 1]
-    for model in report["models"]:
-        first = model["first_difference"]
-        assert first["tie"]
-        assert first["sample"] == read_evaluation(run.path).ids[sample]
-        assert abs(first["membrane"] - first["threshold"]) <= TIE_TOLERANCE
-        assert set(model["spike_mismatch"].values()) == {1 / (24 * 5 * 8)}
-
-
-def test_a_spike_that_is_no_tie_fails(event_run: Any, copied: Copy) -> None:
-    run = copied(event_run)
-    _export(run)
-    sample = _not_probed(run)
-    _flip(run, sample, 0, 3)
-    report = verify(run.path, data=run.data, backends=["reference"])
-    (model,) = report["models"]
-    assert not model["passed"]
-    first = model["first_difference"]
-    assert (first["layer"], first["step"], first["neuron"]) == ("n11_lif", 0, 3)
-    assert first["sample"] == read_evaluation(run.path).ids[sample]
-
-
-def test_a_probe_that_is_no_tie_fails(event_run: Any, copied: Copy) -> None:
-    run = copied(event_run)
-    _export(run)
-    evaluation = read_evaluation(run.path)
-    sample = evaluation.ids.index(next(iter(evaluation.probes)))
-    _flip(run, sample, 1, 2)
-    (model,) = verify(run.path, data=run.data, backends=["torch"])["models"]
-    assert not model["passed"]
-    assert model["first_difference"]["step"] == 1
-    assert model["first_difference"]["neuron"] == 2
-
-
-def test_ties_in_many_samples_are_too_many(
-    event_run: Any, copied: Copy, rerecord: Callable[[Any], None]
-) -> None:
-    run = copied(event_run)
-    sample, neuron = _with_tie(run, rerecord)
-    _flip(run, sample, 0, neuron)
-    _flip(run, _not_probed(run) + 1, 2, neuron)
-    _export(run)
-    (model,) = verify(run.path, data=run.data, backends=["reference"])["models"]
-    assert not model["passed"]
-    assert any("of the output spikes differ" in reason for reason in model["reasons"])
-
-
-def test_the_first_difference_goes_by_step_and_then_by_layer() -> None:
-    quiet = [Recording(name, np.zeros((4, 3), bool)) for name in ("a", "b")]
-    assert first_difference(quiet, quiet) is None
-    late = [Recording(r.layer, r.spikes.copy()) for r in quiet]
-    late[0].spikes[3, 1] = True
-    late[1].spikes[2, [0, 2]] = True
-    step, layer, neurons = first_difference(quiet, late) or (0, 0, np.zeros(0))
-    assert (step, layer, list(neurons)) == (2, 1, [0, 2])
-    late[0].spikes[2, 0] = True
-    step, layer, neurons = first_difference(quiet, late) or (0, 0, np.zeros(0))
-    assert (step, layer, list(neurons)) == (2, 0, [0])
-
-
-def test_a_limit_takes_the_first_samples_and_a_dump_writes_them(
-    event_run: Any, copied: Copy
-) -> None:
+def test_a_dump_writes_the_samples_that_a_limit_takes(event_run: Any, copied: Copy) -> None:
     run = copied(event_run)
     _export(run)
     dump = run.path / "dump.npz"
@@ -284,7 +177,7 @@ def test_a_limit_takes_the_first_samples_and_a_dump_writes_them(
         assert archive["input"].shape == (5, 5, 2, 17, 17)
         assert archive["spikes"].shape == (5, 5, 8)
         assert archive["input"].dtype == archive["spikes"].dtype == np.float32
-        outcome = open_backend("reference", run.path / "model.nir").run(archive["input"])
+        outcome = ExportedFile.at(run.path / "model.nir").open("reference").run(archive["input"])
         assert np.array_equal(outcome.spikes, archive["spikes"])
         assert archive["input"].any()
 

@@ -13,7 +13,6 @@ import onnxruntime
 import pytest
 
 from mpsl_export.checkpoint import read_checkpoint
-from mpsl_export.verify.compare import metadata_differences
 from mpsl_export.write.to_nir import graph_of
 from mpsl_export.write.to_onnx import OPSET, sequence_model, step_model, step_path, write_onnx
 from mpsl_runtime.errors import ModelError, OutputError
@@ -87,17 +86,6 @@ def test_the_metadata_goes_along(plan: Plan) -> None:
     properties = {entry.key: entry.value for entry in sequence_model(plan).metadata_props}
     assert plan.metadata is not None
     assert properties == {k: str(v) for k, v in plan.metadata.to_mapping().items()}
-
-
-def test_metadata_that_an_earlier_version_wrote_is_no_difference(plan: Plan) -> None:
-    assert plan.metadata is not None
-    properties = {k: str(v) for k, v in plan.metadata.to_mapping().items()}
-    properties["mpsl"], properties["dt"] = "1", properties.pop("dt_s")
-    assert metadata_differences(plan.metadata, properties) == []
-    properties["dt"] = "0.1"
-    assert metadata_differences(plan.metadata, properties) == [
-        "metadata dt_s is 0.1 instead of 0.0001"
-    ]
 
 
 def test_a_model_read_out_by_membrane_gives_it(image_run: Any, tmp_path: Path) -> None:

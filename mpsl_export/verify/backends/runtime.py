@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import Outcome, Recording
+from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_runtime.model.plan import Plan
 
 if TYPE_CHECKING:
     from mpsl_runtime.run.engine import Engine
     from mpsl_runtime.run.reference import Reference
 
-__all__ = ["Native"]
+__all__ = ["RuntimeProgram"]
 
 
-class Native:
+class RuntimeProgram:
     """`reference`, many samples at once, or `engine`, one after the other; each from rest."""
 
     device = "cpu"
@@ -48,12 +48,12 @@ class Native:
             membranes.append(self._runner.membrane.reshape(-1).copy())
         return Outcome(np.stack(samples, axis=1).astype(np.uint8), np.stack(membranes))
 
-    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
+    def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
         """See `Backend.record`."""
         frames = np.ascontiguousarray(frames)
         layers, membranes = self._runner.record(frames), self._runner.record_membrane(frames)
         return [
-            Recording(
+            LayerActivity(
                 neuron.name,
                 np.asarray(spikes, np.bool_).reshape(len(spikes), -1),
                 membrane.reshape(len(spikes), -1),

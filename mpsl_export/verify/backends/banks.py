@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from mpsl_export.checkpoint import Checkpoint, Layer
-from mpsl_export.verify.backends import Outcome, Recording
+from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_export.verify.backends.torch_plan import exact_float32, from_numpy, preferred_device
 
-__all__ = ["TrainedReplay"]
+__all__ = ["TrainedBanks"]
 
 
-class TrainedReplay:
+class TrainedBanks:
     """The trained network, rebuilt from its banks alone; nothing of `merge` is used.
 
     Args:
@@ -42,11 +42,11 @@ class TrainedReplay:
         spikes = np.stack([layers[-1].cpu().numpy() for layers, _ in steps])
         return Outcome(spikes.astype(np.uint8), steps[-1][1].cpu().numpy())
 
-    def record(self, frames: NDArray[np.float32]) -> list[Recording]:
+    def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
         """See `Backend.record`."""
         steps = [layers for layers, _ in self._steps(frames[:, None])]
         return [
-            Recording(
+            LayerActivity(
                 name,
                 np.stack([layers[i].cpu().numpy().reshape(-1) > 0 for layers in steps]),
             )

@@ -1,0 +1,56 @@
+"""JSON of a file that may be anything, within limits: what passes here can be computed and printed.
+
+Numbers are finite and text has a UTF-8 form; nesting and size have a bound.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+__all__ = ["LARGEST_JSON_BYTES", "parse_json"]
+
+LARGEST_JSON_BYTES = 16 << 20
+"""A report of ours has some kilobytes."""
+
+_DEEPEST = 32
+_LARGEST_INTEGER = 1 << 63
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value of a JSON document.
+
+    Raises:
+        ValueError: it is damaged, or beyond the limits above.
+    """
+    if len(content) > LARGEST_JSON_BYTES:
+        raise ValueError(f"{len(content):,} bytes of JSON, more than {LARGEST_JSON_BYTES:,}")
+    try:
+        value = json.loads(content, parse_constant=_no_constant)
+        _check(value, 0)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def _check(value: Any, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise ValueError(f"JSON is nested more than {_DEEPEST} deep")
+    if isinstance(value, str):
+        value.encode("utf-8")  # a lone surrogate has no UTF-8 form: UnicodeEncodeError
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("number is beyond what float64 holds")
+    elif isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        raise ValueError("number is beyond what int64 holds")
+    elif isinstance(value, list):
+        for part in value:
+            _check(part, depth + 1)
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            _check(key, depth + 1)
+            _check(part, depth + 1)

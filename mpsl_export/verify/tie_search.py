@@ -1,0 +1,170 @@
+"""Searches for the ties that make the reference give an output: spikes flipped, and run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.errors import ModelError
+from mpsl_runtime.model.plan import Neuron, Node, Plan
+from mpsl_runtime.run.reference import apply
+
+__all__ = ["TIE_TOLERANCE", "Found", "Tie", "TieSearch", "chains_of", "tie_tolerance"]
+
+TIE_TOLERANCE = 1e-5
+
+# Ties that may act together, runs of the reference that one search may take, and how many of them
+# go side by side.
+_MOST_TOGETHER = 3
+_MOST_RUNS = 256
+_BATCH = 8
+
+
+class Tie(NamedTuple):
+    """A neuron at a step, in the order of time and layers; U of it in the reference."""
+
+    step: int
+    layer: int
+    neuron: int
+    membrane: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search gave.
+
+    Attributes:
+        ties: which, flipped together, give the output; empty: the reference gives it as it is;
+            None: none do.
+        first: the first output that differs from the reference's.
+    """
+
+    ties: tuple[Tie, ...] | None
+    first: Tie
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """The reference with some ties flipped.
+
+    Attributes:
+        flipped: which. output: bool [T, K]. membrane: U of the last layer, [T, K].
+        near: every tie that it met itself.
+    """
+
+    flipped: tuple[Tie, ...]
+    output: NDArray[np.bool_]
+    membrane: NDArray[np.float32]
+    near: list[Tie]
+
+
+def tie_tolerance(neuron: Neuron) -> NDArray[np.float64]:
+    """How near to its threshold each neuron of a population is a tie, [n]."""
+    return TIE_TOLERANCE * np.maximum(1.0, neuron.threshold.reshape(-1).astype(np.float64))
+
+
+def chains_of(plan: Plan) -> list[list[Node]]:
+    """For each population the nodes between the one before it and itself.
+
+    Raises:
+        ModelError: a population that is none of mpsl.
+    """
+    chains: list[list[Node]] = []
+    nodes: list[Node] = []
+    for node in plan.nodes:
+        if not isinstance(node, Neuron):
+            nodes.append(node)
+            continue
+        if node.kind != "spiking" or node.has_input_map or node.synaptic_decay is not None:
+            raise ModelError("only neurons of mpsl can be compared", where=node.name)
+        chains.append(nodes)
+        nodes = []
+    return chains
+
+
+class TieSearch:
+    """The search, for one network.
+
+    Args:
+        plan: spiking populations only.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._neurons = plan.spiking
+        self._chains = chains_of(plan)
+
+    def find(self, frames: NDArray[np.float32], output: NDArray[np.bool_]) -> Found:
+        """The fewest ties, at most three, that give an output.
+
+        Args:
+            frames: [T, C, H, W]. output: [T, K].
+        """
+        hypotheses: list[tuple[Tie, ...]] = [()]
+        first, runs = Tie(0, 0, 0, 0.0), 0
+        for together in range(_MOST_TOGETHER + 1):
+            following: list[tuple[int, tuple[Tie, ...]]] = []
+            for run in self._run_all(frames, hypotheses[: _MOST_RUNS - runs]):
+                runs += 1
+                apart = np.argwhere(run.output != output)
+                if not len(apart):
+                    return Found(run.flipped, first)
+                step, neuron = (int(i) for i in apart[0])
+                if together == 0:
+                    membrane = float(run.membrane[step, neuron])
+                    first = Tie(step, len(self._neurons) - 1, neuron, membrane)
+                # A cause comes no later than what it causes, and after those flipped before it.
+                after = run.flipped[-1][:3] if run.flipped else (-1, -1, -1)
+                following += [
+                    (step, (*run.flipped, tie))
+                    for tie in run.near
+                    if tie.step <= step and tie[:3] > after
+                ]
+            # Those first whose output is right for longest.
+            hypotheses = [flipped for _, flipped in sorted(following, key=lambda pair: -pair[0])]
+        return Found(None, first)
+
+    def _run_all(
+        self, frames: NDArray[np.float32], hypotheses: Sequence[tuple[Tie, ...]]
+    ) -> Iterator[_Run]:
+        for start in range(0, len(hypotheses), _BATCH):
+            yield from self._run(frames, hypotheses[start : start + _BATCH])
+
+    def _run(
+        self, frames: NDArray[np.float32], hypotheses: Sequence[tuple[Tie, ...]]
+    ) -> list[_Run]:
+        """The reference, once for each set of ties, side by side."""
+        count, near = len(hypotheses), [list[Tie]() for _ in hypotheses]
+        forced = {
+            (tie.step, tie.layer, number, tie.neuron)
+            for number, ties in enumerate(hypotheses)
+            for tie in ties
+        }
+        states = [np.zeros((count, n.threshold.size), np.float32) for n in self._neurons]
+        outputs, membranes = [], []
+        for step, frame in enumerate(frames):
+            x = np.repeat(frame[None], count, axis=0)
+            for index, neuron in enumerate(self._neurons):
+                for node in self._chains[index]:
+                    x = apply(node, x)
+                decay, threshold, low = (
+                    v.reshape(-1) for v in (neuron.decay, neuron.threshold, neuron.reset_value)
+                )
+                membrane = decay * states[index] + x.reshape(count, -1)
+                fired = membrane >= threshold
+                for b, i in np.argwhere(np.abs(membrane - threshold) <= tie_tolerance(neuron)):
+                    tie = Tie(step, index, int(i), float(membrane[b, i]))
+                    near[int(b)].append(tie)
+                for at, layer, b, i in forced:
+                    if (at, layer) == (step, index):
+                        fired[b, i] ^= True
+                after = membrane - threshold if neuron.reset == "subtract" else low
+                states[index] = np.where(fired, after, membrane)
+                x = fired.astype(np.float32).reshape(count, *neuron.output_shape)
+            outputs.append(fired)
+            membranes.append(membrane)
+        spikes, U = np.stack(outputs, axis=1), np.stack(membranes, axis=1)
+        return [_Run(*each) for each in zip(hypotheses, spikes, U, near, strict=True)]

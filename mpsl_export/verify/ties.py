@@ -1,0 +1,229 @@
+"""When are two runs of the same network the same? The tolerance of DESIGN §8, explained by cause.
+
+Two programs add the same float32 numbers in different orders, so that a membrane potential that
+meets its threshold almost exactly may fire in one and not in the other: a tie,
+
+    |U − V_th| ≤ 1e-5 · max(1, V_th)
+
+After a tie the two runs are different runs, and a large network has a dozen neurons so near their
+threshold in every sample. So a tie alone explains nothing. A program is explained on a sample when
+there are a few ties, named, so that the numpy reference with these spikes flipped gives what the
+program gave, all of it, to the end of the sample.
+
+Of a program that shows all its layers the ties are found directly: driven by the program's own
+spikes, the reference must want to fire exactly where the program fired, but for ties. That is the
+same as flipping each of them in the reference, in (step, layer) order. Of a program of which only
+the output is known (training on another device) they are searched for: ties before the first output
+that differs are flipped, one after the other, then two and three together.
+
+The reference runs the merge of the run's own banks, not the file under test, so that a wrong file
+cannot move the point of comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_export.verify.backends import Backend, LayerActivity
+from mpsl_export.verify.tie_search import Tie, TieSearch, chains_of, tie_tolerance
+from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.run.reference import apply
+
+__all__ = ["MOST_TIES", "Difference", "Explanation", "Referee"]
+
+MOST_TIES = 8
+"""In one sample: more of them are no accident of rounding."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two runs of one sample part.
+
+    Attributes:
+        sample: its id. backend: the program that differs from the reference.
+        layer: name of the node; step: 0 … T−1; neuron: index in channel-major order.
+        membrane, threshold: U in the reference, and V_th.
+        tie: rounding explains it: with this spike flipped the reference gives what the program did.
+        seen: U in the program, where not a spike differs but this.
+        why: more about a difference that is no tie.
+    """
+
+    sample: str
+    backend: str
+    layer: str
+    step: int
+    neuron: int
+    membrane: float
+    threshold: float
+    tie: bool
+    seen: float | None = None
+    why: str = ""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """For JSON."""
+        return {key: value for key, value in vars(self).items() if key != "why" or value}
+
+    def sentence(self) -> str:
+        """For people, of a difference that is no tie."""
+        place = (
+            f"{self.backend}: sample {self.sample}, layer {self.layer}, step {self.step}: neuron "
+            f"{self.neuron} differs first"
+        )
+        if self.seen is not None:
+            return f"{place}, in U alone: {self.seen:.7g} instead of {self.membrane:.7g}"
+        reason = self.why or "is no tie"
+        return f"{place} and {reason} (U {self.membrane:.7g}, threshold {self.threshold:.7g})"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a program differs from the reference on a sample.
+
+    Attributes:
+        ties: which, flipped in the reference, give what the program gave.
+        wrong: the first difference that rounding does not explain; None: all are explained.
+    """
+
+    ties: tuple[Difference, ...] = ()
+    wrong: Difference | None = None
+
+
+class Referee:
+    """Judges what programs did on a sample.
+
+    Args:
+        plan: the right network; spiking populations only.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._neurons = plan.spiking
+        self._chains = chains_of(plan)
+        self._search = TieSearch(plan)
+
+    def explain_program(
+        self, sample: str, frames: NDArray[np.float32], backend: Backend, seen: NDArray[np.uint8]
+    ) -> Explanation:
+        """What a program gave, `seen` [T, K] out of a batch; run again with every layer shown."""
+        activity = backend.record(frames)
+        if np.array_equal(activity[-1].spikes, seen.astype(np.bool_)):
+            return self.explain_activity(sample, frames, backend.name, activity)
+        # Batches may be added up in another order than single samples.
+        return self.explain_output(sample, frames, backend.name, seen)
+
+    def explain_activity(
+        self,
+        sample: str,
+        frames: NDArray[np.float32],
+        program: str,
+        activity: Sequence[LayerActivity],
+    ) -> Explanation:
+        """What a program did in all its layers.
+
+        Args:
+            frames: [T, C, H, W]. activity: of every spiking population, in order.
+        """
+        found: list[Tie] = []
+        for index in range(len(self._neurons)):
+            found += self._departures(frames, activity, index)
+        differences = [self._difference(sample, program, place) for place in sorted(found)]
+        wrong = next((difference for difference in differences if not difference.tie), None)
+        if wrong is None and len(differences) > MOST_TIES:
+            why = f"would be tie {MOST_TIES + 1} of one sample"
+            wrong = replace(differences[MOST_TIES], tie=False, why=why)
+        return Explanation(wrong=wrong) if wrong else Explanation(tuple(differences))
+
+    def explain_output(
+        self, sample: str, frames: NDArray[np.float32], program: str, output: NDArray[np.uint8]
+    ) -> Explanation:
+        """What a program gave, of which only the output spikes [T, K] are known."""
+        result = self._search.find(frames, output.astype(np.bool_))
+        if result.ties is not None:
+            return Explanation(
+                tuple(self._difference(sample, program, place) for place in result.ties)
+            )
+        wrong = self._difference(sample, program, result.first)
+        why = "no tie before it, flipped in the reference, gives this output"
+        return Explanation(wrong=replace(wrong, tie=False, why=why))
+
+    def hidden(
+        self, sample: str, frames: NDArray[np.float32], backend: Backend
+    ) -> Difference | None:
+        """The first difference in any layer that rounding does not explain, whether or not the
+        output shows it: of a spike, else of a membrane potential."""
+        activity = backend.record(frames)
+        spike = self.explain_activity(sample, frames, backend.name, activity).wrong
+        if spike is not None:
+            return spike
+        found: list[Difference] = []
+        for index, layer in enumerate(activity):
+            if layer.membrane is None:
+                continue
+            expected = self._membranes(frames, activity, index)
+            tolerance = tie_tolerance(self._neurons[index])
+            scale = np.maximum(tolerance, tolerance * np.abs(expected))
+            apart = np.argwhere(np.abs(layer.membrane - expected) > scale)
+            if len(apart):
+                step, neuron = (int(i) for i in apart[0])
+                place = Tie(step, index, neuron, float(expected[step, neuron]))
+                difference = self._difference(sample, backend.name, place)
+                seen = float(layer.membrane[step, neuron])
+                found.append(replace(difference, tie=False, seen=seen))
+        return min(found, key=lambda difference: difference.step, default=None)
+
+    def _departures(
+        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity], index: int
+    ) -> list[Tie]:
+        """Where a layer fired other than the reference would, on the same spikes up to there."""
+        U = self._membranes(frames, activity, index)
+        threshold = self._neurons[index].threshold.reshape(-1)
+        places = np.argwhere((threshold <= U) != activity[index].spikes)
+        # Far more than can be explained: a wrong program differs nearly everywhere.
+        return [Tie(int(t), index, int(i), float(U[t, i])) for t, i in places[: MOST_TIES + 1]]
+
+    def _membranes(
+        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity], index: int
+    ) -> NDArray[np.float32]:
+        """U [T, n] of layer `index` in the reference, driven by given spikes.
+
+        Input of the layer are the spikes of the one before it, and its neurons are reset by their
+        own given spikes.
+        """
+        neuron, steps = self._neurons[index], len(frames)
+        drive = frames
+        if index:
+            shape = self._neurons[index - 1].output_shape
+            drive = activity[index - 1].spikes.astype(np.float32).reshape(steps, *shape)
+        for node in self._chains[index]:
+            drive = apply(node, drive)
+        current = drive.reshape(steps, -1)
+        decay, threshold, low = (
+            values.reshape(-1) for values in (neuron.decay, neuron.threshold, neuron.reset_value)
+        )
+        state = np.zeros(current.shape[1], np.float32)
+        rows = []
+        for step in range(steps):
+            membrane = decay * state + current[step]
+            after = membrane - threshold if neuron.reset == "subtract" else low
+            state = np.where(activity[index].spikes[step], after, membrane)
+            rows.append(membrane)
+        return np.stack(rows)
+
+    def _difference(self, sample: str, program: str, place: Tie) -> Difference:
+        neuron = self._neurons[place.layer]
+        threshold = float(neuron.threshold.reshape(-1)[place.neuron])
+        tolerance = float(tie_tolerance(neuron)[place.neuron])
+        return Difference(
+            sample=sample,
+            backend=program,
+            layer=neuron.name,
+            step=place.step,
+            neuron=place.neuron,
+            membrane=place.membrane,
+            threshold=threshold,
+            tie=abs(place.membrane - threshold) <= tolerance,
+        )

@@ -1,0 +1,211 @@
+"""An export format: one object that says what it writes, and which programs run it.
+
+A format is a module `to_<name>.py` of this room that has a `FORMAT`, or one that an installed
+distribution names in the entry-point group `mpsl.formats`. `mpsl export`, `verify` and `card` find
+everything about it here, and none of them knows a format by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpsl_export.write.alteration import Alteration
+from mpsl_runtime.errors import UsageError
+from mpsl_runtime.model.graph import plan_of
+from mpsl_runtime.model.plan import Plan, Shape
+
+if TYPE_CHECKING:
+    import nir
+
+    from mpsl_export.verify.backends import Backend
+
+__all__ = [
+    "BackendKind",
+    "ExportFormat",
+    "Network",
+    "find_format",
+    "format_names",
+    "format_of",
+    "formats",
+]
+
+_PREFIX = "to_"
+_GROUP = "mpsl.formats"
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """What is written: a NIR graph, and the plan that follows from it."""
+
+    graph: nir.NIRGraph
+    plan: Plan
+
+    @classmethod
+    def of(cls, graph: nir.NIRGraph, source: str) -> Network:
+        """Lays out a graph. What the loader would refuse is never written: raises ModelError."""
+        return cls(graph, plan_of(graph, source=source))
+
+
+@dataclass(frozen=True)
+class BackendKind:
+    """A program that runs files of a format, for `mpsl verify`.
+
+    Attributes:
+        name: on the command line.
+        open: loads a file; imports what it needs itself.
+        needs: the package that must be installed for it.
+        by_default: it runs when no `--backend` is given.
+        own_units: it rescales what it reads, so that it may round where an int8 model does not.
+    """
+
+    name: str
+    open: Callable[[Path], Backend]
+    needs: str = "numpy"
+    by_default: bool = True
+    own_units: bool = False
+
+
+class ExportFormat(ABC):
+    """One export format.
+
+    Attributes:
+        name: for `--format`. suffix: of the file that `--out` names, with its dot.
+        weights: the kinds of weights that it can hold, `float32` and `int8`.
+    """
+
+    name: str
+    suffix: str
+    weights: tuple[str, ...] = ("float32", "int8")
+
+    @property
+    @abstractmethod
+    def backends(self) -> Sequence[BackendKind]:
+        """The programs that run it back: a format without one is not proven."""
+
+    @abstractmethod
+    def files(self, network: Network, name: str) -> dict[str, bytes]:
+        """Everything that an export writes, by file name: `name` first, then what goes beside it.
+
+        The same network must always give the same bytes.
+
+        Args:
+            name: ends in `suffix`.
+
+        Raises:
+            ModelError: the format cannot hold the network.
+        """
+
+    def alterations(self, path: Path, network: Network) -> list[Alteration]:
+        """What a file holds that `files` would not have written; empty for an honest export.
+
+        Here the bytes are compared. A format that can name what differs overrides it.
+
+        Raises:
+            ModelError: the file cannot be read.
+        """
+        found: list[Alteration] = []
+        for name, expected in self.files(network, path.name).items():
+            file = path.with_name(name)
+            if not file.is_file():
+                found.append(Alteration(name, "is not there", runs=False))
+            elif (got := file.read_bytes()) != expected:
+                pairs = enumerate(zip(got, expected, strict=False))
+                shorter = min(len(got), len(expected))
+                at = next((i for i, (one, other) in pairs if one != other), shorter)
+                text = f"differs from byte {at} on ({len(got)} bytes instead of {len(expected)})"
+                found.append(Alteration(name, text, runs=False))
+        return found
+
+    def metadata(self, path: Path) -> Mapping[str, Any]:
+        """The metadata of `ModelMetadata` that stands in a file, as numbers or as text; of an int8
+        model also `weight_grid.<node>` and `threshold.<node>`. Empty: a float32 model.
+
+        Raises:
+            ModelError: the file cannot be read.
+        """
+        return {}
+
+    def shapes(self, path: Path) -> tuple[Shape, Shape] | None:
+        """The shapes of input and output in a file; None where it does not say them.
+
+        Raises:
+            ModelError: the file cannot be read.
+        """
+        return None
+
+
+def formats() -> dict[str, ExportFormat]:
+    """Every format by name.
+
+    Raises:
+        UsageError: an installed format cannot be loaded.
+    """
+    return {name: find_format(name) for name in format_names()}
+
+
+def format_names() -> list[str]:
+    """Names of the formats, without loading any."""
+    return [*_own(), *_installed()]
+
+
+def find_format(name: str) -> ExportFormat:
+    """The format of that name.
+
+    Raises:
+        UsageError: there is none, or it cannot be loaded.
+    """
+    if name in _own():
+        module = importlib.import_module(f"{__package__}.{_PREFIX}{name}")
+        own: ExportFormat = module.FORMAT
+        return own
+    entry = _installed().get(name)
+    if entry is None:
+        raise UsageError(
+            "no such export format",
+            got=name,
+            expected=" or ".join(format_names()),
+            where="--format",
+        )
+    try:
+        found = entry.load()
+    except Exception as error:  # a stranger's module may raise anything
+        raise UsageError(
+            f"export format {name} cannot be loaded",
+            got=f"{type(error).__name__}: {error}",
+            where=entry.value,
+        ) from error
+    if not isinstance(found, ExportFormat) or found.name != name:
+        raise UsageError(
+            "entry point is no export format of its name",
+            got=repr(found),
+            expected=f"an ExportFormat named {name!r}",
+            where=entry.value,
+        )
+    return found
+
+
+def format_of(path: Path) -> ExportFormat | None:
+    """The format of a file, by its suffix; None for a file of no format."""
+    each = (find_format(name) for name in format_names())
+    return next((found for found in each if found.suffix == path.suffix), None)
+
+
+@cache
+def _own() -> tuple[str, ...]:
+    """Formats of this room: its modules `to_*`."""
+    package = importlib.import_module(str(__package__))
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(n.removeprefix(_PREFIX) for n in names if n.startswith(_PREFIX)))
+
+
+def _installed() -> dict[str, EntryPoint]:
+    """Formats that other distributions bring."""
+    return {entry.name: entry for entry in entry_points(group=_GROUP) if entry.name not in _own()}
