@@ -108,7 +108,8 @@ class Summary:
         idle: events that no window needed: between windows, or after an early answer.
         events_per_s: per second of computing.
         latency_us: p50, p95, p99 and max of `Step.compute_us` (of the last million steps).
-        real_time_factor: recorded time / computing time; above 1 is faster than the camera.
+        real_time_factor: recorded time / computing time; above 1 is faster than the camera; None
+            for images, where time has no unit.
         synops: synaptic operations (a spike times its outgoing weights).
         samples: predictions; none: of them without a class.
         accuracy: among those with a target, None without any.
@@ -118,7 +119,7 @@ class Summary:
     events: int
     events_per_s: float
     latency_us: dict[str, float]
-    real_time_factor: float
+    real_time_factor: float | None
     synops: int
     dropped: int
     truncated: int

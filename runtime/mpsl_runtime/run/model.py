@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.images import Image, images_of
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.binning import Binning, sparse_steps
 from mpsl_runtime.events.events import Events
@@ -22,6 +23,7 @@ from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.answers import AnswerRule
 from mpsl_runtime.run.decisions import Step
+from mpsl_runtime.run.images import ImageStream
 from mpsl_runtime.run.lane import Lane, Runner
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.reference import checked_frames
@@ -73,10 +75,16 @@ class Model:
         self.readout: Readout = plan.readout
         self.class_names = plan.class_names
         self._binning = plan.binning(steps=steps, step_us=step_us)
-        length = self._binning.steps if self._binning else 1
-        self._lane = Lane(runner, self.readout, length, self.class_names)
+        trained = self._binning.steps if self._binning else self.metadata and self.metadata.steps
+        self._steps = steps or trained or 1
+        self._lane = Lane(runner, self.readout, self._steps, self.class_names)
         self._next_step = 0
         self._lane.begin(AnswerRule())
+
+    @property
+    def takes_images(self) -> bool:
+        """The model was trained on images, which are the same current in every step."""
+        return self.metadata is not None and self.metadata.input_kind == "image"
 
     @property
     def binning(self) -> Binning:
@@ -91,7 +99,7 @@ class Model:
             raise UsageError(
                 "model takes frames, not events",
                 got=f"an image model ({self.metadata.dataset})",
-                expected="`Model.run(frames)` in Python, or `mpsl verify`",
+                expected="images: a picture, an array, an IDX file",
                 where=self.plan.source,
             )
         if len(self.plan.input_shape) != 3 or self.plan.input_shape[0] != 2:
@@ -171,11 +179,11 @@ class Model:
 
     def stream(
         self,
-        source: event_sources.Source | Iterable[Recording],
+        source: event_sources.Source | Iterable[Recording] | NDArray[np.uint8] | Iterable[Image],
         policy: Policy | str = "auto",
         **settings: Any,
-    ) -> Stream:
-        """Runs recordings or a live source step by step.
+    ) -> Stream | ImageStream:
+        """Runs recordings, a live source or images step by step.
 
             for item in model.stream("udp://localhost:3333", policy="continuous"):
                 if isinstance(item, Step):
@@ -183,7 +191,8 @@ class Model:
 
         Args:
             source: a path (file, folder, zip), an address `udp://host:port`, `Events`, or an
-                iterable of `Events` that arrive one after another.
+                iterable of `Events` that arrive one after another. For a model of images: a path
+                or an array, see `mpsl_runtime.data.images`, or an iterable of `Image`.
             policy: `onset`, `tumbling`, `continuous` or `sliding` decides where windows begin in a
                 stream; `auto` is `onset`. A recording that is one sample is one window. See
                 `mpsl_runtime.run.policies`.
@@ -193,9 +202,12 @@ class Model:
             an iterator over `Step` and `Prediction`; its `summary` has the totals.
 
         Raises:
-            UsageError: the policy does not exist, or the model takes frames.
+            UsageError: the policy does not exist or does not fit, or the model takes frames.
             DataError: the source is absent; while iterating: damaged or from another sensor.
         """
+        chosen = Policy.of(policy, **settings)
+        if self.takes_images:
+            return self._image_stream(source, chosen)
         binning = self.binning
         found: Iterable[Recording]
         if isinstance(source, str | Path | Events):
@@ -203,8 +215,16 @@ class Model:
         else:
             found = _recordings_of(source)
         self.reset()
-        chosen = Policy.of(policy, **settings)
         return Stream(self._runner, binning, self.readout, self.class_names, found, chosen)
+
+    def _image_stream(self, source: Any, policy: Policy) -> ImageStream:
+        if self.metadata is None:
+            raise RuntimeError("a model of images has metadata")
+        if isinstance(source, str | Path | np.ndarray):
+            source = images_of(source, self.plan)
+        self.reset()
+        lane = Lane(self._runner, self.readout, self._steps, self.class_names)
+        return ImageStream(lane, self._steps, self.metadata, source, policy)
 
 
 def _recordings_of(items: Iterable[Any]) -> Iterator[Recording]:

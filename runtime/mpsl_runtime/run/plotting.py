@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.atomic import replacing
+from mpsl_runtime.data.images import Image
 from mpsl_runtime.errors import MissingExtraError, OutputError, UsageError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.steps import Chunk, Recording
@@ -30,29 +31,34 @@ _PLAIN, _CHOSEN = "#bbbbbb", "#d95f02"
 
 
 class Watcher:
-    """Keeps what a picture of the first recording needs, while it runs.
+    """Keeps what a picture of the first recording or image needs, while it runs.
 
     Args:
-        sensor_size: (width, height) in pixels.
+        sensor_size: (width, height) in pixels of the camera; of no use for images.
     """
 
-    def __init__(self, sensor_size: tuple[int, int]) -> None:
+    def __init__(self, sensor_size: tuple[int, int] = (0, 0)) -> None:
         self.sensor_size = sensor_size
+        self.image: NDArray[np.uint8] | None = None
         self.events: list[Events] = []
         self.steps: list[Step] = []
         self.prediction: Prediction | None = None
         self._watching = True
         self._begun = False
 
-    def watch(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
-        """The same recordings; the events of the first are kept on their way."""
-        for recording in recordings:
+    def watch(self, found: Iterable[Recording | Image]) -> Iterator[Any]:
+        """The same recordings or images; what the first shows is kept on its way."""
+        for shown in found:
+            self._watching = not self._begun
             if self._begun:
-                self._watching = False
-                yield recording
+                yield shown
+                continue
+            self._begun = True
+            if isinstance(shown, Image):
+                self.image = shown.pixels
+                yield shown
             else:
-                self._begun = True
-                yield replace(recording, chunks=self._keep(recording.chunks))
+                yield replace(shown, chunks=self._keep(shown.chunks))
 
     def _keep(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         kept = 0
@@ -111,8 +117,13 @@ def check_plot(path: Path) -> None:
         )
 
 
-def save_plot(path: Path, watcher: Watcher, class_names: Sequence[str], step_us: int) -> None:
-    """Draws the first recording: events, scores over time, decision.
+def save_plot(
+    path: Path, watcher: Watcher, class_names: Sequence[str], step_us: int | None
+) -> None:
+    """Draws the first recording or image: what was seen, scores over time, decision.
+
+    Args:
+        step_us: length of a step; None for images, where time has no unit.
 
     Raises:
         MissingExtraError, UsageError: see `check_plot`. OutputError: the file cannot be written.
@@ -132,7 +143,10 @@ def save_plot(path: Path, watcher: Watcher, class_names: Sequence[str], step_us:
     if target is not None:
         title += f", true class “{class_names[target]}”"
     figure.suptitle(title, fontsize=11)
-    _draw_events(left, *watcher.busiest())
+    if watcher.image is not None:
+        _draw_image(left, watcher.image)
+    else:
+        _draw_events(left, *watcher.busiest())
     best = int(np.argmax(last.scores)) if last.label is None else last.label
     _draw_scores(middle, watcher.steps, class_names, best, step_us)
     _draw_decision(right, last.scores, class_names, best)
@@ -154,22 +168,33 @@ def _draw_events(axes: Any, counts: NDArray[np.int64], begin_ms: float, end_ms: 
     axes.set_yticks([])
 
 
+def _draw_image(axes: Any, pixels: NDArray[np.uint8]) -> None:
+    page = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    axes.imshow(page, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_title(f"{pixels.shape[2]}x{pixels.shape[1]} pixels", fontsize=9)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
 def _draw_scores(
-    axes: Any, steps: Sequence[Step], class_names: Sequence[str], chosen: int, step_us: int
+    axes: Any, steps: Sequence[Step], class_names: Sequence[str], chosen: int, step_us: int | None
 ) -> None:
     begin_us = steps[0].t_us
-    time_ms = [(step.t_us - begin_us + step_us) / 1000 for step in steps]
+    if step_us is None:
+        time = [step.step + 1.0 for step in steps]
+    else:
+        time = [(step.t_us - begin_us + step_us) / 1000 for step in steps]
     scores = np.stack([step.scores for step in steps])
     others = [int(k) for k in np.argsort(-scores.max(axis=0), kind="stable") if k != chosen]
     for k in range(scores.shape[1]):
         if k != chosen:
-            axes.plot(time_ms, scores[:, k], color=_PLAIN, linewidth=1)
+            axes.plot(time, scores[:, k], color=_PLAIN, linewidth=1)
     if others:
         name = f"{class_names[others[0]]} (next)"
-        axes.plot(time_ms, scores[:, others[0]], color="#555555", linewidth=1.2, label=name)
+        axes.plot(time, scores[:, others[0]], color="#555555", linewidth=1.2, label=name)
     name = f"{class_names[chosen]} (decided)"
-    axes.plot(time_ms, scores[:, chosen], color=_CHOSEN, linewidth=2.2, label=name)
-    axes.set_xlabel("time (ms)", fontsize=9)
+    axes.plot(time, scores[:, chosen], color=_CHOSEN, linewidth=2.2, label=name)
+    axes.set_xlabel("time (ms)" if step_us is not None else "steps", fontsize=9)
     axes.set_ylabel("score", fontsize=9)
     axes.set_title("scores over time", fontsize=9)
     low, high = min(0.0, float(scores.min())), float(scores.max())

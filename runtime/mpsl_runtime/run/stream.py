@@ -25,11 +25,9 @@ from mpsl_runtime.run.decisions import Prediction, Step, Summary
 from mpsl_runtime.run.lane import Lane, Runner
 from mpsl_runtime.run.onset import Background, OnsetCounts, windows
 from mpsl_runtime.run.policies import Policy
+from mpsl_runtime.run.totals import Totals
 
 __all__ = ["Stream"]
-
-# Percentiles are over the last so many steps: 8 MB, however long a camera runs.
-_LATENCIES_KEPT = 1_000_000
 
 _Items = Generator[Step | Prediction, None, None]
 
@@ -70,10 +68,7 @@ class Stream:
         self._stream_rule = policy.rule.in_stream(readout)
         self._hold = Hold(policy.rule.hold_us)
         self._onsets = OnsetCounts()
-        self._latency_us: deque[float] = deque(maxlen=_LATENCIES_KEPT)
-        self._steps = self._events = self._dropped = self._truncated = self._idle = 0
-        self._compute_us = 0.0
-        self._samples = self._none = self._targets = self._right = 0
+        self._totals = Totals()
         self._items = self._run()
 
     def __iter__(self) -> Iterator[Step | Prediction]:
@@ -108,12 +103,12 @@ class Stream:
                 lane.begin(rule)
             if lane.answered:
                 lane.skip()
-                self._idle += item.events
-                self._dropped += item.dropped
+                self._totals.idle += item.events
+                self._totals.dropped += item.dropped
                 continue
             yield self._advance([lane], recording, item)
             if lane.is_full or lane.ends_early():
-                yield self._answer(lane.predict(recording, self._binning.step_us), recording)
+                yield self._answer(lane.predict(recording, self._binning.step_us))
 
     def _continuous(self, recording: Recording) -> _Items:
         lane = self._lanes[0]
@@ -121,7 +116,7 @@ class Stream:
         for item in self._cut(recording, one_window=False):
             yield self._advance([lane], recording, item)
         if lane.steps:
-            yield self._answer(lane.predict(recording, self._binning.step_us), recording)
+            yield self._answer(lane.predict(recording, self._binning.step_us))
 
     def _sliding(self, recording: Recording) -> _Items:
         """Lane i runs the windows i, i + n, i + 2n, …; the oldest window is the one shown."""
@@ -134,13 +129,13 @@ class Stream:
                 running.append(lane)
                 number += 1
             if not running:  # all answered early, and no new window yet
-                self._idle += item.events
-                self._dropped += item.dropped
+                self._totals.idle += item.events
+                self._totals.dropped += item.dropped
                 continue
             yield self._advance(running, recording, item)
             if running[0].is_full or running[0].ends_early():
                 lane = running.popleft()
-                yield self._answer(lane.predict(recording, self._binning.step_us), recording)
+                yield self._answer(lane.predict(recording, self._binning.step_us))
 
     def _onset(self, recording: Recording) -> _Items:
         length_us = self._binning.steps * self._binning.step_us
@@ -150,7 +145,7 @@ class Stream:
             for item in self._tumbling(window, self._stream_rule):
                 yield replace(item, trial=False) if isinstance(item, Prediction) else item
         if self._onsets.windows == began:
-            yield self._answer(self._nothing(recording), recording)
+            yield self._answer(self._nothing(recording))
 
     def _nothing(self, recording: Recording) -> Prediction:
         """The answer of a recording in which nothing began."""
@@ -162,8 +157,8 @@ class Stream:
     def _cut(self, recording: Recording, *, one_window: bool) -> Iterator[StepInput]:
         for item in cut(recording, self._binning, "tumbling" if one_window else "continuous"):
             if isinstance(item, Rest):
-                self._truncated += item.truncated
-                self._dropped += item.dropped
+                self._totals.truncated += item.truncated
+                self._totals.dropped += item.dropped
             else:
                 yield item
 
@@ -172,43 +167,22 @@ class Stream:
         steps = [lane.advance(item, recording.file, recording.target) for lane in lanes]
         compute_us = sum(step.compute_us for step in steps) - item.binning_us * (len(steps) - 1)
         step = replace(steps[0], compute_us=compute_us)
-        self._latency_us.append(step.compute_us)
-        self._compute_us += step.compute_us
-        self._steps += 1
-        self._events += step.events
-        self._dropped += step.dropped
+        self._totals.step(step)
         return step
 
-    def _answer(self, prediction: Prediction, recording: Recording) -> Prediction:
+    def _answer(self, prediction: Prediction) -> Prediction:
         label = self._hold.filter(prediction.label, prediction.t_us)
         if label != prediction.label:
             name = NONE if label is None else self._class_names[label]
             prediction = replace(prediction, label=label, class_name=name)
-        self._samples += 1
-        self._none += label is None
-        if recording.target is not None:
-            self._targets += 1
-            self._right += label == recording.target
+        self._totals.prediction(prediction)
         return prediction
 
     @property
     def summary(self) -> Summary:
         """Totals so far."""
-        seconds = self._compute_us / 1e6
-        latency = np.array(self._latency_us) if self._latency_us else np.zeros(1)
-        percentiles = np.percentile(latency, (50, 95, 99, 100)).round(1).tolist()
-        recorded_s = self._steps * self._binning.step_us / 1e6
-        return Summary(
-            steps=self._steps,
-            events=self._events,
-            events_per_s=round(self._events / seconds, 1) if seconds else 0.0,
-            latency_us=dict(zip(("p50", "p95", "p99", "max"), percentiles, strict=True)),
-            real_time_factor=round(recorded_s / seconds, 2) if seconds else 0.0,
+        return self._totals.summary(
             synops=sum(lane.synops for lane in self._lanes),
-            dropped=self._dropped,
-            truncated=self._truncated,
-            idle=self._idle + self._onsets.idle,
-            samples=self._samples,
-            none=self._none,
-            accuracy=self._right / self._targets if self._targets else None,
+            step_us=self._binning.step_us,
+            idle=self._onsets.idle,
         )

@@ -14,6 +14,7 @@ from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from mpsl_runtime.data.images import Image
     from mpsl_runtime.events.binning import Binning
     from mpsl_runtime.events.options import ReadOptions
     from mpsl_runtime.events.steps import Recording
@@ -28,7 +29,8 @@ Sources = Annotated[
     typer.Argument(
         metavar="SOURCE...",
         help="Recordings (RAW, DAT, AEDAT, ES, CSV, .bin), a folder or zip of "
-        "[Train|Test]/<label>/<file>, or udp://host:port.",
+        "[Train|Test]/<label>/<file>, or udp://host:port. For a model of images: pictures, .npy, "
+        "IDX files (with their labels beside), or a folder of them.",
     ),
 ]
 Steps = Annotated[
@@ -68,7 +70,15 @@ Timeout = Annotated[
 ]
 
 
+# Of a recording's events and time; images have neither.
+_OF_EVENTS = (
+    "every", "onset", "hold_ms", "least_events", "step_us", "strict", "sort_window", "stream_name",
+    "columns", "time_unit", "timeout_s",
+)  # fmt: skip
+
+
 def run(
+    context: typer.Context,
     model: ModelName,
     source: Sources,
     policy: policies.PolicyWord = "auto",
@@ -93,12 +103,12 @@ def run(
     timeout_s: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Run a network on recordings or a live stream, event by event.
+    """Run a network on recordings, a live stream, or images.
 
-    Prints a line a step, a prediction a window and a summary; for labelled recordings, one line
-    each and the accuracy. A live source ends with its sender, or with Ctrl-C.
+    Prints a line a step, a prediction a window and a summary; for images and labelled recordings,
+    one line each and the accuracy. A live source ends with its sender, or with Ctrl-C.
 
-    Example: mpsl run model.nir recording.bin --plot out.png
+    Example: mpsl run nmnist8-small recording.bin --plot out.png
     """
     from mpsl_runtime.events.options import ReadOptions
     from mpsl_runtime.live.sources import check_source_words
@@ -108,34 +118,36 @@ def run(
     check_source_words(source)
     if plot is not None:
         check_plot(plot)
-    options = ReadOptions(
-        strict=strict,
-        sort_window_ms=sort_window,
-        stream=stream_name,
-        columns=columns,
-        time_unit=time_unit,  # type: ignore[arg-type]
-    )
+    options = ReadOptions(strict, sort_window, stream_name, columns, time_unit)  # type: ignore[arg-type]
     loaded = load(
-        model,
-        engine=engine,  # type: ignore[arg-type]
-        dt_s=dt_s,
-        steps=steps,
-        step_us=step_us,
-        threads=threads,
-    )
-    found = _recordings(source, loaded.binning, loaded.class_names, timeout_s, options)
+        model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
+    )  # fmt: skip
+    found: Iterator[Recording] | Iterator[Image]
+    if loaded.takes_images:
+        _refuse(context, _OF_EVENTS)
+        found = _images(source, loaded)
+    else:
+        found = _recordings(source, loaded.binning, loaded.class_names, timeout_s, options)
     chosen = policies.policy_of(
-        policy,
-        loaded.metadata,
-        every=every,
-        onset=onset,
-        early_margin=early_margin,
-        hold_ms=hold_ms,
-        least_events=least_events,
-        least_score=least_score,
+        policy, loaded.metadata, every=every, onset=onset, early_margin=early_margin,
+        hold_ms=hold_ms, least_events=least_events, least_score=least_score,
         least_margin=least_margin,
-    )
+    )  # fmt: skip
     _show_all(loaded, found, chosen, plot, is_live=_any_live(source), as_json=as_json)
+
+
+def _refuse(context: typer.Context, names: Sequence[str]) -> None:
+    """Raises UsageError for an option that was given and means nothing for images."""
+    from mpsl_runtime.errors import UsageError
+
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and given is not None and given.name == "COMMANDLINE":
+            raise UsageError(
+                "option means nothing for a model of images",
+                got=parameter.opts[0],
+                where=context.params["model"],
+            )
 
 
 def _any_live(words: Sequence[str]) -> bool:
@@ -144,20 +156,38 @@ def _any_live(words: Sequence[str]) -> bool:
     return any(is_live(word) for word in words)
 
 
+def _images(words: Sequence[str], model: Model) -> Iterator[Image]:
+    """The images of all sources; every path is looked at before the first is run."""
+    from itertools import chain
+
+    from mpsl_runtime.data.images import images_of
+    from mpsl_runtime.errors import UsageError
+
+    if _any_live(words):
+        raise UsageError(
+            "model of images takes no live source", got=words[0], where=model.plan.source
+        )
+    return chain.from_iterable([images_of(word, model.plan) for word in words])
+
+
 def _show_all(
     model: Model,
-    found: Iterator[Recording],
+    found: Iterator[Recording] | Iterator[Image],
     policy: Policy,
     plot: Path | None,
     *,
     is_live: bool,
     as_json: bool,
 ) -> None:
-    """Runs all recordings and prints what comes; Ctrl-C ends a live source with its summary."""
+    """Runs all that is shown and prints what comes; Ctrl-C ends a live source with its summary."""
     from mpsl_runtime.run.plotting import Watcher, save_plot
 
-    watcher = Watcher(model.binning.sensor_size) if plot is not None else None
-    stream = model.stream(watcher.watch(found) if watcher is not None else found, policy)
+    step_us = None if model.takes_images else model.binning.step_us
+    watcher: Watcher | None = None
+    if plot is not None:
+        watcher = Watcher() if model.takes_images else Watcher(model.binning.sensor_size)
+        found = watcher.watch(found)
+    stream = model.stream(found, policy)
     try:
         for item in stream:
             if watcher is not None:
@@ -172,7 +202,7 @@ def _show_all(
         stream.close()
     _print_summary(stream.summary, as_json=as_json)
     if watcher is not None and plot is not None:
-        save_plot(plot, watcher, model.class_names, model.binning.step_us)
+        save_plot(plot, watcher, model.class_names, step_us)
         show(f"picture: {plot}", err=True)
 
 
@@ -216,12 +246,12 @@ def _live(source: Any) -> Iterator[Recording]:
 
 
 def _print_item(item: Step | Prediction, model: Model) -> None:
-    """A line for people; of labelled recordings, usually many, only the predictions."""
+    """A line for people; of images and labelled recordings, usually many, only the predictions."""
     from mpsl_runtime.run.decisions import Step
 
     name = item.class_name
     if isinstance(item, Step):
-        if item.target is not None:
+        if item.target is not None or model.takes_images:
             return
         show(
             f"{item.t_us / 1000:>12.3f} ms  step {item.step:<5} {item.events:>6} events  "
@@ -233,7 +263,8 @@ def _print_item(item: Step | Prediction, model: Model) -> None:
         right = item.target == item.label
         verdict = "  right" if right else f"  wrong, it is {model.class_names[item.target]}"
     at = "" if item.trial else f" at {item.t_us / 1e6:.3f} s"
-    sure = "" if item.trial or item.label is None else f"  {item.confidence:.1%}"
+    is_one_of_many = item.trial and (item.target is not None or not model.takes_images)
+    sure = "" if is_one_of_many or item.label is None else f"  {item.confidence:.1%}"
     show(f"{item.file}{at}: {name}{sure}{verdict}")
 
 
@@ -242,16 +273,23 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
         show_json(summary.to_mapping())
         return
     latency = summary.latency_us
+    what, speed = f"{summary.samples} predictions, {summary.steps} steps", ""
+    if summary.real_time_factor is not None:
+        what += (
+            f", {summary.events:,} events ({summary.truncated:,} after the last step, "
+            f"{summary.idle:,} outside windows, {summary.dropped:,} lost)"
+        )
+        speed = (
+            f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real "
+            "time, "
+        )
     show_lines(
         [
             "",
-            f"{summary.samples} predictions, {summary.steps} steps, {summary.events:,} events "
-            f"({summary.truncated:,} after the last step, {summary.idle:,} outside windows, "
-            f"{summary.dropped:,} lost)",
+            what,
             f"latency of a step: p50 {latency['p50']:.0f} µs, p95 {latency['p95']:.0f}, "
             f"p99 {latency['p99']:.0f}, max {latency['max']:.0f}",
-            f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real "
-            f"time, {summary.synops:,} synaptic operations",
+            f"{speed}{summary.synops:,} synaptic operations",
         ]
     )
     if summary.accuracy is not None:
