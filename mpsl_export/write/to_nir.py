@@ -7,7 +7,6 @@ and a bias, and what NIR cannot say stands in the metadata of every neuron and o
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +18,9 @@ from mpsl_export.checkpoint import Checkpoint, Layer
 from mpsl_export.merge import Merged, merge
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import BackendKind, ExportFormat, Network
-from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError
 from mpsl_runtime.model.metadata import NeuronMetadata
+from mpsl_runtime.model.nir_writer import graph_bytes, write_graph
 
 if TYPE_CHECKING:
     import nir
@@ -71,8 +70,7 @@ def write_nir(graph: nir.NIRGraph, path: Path) -> None:
     Raises:
         OutputError: `path` cannot be written.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(_content(graph))
+    write_graph(graph, path)
 
 
 class NirFormat(ExportFormat):
@@ -93,13 +91,13 @@ class NirFormat(ExportFormat):
 
     def files(self, network: Network, name: str) -> dict[str, bytes]:
         """See `ExportFormat.files`."""
-        return {name: _content(network.graph)}
+        return {name: graph_bytes(network.graph)}
 
     def alterations(self, path: Path, network: Network) -> list[Alteration]:
         """See `ExportFormat.alterations`."""
         from mpsl_export.write.nir_alterations import nir_alterations
 
-        return nir_alterations(path, _content(network.graph), network.plan)
+        return nir_alterations(path, graph_bytes(network.graph), network.plan)
 
     def metadata(self, path: Path) -> Mapping[str, Any]:
         """See `ExportFormat.metadata`."""
@@ -125,16 +123,6 @@ class NirFormat(ExportFormat):
 
 
 FORMAT = NirFormat()
-
-
-def _content(graph: nir.NIRGraph) -> bytes:
-    """The file. HDF5 that runs out of disk while it closes a file crashes the process, so the disk
-    sees plain bytes."""
-    import nir
-
-    content = io.BytesIO()
-    nir.write(content, graph)
-    return content.getvalue()
 
 
 def _open_torch(path: Path) -> Backend:

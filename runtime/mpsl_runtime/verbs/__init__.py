@@ -7,7 +7,7 @@ standard library are imported up here: `mpsl --help` reads these files, numpy co
 import typer
 
 from mpsl_runtime.purposes import Purpose
-from mpsl_runtime.verbs import bench, inspect, replay, run
+from mpsl_runtime.verbs import bench, calibrate, inspect, replay, run, stream_eval
 
 __all__ = ["register"]
 
@@ -17,4 +17,6 @@ def register(app: typer.Typer) -> None:
     app.command("run", rich_help_panel=Purpose.RUN)(run.run)
     app.command("replay", rich_help_panel=Purpose.RUN)(replay.replay)
     app.command("inspect", rich_help_panel=Purpose.PROVE)(inspect.inspect)
+    app.command("stream-eval", rich_help_panel=Purpose.PROVE)(stream_eval.stream_eval)
+    app.command("calibrate", rich_help_panel=Purpose.RUN)(calibrate.calibrate)
     app.command("bench", rich_help_panel=Purpose.PROVE)(bench.bench)
