@@ -26,6 +26,7 @@ from mpsl_runtime.bench.staged_stream import StagedStream, Staging
 from mpsl_runtime.bench.stream_run import Labelled
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.model.metadata import STREAM_LIMITS
 from mpsl_runtime.run.decisions import Step
 from mpsl_runtime.run.model import Model
 from mpsl_runtime.run.policies import Policy
@@ -64,8 +65,7 @@ class Calibration:
 
     def limits(self) -> dict[str, Any]:
         """What goes into the model's metadata."""
-        names = ("onset", "least_events", "least_score", "least_margin", "early_margin")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in STREAM_LIMITS}
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,6 +19,7 @@ from mpsl_runtime.model.readout import Readout
 
 __all__ = [
     "ENCODING_VERSION",
+    "STREAM_LIMITS",
     "InputKind",
     "ModelMetadata",
     "NeuronMetadata",
@@ -33,6 +34,9 @@ ENCODING_VERSION = 2
 Reset = Literal["subtract", "zero"]
 InputKind = Literal["events", "image"]
 Weights = Literal["float32", "int8"]
+
+STREAM_LIMITS = ("onset", "least_events", "least_score", "least_margin", "early_margin")
+"""What `mpsl calibrate` adds to a finished model; no number of the network depends on it."""
 
 # Of what a window must have to be answered: events, scores, margins.
 LARGEST_LIMIT = 1_000_000_000
@@ -230,7 +234,7 @@ class ModelMetadata:
                 where=where,
             )
         result: ModelMetadata = _read(cls, upgraded(data), where)
-        for name in ("least_events", "least_score", "least_margin", "early_margin"):
+        for name in STREAM_LIMITS[1:]:
             value = getattr(result, name)
             if not 0 <= value < LARGEST_LIMIT:
                 raise ModelError(
