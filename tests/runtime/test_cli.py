@@ -157,7 +157,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", model, tmp_path / "empty"], "folder has no recordings"),
         (["run", model, tmp_path / "wrong"], "label is not a class; got '9'"),
         (["run", model, tmp_path / "bad.zip"], "damaged or truncated zip"),
-        (["run", image, recording], "takes frames, not events"),
+        (["run", image, recording], "file holds no images; got a.bin"),
         (["run", foreign, recording], "dt"),
         (["run", foreign, recording, "--dt-s", "1e-4"], "--steps T and --step-us N"),
         (["run", model, recording, "--policy", "sliding", "--every", "99"], "so often"),

@@ -165,33 +165,22 @@ def benchmark(
     expected = [np.array(Reference(plan).run(sample)) for sample in given.samples]
     exact, spikes = _check_states(plan, given, threads, others)
     neurons = sum(math.prod(node.output_shape) for node in plan.spiking)
-
-    def same(outputs: list[Array]) -> bool:
-        return all(_same(plan, a, b) for a, b in zip(outputs, expected, strict=True))
-
     passes = {"": _engine_pass(engine, given)}
     passes.update({key: _program_pass(program, given) for key, program in others.items()})
-    seconds: dict[str, list[float]] = {key: [] for key in passes}
-    equal = exact or not is_int8(plan)
-    for _ in range(rounds):
-        for key, run in passes.items():
-            run()
-            taken, outputs = run()
-            seconds[key].append(taken / given.steps)
-            equal = equal and same(outputs)
-    engine_s = median(seconds[""])
+    seconds, same = _in_turns(passes, plan, expected, rounds)
+    engine_s = median(seconds[""]) / given.steps
     return Row(
         network=name,
         weights="int8" if is_int8(plan) else "float32",
         density=density or spikes / given.steps / max(1, neurons),
         engine_us=engine_s * 1e6,
-        program_us={key: median(seconds[key]) * 1e6 for key in others},
+        program_us={key: median(seconds[key]) / given.steps * 1e6 for key in others},
         ratio={
             key: median(b / a for a, b in zip(seconds[""], seconds[key], strict=True))
             for key in others
         },
         synops=_synops(engine, given),
-        equal=equal,
+        equal=same and (exact or not is_int8(plan)),
         exact=exact,
         output_spikes=sum(int(np.count_nonzero(output)) for output in expected),
         layers=layer_times(plan, given, threads, rounds),
@@ -206,6 +195,22 @@ def benchmark(
 
 
 Pass = Callable[[], tuple[float, list[Array]]]
+
+
+def _in_turns(
+    passes: Mapping[str, Pass], plan: Plan, expected: Sequence[Array], rounds: int
+) -> tuple[dict[str, list[float]], bool]:
+    """Every program's seconds a pass, round by round, each after a warm one; and whether all gave
+    the expected outputs every time."""
+    seconds: dict[str, list[float]] = {key: [] for key in passes}
+    same = True
+    for _ in range(rounds):
+        for key, run in passes.items():
+            run()
+            taken, outputs = run()
+            seconds[key].append(taken)
+            same = same and all(_same(plan, a, b) for a, b in zip(outputs, expected, strict=True))
+    return seconds, same
 
 
 def _engine_pass(engine: Engine, given: BenchInput) -> Pass:

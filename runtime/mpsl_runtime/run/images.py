@@ -78,6 +78,8 @@ class ImageStream:
 
     def _run(self) -> Generator[Step | Prediction, None, None]:
         for image in self._images:
+            if not isinstance(image, Image):
+                raise UsageError("model takes images", got=type(image).__name__, expected="Image")
             self._lane.begin(self._rule)
             sample = Recording(image.file, (), 0, trial=True, target=image.target)
             for item in self._inputs(image):

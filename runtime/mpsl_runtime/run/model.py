@@ -218,8 +218,9 @@ class Model:
         return Stream(self._runner, binning, self.readout, self.class_names, found, chosen)
 
     def _image_stream(self, source: Any, policy: Policy) -> ImageStream:
-        if self.metadata is None:
-            raise RuntimeError("a model of images has metadata")
+        if self.metadata is None or isinstance(source, Events):
+            _ = self.binning  # says what the model takes
+            raise RuntimeError("a model of images has no binning")
         if isinstance(source, str | Path | np.ndarray):
             source = images_of(source, self.plan)
         self.reset()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mpsl_runtime import Prediction, Step
+from mpsl_runtime import Events, Prediction, Step
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.datasets import image_current
 from mpsl_runtime.data.images import Image
@@ -105,6 +105,15 @@ def test_an_early_answer_ends_an_image_early(model: Model) -> None:
 def test_policies_of_streams_mean_nothing_for_images(model: Model, policy: str) -> None:
     with pytest.raises(UsageError, match="policy has no meaning for images"):
         model.stream(drawn(1), policy)
+
+
+def test_what_is_no_image_is_refused(model: Model) -> None:
+    with pytest.raises(UsageError, match=r"takes frames, not events.*expected images: a picture"):
+        model.stream(Events.empty())
+    with pytest.raises(UsageError, match="model takes images; got Events; expected Image"):
+        list(model.stream([Events.empty()]))
+    with pytest.raises(UsageError, match="takes frames, not events"):
+        model.step(Events.empty())
 
 
 def test_a_damaged_source_is_refused_before_anything_is_run(model: Model, tmp_path: Path) -> None:

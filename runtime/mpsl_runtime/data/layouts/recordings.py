@@ -88,16 +88,9 @@ class RecordingSet:
         known = {name: label for label, name in enumerate(class_names)}
         rows: list[tuple[int, str, str]] = []
         for member in members:
-            parts = PurePosixPath(member).parts
-            if any(part.startswith((".", "__MACOSX")) for part in parts):
+            parts = _label_and_name(PurePosixPath(member).parts, zipped, split)
+            if parts is None:
                 continue
-            inside = [i for i, part in enumerate(parts) if part.lower() in _SPLITS]
-            if inside and zipped:
-                if split is not None and parts[inside[-1]].lower() != split:
-                    continue
-                parts = parts[inside[-1] + 1 :]
-            elif zipped:
-                parts = parts[-2:]
             where = f"{place}/{member}"
             if len(parts) != 2 or PurePosixPath(member).suffix.lower() not in suffixes:
                 raise DataError(
@@ -169,6 +162,23 @@ class RecordingSet:
     def __getstate__(self) -> dict[str, object]:
         """Open archives do not travel to a spawned worker."""
         return {**self.__dict__, "_archives": {}}
+
+
+def _label_and_name(
+    parts: tuple[str, ...], zipped: bool, split: str | None
+) -> tuple[str, ...] | None:
+    """What should be (label, name) of a member's path; None where it is hidden or of another
+    split."""
+    if any(part.startswith((".", "__MACOSX")) for part in parts):
+        return None
+    if not zipped:
+        return parts
+    inside = [i for i, part in enumerate(parts) if part.lower() in _SPLITS]
+    if not inside:
+        return parts[-2:]
+    if split is not None and parts[inside[-1]].lower() != split:
+        return None
+    return parts[inside[-1] + 1 :]
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
