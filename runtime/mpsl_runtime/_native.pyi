@@ -86,6 +86,7 @@ class Network:
 class EventDecoder:
     before_time: int
     before_address: int
+    without_clock: int
     outside: int
     unknown: int
     is_lost: bool

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections.abc import Iterator
 from typing import Any, Literal
 
-__all__ = ["PackedError", "Packing", "unpack", "unpacker"]
+__all__ = ["PackedError", "Packing", "Unpacker", "errors", "unpack", "zstandard"]
 
 Packing = Literal["lz4", "zstd", "gzip"]
-_STEP = 1 << 22
+_STEP = 1 << 20
 
 
 class PackedError(Exception):
     """Packed data that is damaged, or that would take too much memory."""
 
 
-def unpacker(packing: Packing) -> Any:
+def _state(packing: Packing) -> Any:
     """An object with `decompress(data, max_length)`, `eof`, and `unused_data` once at the end."""
     if packing == "gzip":
         return zlib.decompressobj(wbits=31)
@@ -24,21 +25,63 @@ def unpacker(packing: Packing) -> Any:
         import lz4.frame
 
         return lz4.frame.LZ4FrameDecompressor()
+    return zstandard().ZstdDecompressor()
+
+
+def zstandard() -> Any:
+    """The module `compression.zstd` of Python 3.14, or its backport."""
     if sys.version_info >= (3, 14):
         from compression import zstd
     else:
         from backports import zstd
-    return zstd.ZstdDecompressor()
+    return zstd
 
 
 def errors() -> tuple[type[Exception], ...]:
-    """What unpackers raise for damage."""
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    # lz4 says RuntimeError and ValueError.
-    return zlib.error, zstd.ZstdError, RuntimeError, ValueError, EOFError, MemoryError
+    """What unpackers raise for damage; lz4 says RuntimeError and ValueError."""
+    return zlib.error, zstandard().ZstdError, RuntimeError, ValueError, EOFError, MemoryError
+
+
+class Unpacker:
+    """Unpacks a stream of one or more parts, each packed by itself, as their bytes come.
+
+    Attributes:
+        is_between: every part that has begun has ended.
+    """
+
+    def __init__(self, packing: Packing) -> None:
+        self._packing = packing
+        self._current: Any = None
+        self.is_between = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What the next bytes unpack to, at most a MiB at a time.
+
+        Raises:
+            One of `errors()`: they are damaged.
+        """
+        while True:
+            if self.is_between:
+                if self._packing == "gzip":
+                    data = data.lstrip(b"\0")  # what tapes and some writers fill up with
+                if not data:
+                    return
+                self._current = _state(self._packing)
+                self.is_between = False
+            piece = self._current.decompress(data, _STEP)
+            if piece:
+                yield piece
+            if self._current.eof:
+                data = self._current.unused_data or b""
+                self.is_between = True
+            elif self._packing == "gzip":
+                data = self._current.unconsumed_tail
+                if not data and len(piece) < _STEP:
+                    return
+            else:
+                data = b""
+                if self._current.needs_input:
+                    return
 
 
 def unpack(packing: Packing, data: bytes, largest: int) -> bytes:
@@ -52,17 +95,15 @@ def unpack(packing: Packing, data: bytes, largest: int) -> bytes:
     """
     pieces: list[bytes] = []
     size = 0
+    unpacker = Unpacker(packing)
     try:
-        state = unpacker(packing)
-        while not state.eof:
-            piece = state.decompress(data, _STEP)
-            data = b""
+        for piece in unpacker.feed(data):
             pieces.append(piece)
             size += len(piece)
             if size > largest:
                 raise PackedError(f"unpacks to more than {largest} bytes")
-            if not piece and not state.eof:
-                raise PackedError("does not end")
     except errors() as error:
         raise PackedError(str(error)) from error
+    if not unpacker.is_between:
+        raise PackedError("does not end")
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

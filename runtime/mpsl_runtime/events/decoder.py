@@ -17,7 +17,9 @@ from mpsl_runtime.events.formats import recognise
 from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.order import Columns, Order, concatenated
 from mpsl_runtime.events.parser import Parser
+from mpsl_runtime.events.table import Table
 from mpsl_runtime.events.trouble import Trouble
+from mpsl_runtime.events.whole import AttachedTable, OpenTable
 
 __all__ = ["Decoder", "open_decoder"]
 
@@ -69,7 +71,21 @@ class Decoder:
             DataError: the bytes are of no known format, or nothing sensible can follow; time falls;
                 or, with `strict`, anything is not whole.
         """
-        return self._give(self._order.take(self._inside(self._parse(bytes(data)))))
+        return self.take(self._parse(bytes(data)))
+
+    def take(self, columns: Columns) -> Events:
+        """Like `feed`, for events that need no decoding; see `attach`."""
+        return self._give(self._order.take(self._inside(columns)))
+
+    def attach(self, path: Path, opener: OpenTable) -> Table:
+        """Opens a file that is no stream of bytes; its pieces are to be given to `take`.
+
+        Raises:
+            DataError: it is damaged or has no events.
+        """
+        table = opener(path, self._options, self.trouble, self.name)
+        self._parser = AttachedTable(table)
+        return table
 
     def finish(self) -> Events:
         """The events that the end of the recording completes; nothing may be fed after it.
@@ -91,7 +107,11 @@ class Decoder:
 
     def count(self, data: bytes) -> None:
         """Goes on after time has fallen, only to count how many events come late."""
-        self._order.take(self._inside(self._parse(data)))
+        self.count_columns(self._parse(data))
+
+    def count_columns(self, columns: Columns) -> None:
+        """Like `count`, beside `take`."""
+        self._order.take(self._inside(columns))
 
     def fall_error(self) -> DataError:
         """What is known of the falls of time so far, as one line."""

@@ -98,7 +98,7 @@ def raw_parser(header: PercentHeader, trouble: Trouble, where: object) -> Parser
             where=where,
         )
     parser = WordParser(
-        name, decoder, trouble, header_bytes=header.size, unit="a word", sensor_size=size
+        name, decoder, trouble, where, header_bytes=header.size, unit="a word", sensor_size=size
     )
     parser.add_us = _origin(header)
     return parser
@@ -130,6 +130,7 @@ def dat_parser(header: PercentHeader, begin: bytes, trouble: Trouble, where: obj
         "DAT",
         decoder,
         trouble,
+        where,
         header_bytes=header.size + 2,
         unit="an event",
         sensor_size=_size(header.value("width"), header.value("height"), where),

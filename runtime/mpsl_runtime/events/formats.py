@@ -6,8 +6,11 @@
 | other lines with %, then a type and a size | Prophesee DAT |
 | `#!AER-DAT2.0`, `3.1`, `4.0` | AEDAT |
 | `Event Stream` | ES |
+| `#ROSBAG V2.0` | bags of ROS 1 |
 | nothing that is known, and a name that ends with `.bin` | N-MNIST, 5 bytes an event |
 | text | CSV and columns |
+| the marks of HDF5, `.npy`, `.npz` | tables of numbers |
+| the marks of gzip, Zstandard, LZ4 | any of these, packed |
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ from pathlib import Path
 
 from mpsl_runtime import _native
 from mpsl_runtime.errors import DataError
-from mpsl_runtime.events import aedat, evt
+from mpsl_runtime.events import aedat, evt, rosbag
 from mpsl_runtime.events.aedat4 import Aedat4Parser
 from mpsl_runtime.events.options import ReadOptions
+from mpsl_runtime.events.packed import PACKINGS, PackedParser
 from mpsl_runtime.events.parser import Parser, WordParser, is_text
+from mpsl_runtime.events.rosbag import RosbagParser
 from mpsl_runtime.events.text import TextParser
 from mpsl_runtime.events.trouble import Trouble
+from mpsl_runtime.events.whole import TABLE_MARKS, WholeParser, table_opener
 
-__all__ = ["recognise"]
+__all__ = ["recognise", "unpacked_name"]
 
 _LARGEST_HEADER = 1 << 20
 _TEXT_LOOKED_AT = 512
@@ -48,6 +54,18 @@ def recognise(
         if is_whole:
             raise DataError("empty recording", got="0 bytes", expected="events", where=name)
         return None
+    packing = next((PACKINGS[mark] for mark in PACKINGS if begin.startswith(mark)), None)
+    if packing is not None:
+
+        def inside(first: bytes, is_all: bool) -> Parser | None:
+            return recognise(first, unpacked_name(name), options, trouble, is_whole=is_all)
+
+        return PackedParser(packing, inside, trouble, name)
+    table = table_opener(begin)
+    if table is not None:
+        return WholeParser(*table, options, trouble, name)
+    if not is_whole and any(mark.startswith(begin) for mark in _LATER_MARKS):
+        return None
     for mark, parser_of in _MARKS.items():
         if begin.startswith(mark):
             return parser_of(begin, options, trouble, name, is_whole)
@@ -55,8 +73,10 @@ def recognise(
             return None
     if begin.startswith(b"%"):
         return _percent(begin, options, trouble, name, is_whole)
-    if Path(name).suffix.lower() == ".bin":
-        return WordParser("N-MNIST", _native.Nmnist(), trouble, header_bytes=0, unit="an event")
+    if unpacked_name(name).suffix.lower() == ".bin":
+        return WordParser(
+            "N-MNIST", _native.Nmnist(), trouble, name, header_bytes=0, unit="an event"
+        )
     if is_text(begin[:_TEXT_LOOKED_AT].removeprefix(_BOM)):
         return TextParser(options, trouble, name)
     raise _unknown(begin, name)
@@ -131,13 +151,29 @@ def _event_stream(
         "Event Stream",
         _native.EventStream(is_atis=begin[15] == 2, height=size[1]),
         trouble,
+        name,
         header_bytes=20,
         unit="an event",
         sensor_size=size,
     )
 
 
-_MARKS = {b"#!AER-DAT": _aedat, b"Event Stream": _event_stream}
+def unpacked_name(name: str | Path) -> Path:
+    """The name of what is inside a packed file: `a.csv` of `a.csv.gz`."""
+    path = Path(name)
+    return path.with_suffix("") if path.suffix.lower() in (".gz", ".zst", ".lz4") else path
+
+
+def _rosbag(
+    begin: bytes, options: ReadOptions, trouble: Trouble, name: str | Path, is_whole: bool
+) -> Parser | None:
+    return RosbagParser(options, trouble, name)
+
+
+_MARKS = {rosbag.MARK: _rosbag, b"#!AER-DAT": _aedat, b"Event Stream": _event_stream}
+
+
+_LATER_MARKS = (*PACKINGS, *TABLE_MARKS)
 
 
 def _unknown(begin: bytes, name: str | Path) -> DataError:

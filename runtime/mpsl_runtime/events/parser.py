@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from mpsl_runtime import _native
+from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.order import Columns, concatenated
 from mpsl_runtime.events.trouble import Trouble
 
@@ -47,10 +48,14 @@ class WordParser:
         name: of the format.
         decoder: of the body.
         header_bytes: before the body, not fed to the decoder.
+        trouble: where is counted; where: named in errors.
         unit: what may be cut at the end, such as `a word`.
 
     Attributes:
         add_us: what the header says is missing from all times.
+
+    Raises:
+        DataError: from `feed`: words of the clock are missing.
     """
 
     def __init__(
@@ -58,6 +63,7 @@ class WordParser:
         name: str,
         decoder: _native.EventDecoder,
         trouble: Trouble,
+        where: object,
         *,
         header_bytes: int,
         unit: str,
@@ -66,7 +72,7 @@ class WordParser:
         self.format = name
         self.sensor_size = sensor_size
         self._decoder = decoder
-        self._trouble = trouble
+        self._trouble, self._where = trouble, where
         self._skip = header_bytes
         self._unit = unit
         self._outside = 0
@@ -85,6 +91,13 @@ class WordParser:
         trouble.set("before_clock", decoder.before_time)
         trouble.set("before_address", decoder.before_address)
         trouble.set("unknown_words", decoder.unknown)
+        if decoder.without_clock:
+            raise DataError(
+                f"clock of the {self.format} words is not whole",
+                got=f"TIME_LOW began anew {decoder.without_clock:,} times without a TIME_HIGH",
+                expected="a TIME_HIGH before each",
+                where=self._where,
+            )
         size = self.sensor_size
         detail = f"{size[0]}x{size[1]}" if size else "any sensor"
         trouble.add("outside", decoder.outside - self._outside, detail)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +18,10 @@ from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.decoder import Decoder
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.formats import unpacked_name
 from mpsl_runtime.events.options import ReadOptions
-from mpsl_runtime.events.order import concatenated
+from mpsl_runtime.events.order import Columns, concatenated
+from mpsl_runtime.events.whole import LONGEST_TABLE_MARK, table_opener
 
 __all__ = [
     "SUFFIXES",
@@ -31,16 +35,32 @@ __all__ = [
     "write_nmnist_bin",
 ]
 
-SUFFIXES = (".aedat", ".aedat4", ".bin", ".csv", ".dat", ".es", ".raw")
+SUFFIXES = (
+    ".aedat",
+    ".aedat4",
+    ".bag",
+    ".bin",
+    ".csv",
+    ".dat",
+    ".es",
+    ".gz",
+    ".h5",
+    ".hdf5",
+    ".npy",
+    ".npz",
+    ".raw",
+    ".zst",
+)
 """Of the files of a folder that are taken for recordings; a file that is named may have any."""
 
 CHUNK_BYTES = 1 << 20
 _NMNIST_LARGEST_T = (1 << 23) - 1
+Piece = TypeVar("Piece", bytes, Columns)
 
 
 def is_trial(path: str | Path) -> bool:
     """True for formats whose files are one trial, with time counted from its start (N-MNIST)."""
-    return Path(path).suffix.lower() == ".bin"
+    return unpacked_name(path).suffix.lower() == ".bin"
 
 
 def read_bytes(path: Path) -> bytes:
@@ -84,7 +104,7 @@ class Chunks(Iterator[Events]):
         self._items.close()
         self._file.close()
 
-    def _pieces(self) -> Iterator[bytes]:
+    def _bytes(self) -> Iterator[bytes]:
         while True:
             try:
                 piece = self._file.read(CHUNK_BYTES)
@@ -95,23 +115,37 @@ class Chunks(Iterator[Events]):
             yield piece
 
     def _run(self) -> Generator[Events, None, None]:
+        decoder = self.decoder
         try:
-            pieces = self._pieces()
-            try:
-                for piece in pieces:
-                    events = self.decoder.feed(piece)
-                    if len(events):
-                        yield events
-                yield self.decoder.finish()
-                _say(self.decoder, self._on_trouble)
-            except DataError:
-                if not self.decoder.has_fallen:
-                    raise
-                for piece in pieces:
-                    self.decoder.count(piece)
-                raise self.decoder.fall_error() from None
+            found = table_opener(self._file.peek(LONGEST_TABLE_MARK)[:LONGEST_TABLE_MARK])
+            if found is None:
+                yield from self._decoded(self._bytes(), decoder.feed, decoder.count)
+            else:
+                _, opener = found
+                with closing(decoder.attach(self._path, opener)) as table:
+                    yield from self._decoded(table.pieces(), decoder.take, decoder.count_columns)
         finally:
             self._file.close()
+
+    def _decoded(
+        self,
+        pieces: Iterator[Piece],
+        decode: Callable[[Piece], Events],
+        count: Callable[[Piece], None],
+    ) -> Iterator[Events]:
+        try:
+            for piece in pieces:
+                events = decode(piece)
+                if len(events):
+                    yield events
+            yield self.decoder.finish()
+            _say(self.decoder, self._on_trouble)
+        except DataError:
+            if not self.decoder.has_fallen:
+                raise
+            for piece in pieces:
+                count(piece)
+            raise self.decoder.fall_error() from None
 
 
 def read_chunks(

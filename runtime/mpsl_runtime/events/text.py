@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mpsl_runtime import _native
 from mpsl_runtime.errors import DataError
+from mpsl_runtime.events.names import EXPONENTS, LARGEST_US, Naming, naming_of
 from mpsl_runtime.events.options import ReadOptions, TimeUnit
 from mpsl_runtime.events.order import Columns, concatenated
 from mpsl_runtime.events.trouble import Trouble
@@ -23,25 +24,6 @@ __all__ = ["TextParser"]
 
 _LINES_LOOKED_AT = 16
 _BYTES_LOOKED_AT = 1 << 16
-_EXPONENTS: dict[TimeUnit, int] = {"s": 6, "ms": 3, "us": 0, "ns": -3}
-_LARGEST_US = 10**17  # some 3,000 years: such numbers are nanoseconds
-_NAMES = {
-    **dict.fromkeys(("t", "ts", "time", "timestamp", "timestamps"), "t"),
-    **dict.fromkeys(("x", "col", "column"), "x"),
-    **dict.fromkeys(("y", "row"), "y"),
-    **dict.fromkeys(("p", "pol", "polarity", "polarities", "on", "sign"), "p"),
-}
-_UNITS: dict[str, TimeUnit] = {
-    "s": "s",
-    "sec": "s",
-    "seconds": "s",
-    "ms": "ms",
-    "us": "us",
-    "µs": "us",
-    "ns": "ns",
-}
-# timestamp, t_us, time [µs], "t (s)", x@640
-_NAME = re.compile(r"([a-z]+?)s?(?:[ _]*[\[(]?(s|sec|seconds|ms|us|µs|ns)[\])]?)?(?:@(\d{1,5}))?")
 _NUMBER = re.compile(r"[+-]?(\d*)(?:[.,](\d*))?(?:[eE][+-]?\d+)?")
 
 
@@ -104,7 +86,7 @@ class TextParser:
         dialect, header_lines = self._dialect(lines)
         self.sensor_size = dialect.size
         self._decoder = _native.Text(
-            dialect.columns, dialect.separator, _EXPONENTS[dialect.unit or "us"]
+            dialect.columns, dialect.separator, EXPONENTS[dialect.unit or "us"]
         )
         for _ in range(header_lines):
             begin = begin.partition(b"\n")[2]
@@ -113,7 +95,7 @@ class TextParser:
     def _dialect(self, lines: list[str]) -> tuple[_Dialect, int]:
         """The dialect, and how many lines come before the events."""
         size = None
-        named: tuple[str, TimeUnit | None] | None = None
+        named: Naming | None = None
         is_prophesee = False
         for index, line in enumerate(lines):
             if not line:
@@ -126,11 +108,10 @@ class TextParser:
             separator = _separator(bare)
             words = _words(bare, separator)
             if not _is_number(words[0]):
-                header = _header(words)
-                if header is not None:
-                    named, found = header[:2], header[2]
-                    size = size or found
-                elif not line.startswith(("#", "%")):
+                naming = naming_of(words)
+                if naming is not None:
+                    named, size = naming, size or naming.size
+                elif not line.startswith(("#", "%")) and self._options.columns is None:
                     raise self._cannot_tell("header of the text is not that of events", line)
                 continue
             if line.startswith(("#", "%")):
@@ -142,23 +123,23 @@ class TextParser:
             columns, unit = self._columns(named, rows, separator, is_prophesee=is_prophesee)
             dialect = _Dialect(separator, columns, unit, size)
             return self._with_unit(dialect, rows), index
-        columns = named[0] if named else "txyp"
+        columns = named.letters if named else "txyp"
         return _Dialect(",", columns, "us", size), len(lines)
 
     def _columns(
         self,
-        named: tuple[str, TimeUnit | None] | None,
+        named: Naming | None,
         rows: list[list[str]],
         separator: str,
         *,
         is_prophesee: bool,
     ) -> tuple[str, TimeUnit | None]:
         width = len(rows[0])
-        unit = named[1] if named else None
+        unit = named.unit if named else None
         if self._options.columns is not None:
             columns = "".join(self._options.column_names)
         elif named is not None:
-            columns = named[0]
+            columns = named.letters
         else:
             columns = "xypt" if is_prophesee else "txyp"
         if width != len(columns):
@@ -183,7 +164,7 @@ class TextParser:
             return replace(dialect, unit="s")
         if any(fractions):
             raise self._cannot_tell("unit of time cannot be told", times[0], unit=True)
-        if any(len(part[1]) > len(str(_LARGEST_US)) - 1 for part in parts if part):
+        if any(len(part[1]) > len(str(LARGEST_US)) - 1 for part in parts if part):
             raise self._cannot_tell("times are too large for microseconds", times[0], unit=True)
         return replace(dialect, unit="us")
 
@@ -221,26 +202,6 @@ def _is_data(line: str) -> bool:
 def _is_number(word: str) -> bool:
     match = _NUMBER.fullmatch(word)
     return match is not None and bool(match[1] or match[2])
-
-
-def _header(words: list[str]) -> tuple[str, TimeUnit | None, tuple[int, int] | None] | None:
-    """Letters of the columns, unit of time and size of the sensor; None where it is no header."""
-    letters = ""
-    unit: TimeUnit | None = None
-    sizes: dict[str, int] = {}
-    for word in words:
-        text = word.lower()
-        match = _NAME.fullmatch(text)
-        letter = _NAMES.get(text) or (_NAMES.get(match[1]) if match else None) or "-"
-        letters += letter
-        if match and letter == "t" and text not in _NAMES and match[2]:
-            unit = _UNITS[match[2]]
-        if match and match[3]:
-            sizes[letter] = int(match[3])
-    if sorted(letters.replace("-", "")) != ["p", "t", "x", "y"]:
-        return None
-    size = (sizes["x"], sizes["y"]) if sizes.keys() >= {"x", "y"} else None
-    return letters, unit, size
 
 
 def _fits(rows: list[list[str]], columns: str) -> bool:

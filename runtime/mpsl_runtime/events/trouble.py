@@ -16,7 +16,7 @@ Kind = Literal[
     "damaged",
     "lost_bytes",
     "lines",
-    "no_polarity",
+    "rows",
     "sorted",
     "empty",
 ]
@@ -31,7 +31,7 @@ _WORDS: dict[Kind, tuple[str, str]] = {
     "damaged": ("1 damaged {detail}", "{n} damaged {detail}s"),
     "lost_bytes": ("1 byte after damage", "{n} bytes after damage"),
     "lines": ("1 line that is no event", "{n} lines that are no events"),
-    "no_polarity": ("1 event without a polarity", "{n} events without a polarity"),
+    "rows": ("1 row that is no event", "{n} rows that are no events"),
     "sorted": ("1 late event put in its place", "{n} late events put in their place"),
     "empty": ("no events", "no events"),
 }

@@ -1,36 +1,103 @@
-"""Formats that can be read only when the whole file is there."""
+"""Formats that are read at any place: from a file directly; as bytes come, once all are there.
+
+Bytes that arrive are kept in a temporary file, not in memory.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
+from mpsl_runtime.errors import DataError
+from mpsl_runtime.events.hdf5 import Hdf5Table
+from mpsl_runtime.events.numpy_files import NpyTable, NpzTable
+from mpsl_runtime.events.options import ReadOptions
 from mpsl_runtime.events.order import Columns, concatenated
+from mpsl_runtime.events.table import Table
+from mpsl_runtime.events.trouble import Trouble
 
-__all__ = ["WholeParser"]
+__all__ = [
+    "LONGEST_TABLE_MARK",
+    "TABLE_MARKS",
+    "AttachedTable",
+    "OpenTable",
+    "WholeParser",
+    "table_opener",
+]
+
+OpenTable = Callable[[Path, ReadOptions, Trouble, object], Table]
+_TABLES: dict[bytes, tuple[str, OpenTable]] = {
+    b"\x89HDF\r\n\x1a\n": ("HDF5", Hdf5Table),
+    b"\x93NUMPY": ("npy", NpyTable),
+    b"PK\x03\x04": ("npz", NpzTable),
+}
+TABLE_MARKS = tuple(_TABLES)
+"""The first bytes of these formats."""
+LONGEST_TABLE_MARK = max(map(len, TABLE_MARKS))
 
 
-class WholeParser:
-    """Keeps the bytes until the end, then has them decoded.
+def table_opener(begin: bytes) -> tuple[str, OpenTable] | None:
+    """Name and reader of the format that begins so; None where it is none of these."""
+    return next((found for mark, found in _TABLES.items() if begin.startswith(mark)), None)
 
-    Args:
-        name: of the format.
-        decode: all bytes → (columns, size of the sensor).
-    """
 
-    def __init__(
-        self, name: str, decode: Callable[[bytes], tuple[Columns, tuple[int, int] | None]]
-    ) -> None:
-        self.format = name
-        self.sensor_size: tuple[int, int] | None = None
-        self._decode = decode
-        self._kept = bytearray()
+class AttachedTable:
+    """A parser for a table that is read directly: no bytes come through it."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    @property
+    def format(self) -> str:
+        """See `Parser`."""
+        return self._table.format
+
+    @property
+    def sensor_size(self) -> tuple[int, int] | None:
+        """See `Parser`."""
+        return self._table.sensor_size
 
     def feed(self, data: bytes) -> Columns:
         """See `Parser`."""
-        self._kept += data
         return concatenated([])
 
     def finish(self) -> Columns:
         """See `Parser`."""
-        columns, self.sensor_size = self._decode(bytes(self._kept))
-        return columns
+        return concatenated([])
+
+
+class WholeParser:
+    """Keeps the bytes until the end, then reads them. See `parser.Parser`."""
+
+    def __init__(
+        self, name: str, opener: OpenTable, options: ReadOptions, trouble: Trouble, where: object
+    ) -> None:
+        self.format = name
+        self.sensor_size: tuple[int, int] | None = None
+        self._opener = opener
+        self._about = options, trouble, where
+        self._kept = tempfile.NamedTemporaryFile(prefix="mpsl-")  # noqa: SIM115 (until `finish`)
+
+    def feed(self, data: bytes) -> Columns:
+        """See `Parser`."""
+        try:
+            self._kept.write(data)
+        except OSError as error:
+            raise DataError(
+                "recording cannot be kept", got=error.strerror, where=self._about[2]
+            ) from None
+        return concatenated([])
+
+    def finish(self) -> Columns:
+        """See `Parser`."""
+        self._kept.flush()
+        try:
+            table = self._opener(Path(self._kept.name), *self._about)
+            self.sensor_size = table.sensor_size
+            try:
+                return concatenated(list(table.pieces()))
+            finally:
+                table.close()
+        finally:
+            self._kept.close()

@@ -55,6 +55,7 @@ void bind(nb::module_& m) {
         .def_prop_ro("pending", &Decoder::pending)
         .def_ro("before_time", &Decoder::before_time)
         .def_ro("before_address", &Decoder::before_address)
+        .def_ro("without_clock", &Decoder::without_clock)
         .def_ro("outside", &Decoder::outside)
         .def_ro("unknown", &Decoder::unknown)
         .def_ro("is_lost", &Decoder::is_lost);

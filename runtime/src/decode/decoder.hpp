@@ -26,6 +26,7 @@ public:
 
     std::uint64_t before_time = 0;     // events before the first word that says the time
     std::uint64_t before_address = 0;  // events before the word that says their row or column
+    std::uint64_t without_clock = 0;   // the low part of the time began anew, its high part did not
     std::uint64_t outside = 0;         // events that no sensor of the format can have
     std::uint64_t unknown = 0;         // words of a type that the format does not have
     bool is_lost = false;              // what follows cannot be divided into words any more

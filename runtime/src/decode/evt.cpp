@@ -115,7 +115,9 @@ void Evt3::decode(const std::uint8_t* bytes, std::size_t words, Columns& out) {
                 pixels(word & 0xFF, 8);
                 break;
             case 0x6:  // TIME_LOW: the new value holds, also where it falls (as in OpenEB)
+                missed.without_clock += s.has_low && (s.t & 0xFFF) >= (word & 0xFFF) + 0x800;
                 s.t = (s.t & ~std::int64_t(0xFFF)) | (word & 0xFFF);
+                s.has_low = true;
                 break;
             case 0x8: {  // TIME_HIGH
                 const std::int64_t high = std::int64_t(word & 0xFFF) << 12;
@@ -124,6 +126,7 @@ void Evt3::decode(const std::uint8_t* bytes, std::size_t words, Columns& out) {
                 s.t = (s.t & ~std::int64_t(0xFFFFFF)) | high;  // its TIME_LOW follows
                 if (s.has_time && before - high >= 0x800 << 12) s.t += 0x1000 << 12;
                 s.has_time = true;
+                s.has_low = false;
                 break;
             }
             case 0x7: case 0xA: case 0xE: case 0xF:  // CONTINUED, EXT_TRIGGER, OTHERS
@@ -137,6 +140,7 @@ void Evt3::decode(const std::uint8_t* bytes, std::size_t words, Columns& out) {
     before_time += missed.before_time;
     before_address += missed.before_address;
     unknown += missed.unknown;
+    without_clock += missed.without_clock;
 }
 
 }  // namespace mpsl::decode

@@ -59,10 +59,11 @@ private:
         std::int64_t t = 0;  // loops, TIME_HIGH, TIME_LOW
         std::uint32_t y = 0, base_x = kNoBase, base_p = 0;
         bool has_time = false, has_row = false;
+        bool has_low = false;   // a TIME_LOW has come since the TIME_HIGH
         bool is_other = false;  // the row is that of events that are no change of brightness
     };
     struct Missed {
-        std::uint64_t before_time = 0, before_address = 0, unknown = 0;
+        std::uint64_t before_time = 0, before_address = 0, unknown = 0, without_clock = 0;
         void count(const State& state, std::uint64_t events) {
             if (!state.is_other) (state.has_time ? before_address : before_time) += events;
         }

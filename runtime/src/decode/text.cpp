@@ -26,19 +26,19 @@ Text::Text(std::string columns, char separator, int time_exponent)
 // A decimal number times 10^exponent, rounded to a whole one; null where there is none.
 const char* Text::number(const char* at, const char* end, int exponent,
                          std::int64_t& value) const {
-    constexpr std::int64_t kMost = std::int64_t(100'000'000'000'000'000);  // one digit still fits
+    constexpr std::uint64_t kMost = 900'000'000'000'000'000;  // one digit still fits
     const bool is_negative = at != end && *at == '-';
     if (at != end && (*at == '-' || *at == '+')) ++at;
-    std::int64_t digits = 0;
+    std::uint64_t digits = 0;
     bool has_digits = false;
     for (; at != end && is_digit(*at); ++at, has_digits = true) {
         if (digits >= kMost) return nullptr;
-        digits = digits * 10 + (*at - '0');
+        digits = digits * 10 + std::uint64_t(*at - '0');
     }
     if (at != end && (*at == '.' || (*at == ',' && separator_ != ','))) {
         for (++at; at != end && is_digit(*at); ++at, has_digits = true) {
             if (digits >= kMost) continue;  // far below a microsecond
-            digits = digits * 10 + (*at - '0');
+            digits = digits * 10 + std::uint64_t(*at - '0');
             --exponent;
         }
     }
@@ -56,11 +56,12 @@ const char* Text::number(const char* at, const char* end, int exponent,
         digits *= 10;
     }
     if (exponent < 0) {
-        std::int64_t divisor = 1;
+        std::uint64_t divisor = 1;
         for (; exponent < 0 && divisor <= kMost; ++exponent) divisor *= 10;
         digits = exponent < 0 ? 0 : (digits + divisor / 2) / divisor;
     }
-    value = is_negative ? -digits : digits;
+    if (digits > std::uint64_t(1) << 62) return nullptr;
+    value = is_negative ? -std::int64_t(digits) : std::int64_t(digits);
     return at;
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import struct
 from collections.abc import Callable
 from itertools import groupby
@@ -147,9 +149,9 @@ def packed(data: bytes, packing: str) -> bytes:
 
         return bytes(lz4.frame.compress(data))
     if packing == "zstd":
-        from backports import zstd
+        from mpsl_runtime.events.compression import zstandard
 
-        return zstd.compress(data)
+        return bytes(zstandard().compress(data))
     return data
 
 
@@ -189,6 +191,50 @@ def aedat4(
     return header(end) + body + (packed(b"index" * 20, packing) if index else b"")
 
 
+def record(data: bytes, **fields: bytes) -> bytes:
+    """A record of a ROS bag."""
+    parts = [name.encode() + b"=" + value for name, value in fields.items()]
+    header = b"".join(struct.pack("<I", len(part)) + part for part in parts)
+    return struct.pack("<I", len(header)) + header + struct.pack("<I", len(data)) + data
+
+
+def bag(
+    events: Events,
+    *,
+    packing: str = "none",
+    topics: tuple[str, ...] = ("/dvs/events",),
+    index: bool = True,
+) -> bytes:
+    out = b"#ROSBAG V2.0\n" + record(b" " * 100, op=b"\x03")
+    rows = rows_of(events)
+    inner = record(b"", op=b"\x07", conn=b"\7\0\0\0", topic=b"/imu")
+    kind = struct.pack("<I", 24) + b"type=dvs_msgs/EventArray"
+    for number, topic in enumerate(topics):
+        conn = struct.pack("<I", number)
+        inner += record(kind, op=b"\x07", conn=conn, topic=topic.encode())
+    for start in range(0, len(rows), 50):
+        part = rows[start : start + 50]
+        body = b"".join(
+            struct.pack("<HHIIB", x, y, t // 10**6, t % 10**6 * 1000, p) for t, x, y, p in part
+        )
+        head = struct.pack("<IIII", start, 1, 2, 3) + b"dvs"
+        message = head + struct.pack("<III", HEIGHT, WIDTH, len(part)) + body
+        for number in range(len(topics)):
+            inner += record(message, op=b"\x02", conn=struct.pack("<I", number), time=bytes(8))
+        inner += record(b"?", op=b"\x02", conn=b"\7\0\0\0", time=bytes(8))
+        size = struct.pack("<I", len(inner))
+        squeezed = bz2.compress(inner) if packing == "bz2" else packed(inner, packing)
+        out += record(squeezed, op=b"\x05", compression=packing.encode(), size=size)
+        out += record(b"12345678", op=b"\x04", ver=b"\1\0\0\0", conn=bytes(4))
+        inner = b""
+    return out + (record(b"index", op=b"\x06") if index else b"")
+
+
+def in_parts(data: bytes) -> bytes:
+    """Two parts of gzip, one after the other, as `cat a.gz b.gz` makes them."""
+    return gzip.compress(data[:100]) + gzip.compress(data[100:])
+
+
 ENCODERS: dict[str, Encode] = {
     "evt2": evt2,
     "evt21": evt21,
@@ -206,6 +252,13 @@ ENCODERS: dict[str, Encode] = {
     "aedat4-none": lambda events: aedat4(events, packing="none"),
     "aedat4-zstd": lambda events: aedat4(events, packing="zstd", index=False),
     "text": text,
+    "bag": bag,
+    "bag-bz2": lambda events: bag(events, packing="bz2"),
+    "bag-lz4": lambda events: bag(events, packing="lz4", index=False),
+    "evt3.gz": lambda events: in_parts(evt3(events)),
+    "nmnist.bin.gz": lambda events: gzip.compress(encode_nmnist_bin(events)) + bytes(512),
+    "es.zst": lambda events: packed(es(events), "zstd"),
+    "dat.lz4": lambda events: packed(dat(events), "lz4"),
 }
 
 
@@ -220,7 +273,7 @@ def encode() -> Encode:
     """`encode(format name, events, **options)` → bytes of a file."""
 
     def encoded(name: str, events: Events, **options: object) -> bytes:
-        plain = {"aedat4": aedat4, "dat": dat, "es": es}
+        plain = {"aedat4": aedat4, "bag": bag}
         return (plain[name] if options else ENCODERS[name])(events, **options)
 
     return encoded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -67,6 +68,8 @@ def test_byte_by_byte_and_random_splits_give_the_same_events(
 def test_events_come_as_soon_as_their_bytes_are_there(
     format_name: str, encode: Callable[..., bytes], some_events: Callable[..., Events]
 ) -> None:
+    if format_name in ("es.zst", "dat.lz4", "evt3.gz", "nmnist.bin.gz"):
+        return  # so few events are one block, which comes when its end is there
     data = encode(format_name, some_events(5, 500))
     decoder = Decoder(format_name)
     first = decoder.feed(data[: len(data) * 3 // 4])
@@ -112,7 +115,7 @@ def test_a_clock_that_was_set_back_is_not_offered_to_be_sorted() -> None:
 def test_the_content_decides_not_the_suffix(
     format_name: str, encode: Callable[..., bytes], some_events: Callable[..., Events]
 ) -> None:
-    if format_name == "nmnist.bin":
+    if format_name.startswith("nmnist.bin"):
         return  # the one format without a mark
     events = some_events(7)
     for name in ("a.RAW", "a", "a.csv", "a.aedat"):
@@ -140,3 +143,56 @@ def test_nothing_at_all_is_an_error_and_no_events_are_said(count: int) -> None:
     assert said == ["a.raw: no events"]
     with pytest.raises(DataError, match="recording is not whole; got no events"):
         decode_events(b"% evt 3.0\n% end\n", "a.raw", ReadOptions(strict=True))
+
+
+@pytest.mark.parametrize("name", ["aedat4", "bag"])
+def test_several_streams_are_named_and_one_is_chosen(
+    encode: Callable[..., bytes], some_events: Callable[..., Events], name: str
+) -> None:
+    events = some_events(8)
+    wanted = {"aedat4": "output2", "bag": "/right"}[name]
+    names = (
+        {"streams": ("EVTS", "FRME", "EVTS")} if name == "aedat4" else {"topics": ("/l", "/right")}
+    )
+    data = encode(name, events, **names)
+    with pytest.raises(DataError, match=f"several streams of events; got .*{wanted}.*--stream"):
+        decode_events(data, "a")
+    assert same(decode_events(data, "a", ReadOptions(stream=wanted)), events)
+    if name == "aedat4":
+        assert same(decode_events(data, "a", ReadOptions(stream="2")), events)
+    with pytest.raises(DataError, match=r"has no such .* got .*expected"):
+        decode_events(data, "a", ReadOptions(stream="nowhere"))
+
+
+def test_what_unpacks_to_far_more_than_recordings_do_is_refused() -> None:
+    from mpsl_runtime.events import packed
+
+    zeros = bytes(1 << 25)
+    for pack in (packed_by_gzip, packed_by_zstd):
+        with pytest.raises(DataError, match="recording unpacks to more than recordings do"):
+            decode_events(pack(b"% a\n\x0c\x08" + zeros), "a.dat.x")
+    assert set(packed.PACKINGS.values()) == {"gzip", "zstd", "lz4"}
+
+
+def packed_by_gzip(data: bytes) -> bytes:
+    return gzip.compress(data)
+
+
+def packed_by_zstd(data: bytes) -> bytes:
+    from mpsl_runtime.events.compression import zstandard
+
+    return bytes(zstandard().compress(data))
+
+
+@pytest.mark.parametrize("name", ["evt3.gz", "es.zst", "dat.lz4", "bag-lz4", "aedat4-zstd"])
+def test_packed_recordings_that_are_cut_give_what_is_whole(
+    encode: Callable[..., bytes], some_events: Callable[..., Events], name: str
+) -> None:
+    data = encode(name, some_events(9, 40_000, 2_000_000))
+    said: list[str] = []
+    cut = decode_events(data[: len(data) - 60], "a", on_trouble=said.append)
+    assert 10_000 < len(cut) <= 40_000
+    assert said[0].startswith("a: ends inside")
+    if name in ("es.zst", "dat.lz4"):  # whose blocks are large
+        with pytest.raises(DataError, match="nothing of the packed recording is whole"):
+            decode_events(data[:100], "a")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.readers import decode_events, read_events
 
@@ -46,9 +45,6 @@ CASES = [
     Case("rows-evt21.raw", "rows", DIGIT),
     Case("gesture-faery.csv", "gesture", GESTURE),
     Case("gesture.txt", "gesture", None),
-]
-# Not read yet. When one is, its test fails: then it goes to the list above.
-LATER = [
     Case("gesture-evt2.raw.gz", "gesture", GESTURE),
     Case("gesture.npy", "gesture", None),
     Case("gesture.npz", "gesture", None),
@@ -75,14 +71,8 @@ def test_a_recording_is_read_event_by_event(case: Case) -> None:
     _check(decode_events(path.read_bytes(), path.name), case)
 
 
-@pytest.mark.xfail(raises=DataError, strict=True, reason="this format has no reader yet")
-@pytest.mark.parametrize("case", LATER, ids=lambda case: case.file)
-def test_a_recording_will_be_read_event_by_event(case: Case) -> None:
-    _check(read_events(FOLDER / case.file), case)
-
-
 def test_every_recording_is_in_a_test() -> None:
-    listed = {case.file for case in (*CASES, *LATER)}
+    listed = {case.file for case in CASES}
     there = {path.name for path in FOLDER.iterdir()}
     assert there - listed - {"__pycache__"} == {"README.md", "make.py", "truth.npz"}
     assert listed <= there
