@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mpsl_runtime.model.graph import load_plan
+
 STEP_KEYS = ["file", "t_us", "step", "scores", "label", "confidence", "events", "dropped"]
 Mpsl = Callable[..., tuple[int, str, str]]
 Pixels = np.ndarray[Any, Any]
@@ -148,3 +150,28 @@ def test_real_mnist_gives_the_accuracy_of_the_card(mpsl: Mpsl, shared_data: Path
     assert code == 0
     summary = json.loads(out.splitlines()[-1])["summary"]
     assert (summary["samples"], summary["accuracy"]) == (10_000, card["runs"][0]["accuracy"])
+
+
+def image_models() -> list[Path]:
+    """The published models of images; none outside a checkout."""
+    folder = Path(__file__).resolve().parents[2] / "models"
+    found = []
+    for path in sorted(folder.glob("*/model.nir")):
+        metadata = load_plan(path).metadata
+        if metadata is not None and metadata.input_kind == "image":
+            found.append(path)
+    return found
+
+
+def test_every_published_model_of_images_runs(mpsl: Mpsl, tmp_path: Path) -> None:
+    found = image_models()
+    if not found:
+        pytest.skip("not in a checkout")
+    assert len(found) >= 6
+    for path in found:
+        shape = load_plan(path).input_shape
+        pixels = np.random.default_rng(1).integers(0, 256, (2, *shape), np.uint8)
+        np.save(tmp_path / "two.npy", pixels)
+        code, out, err = mpsl("run", path, tmp_path / "two.npy", "--json")
+        assert (code, err) == (0, ""), path
+        assert documents(out)[-1]["summary"]["samples"] == 2

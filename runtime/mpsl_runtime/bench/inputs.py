@@ -78,11 +78,11 @@ def synthetic(plan: Plan, seed: int = 3) -> BenchInput:
 
 
 def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
-    """The first T steps of the first `limit` recordings of a file, a folder or a zip.
+    """The first T steps of the first `limit` recordings or images of a file, a folder or a zip.
 
     Raises:
-        UsageError: the model takes no events, or its time steps are not known; a live source.
-        DataError: nothing there, a damaged recording, or one from another sensor.
+        UsageError: the time steps of the model are not known; a live source.
+        DataError: nothing there, a damaged recording or picture, or one that does not fit.
     """
     from mpsl_runtime.events.steps import Rest, cut
     from mpsl_runtime.live.sources import is_live, recordings
@@ -91,6 +91,8 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
     if is_live(source):
         raise UsageError("a live source is never twice the same", got=source, where="--source")
     model = Model(plan, Reference(plan))
+    if model.takes_images:
+        return _pictured(plan, source, limit)
     binning = model.binning
     samples: list[Array] = []
     for recording in islice(recordings(source, binning, model.class_names), limit):
@@ -105,6 +107,22 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
     return BenchInput(
         f"{len(samples)} recordings of {source}", tuple(samples), binning.step_us, constant=False
     )
+
+
+def _pictured(plan: Plan, source: str, limit: int) -> BenchInput:
+    from mpsl_runtime.data.datasets import image_current
+    from mpsl_runtime.data.images import images_of
+
+    metadata = plan.metadata
+    if metadata is None:
+        raise RuntimeError("a model of images has metadata")
+    samples = tuple(
+        np.broadcast_to(image_current(image.pixels, metadata), (metadata.steps, *plan.input_shape))
+        for image in islice(images_of(source, plan), limit)
+    )
+    if not samples:
+        raise DataError("no image there", where=source)
+    return BenchInput(f"{len(samples)} images of {source}", samples, None, constant=True)
 
 
 def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> BenchInput | None:

@@ -195,6 +195,8 @@ def _draw_scores(
     name = f"{class_names[chosen]} (decided)"
     axes.plot(time, scores[:, chosen], color=_CHOSEN, linewidth=2.2, label=name)
     axes.set_xlabel("time (ms)" if step_us is not None else "steps", fontsize=9)
+    if step_us is None:
+        axes.locator_params(axis="x", integer=True)
     axes.set_ylabel("score", fontsize=9)
     axes.set_title("scores over time", fontsize=9)
     low, high = min(0.0, float(scores.min())), float(scores.max())

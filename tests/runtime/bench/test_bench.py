@@ -311,6 +311,20 @@ def test_synthetic_input_is_the_same_every_time(model: Path) -> None:
     assert 0.03 < first.mean() < 0.15
 
 
+def test_a_model_of_images_takes_images_as_its_source(
+    write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    plan = load_plan(write_model(input_kind="image", input_grid=1 / 256))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+    np.save(tmp_path / "a.npy", pixels)
+    given = recorded(plan, str(tmp_path / "a.npy"), limit=2)
+    assert (len(given.samples), given.steps, given.constant) == (2, 10, True)
+    assert np.array_equal(given.samples[1][4, 0], pixels[1].astype(np.float32) / 256)
+    with pytest.raises(DataError, match="array does not fit"):
+        np.save(tmp_path / "b.npy", pixels[:, :20])
+        recorded(plan, str(tmp_path / "b.npy"))
+
+
 def test_an_image_model_gets_one_image_on_its_grid(
     mpsl: Mpsl, write_model: Callable[..., Path]
 ) -> None:
