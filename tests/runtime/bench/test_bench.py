@@ -320,8 +320,8 @@ def test_a_model_of_images_takes_images_as_its_source(
     given = recorded(plan, str(tmp_path / "a.npy"), limit=2)
     assert (len(given.samples), given.steps, given.constant) == (2, 10, True)
     assert np.array_equal(given.samples[1][4, 0], pixels[1].astype(np.float32) / 256)
+    np.save(tmp_path / "b.npy", pixels[:, :20])
     with pytest.raises(DataError, match="array does not fit"):
-        np.save(tmp_path / "b.npy", pixels[:, :20])
         recorded(plan, str(tmp_path / "b.npy"))
 
 
