@@ -81,9 +81,8 @@ class NodeBuilder:
             result = np.ascontiguousarray(value, dtype=np.float32)
         if not np.isfinite(result).all():
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(result))[0])
-            raise self._error(
-                f"{key} is not finite", f"{value[index]} at {index}", "finite numbers"
-            )
+            found = value.reshape(result.shape)[index]  # a single number has become a list
+            raise self._error(f"{key} is not finite", f"{found} at {index}", "finite numbers")
         return result
 
     def _pair(self, key: str, smallest: int) -> tuple[int, int]:

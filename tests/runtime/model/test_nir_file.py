@@ -9,6 +9,7 @@ import nir
 import numpy as np
 import pytest
 
+from mpsl_runtime.hdf5.source import Limits
 from mpsl_runtime.model import nir_file
 from mpsl_runtime.model.graph import load_graph, load_plan
 
@@ -35,7 +36,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_not_hdf5_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "text.nir"
     path.write_bytes(content)
-    assert "not a NIR file" in file_refusal(path) or "damaged" in file_refusal(path)
+    assert "not HDF5; expected a model file" in file_refusal(path)
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
@@ -45,7 +46,7 @@ def test_a_truncated_file_is_refused(file: Path, kept: float) -> None:
     assert "damaged model file" in file_refusal(file)
 
 
-def test_a_heap_of_texts_without_an_end_is_refused_and_does_not_hang(file: Path) -> None:
+def test_a_heap_of_texts_without_an_end_does_not_hang(file: Path) -> None:
     content = bytearray(file.read_bytes())
     heap = content.index(b"GCOL")
     free = heap + 16
@@ -53,7 +54,7 @@ def test_a_heap_of_texts_without_an_end_is_refused_and_does_not_hang(file: Path)
         free += 16 + (int.from_bytes(content[free + 8 : free + 16], "little") + 7) // 8 * 8
     content[free + 8 : free + 16] = bytes(8)
     file.write_bytes(content)
-    assert "a heap without an end" in file_refusal(file)
+    assert [node.name for node in load_plan(file, dt_s=DT_S).nodes] == ["n0", "n1"]
 
 
 def test_hdf5_without_a_graph_is_refused(tmp_path: Path) -> None:
@@ -83,9 +84,9 @@ def test_the_limit_holds_for_all_data_together(
     declared = 2 * 64 * 64 * 9 * 4
     assert path.stat().st_size < declared // 2
     load_graph(path)
-    monkeypatch.setattr(nir_file, "LARGEST_FILE_BYTES", declared)
-    assert "too much data" in file_refusal(path)
-    monkeypatch.setattr(nir_file, "LARGEST_FILE_BYTES", 300)
+    monkeypatch.setattr(nir_file, "LIMITS", Limits(data_bytes=declared))
+    assert "declares too much data" in file_refusal(path)
+    monkeypatch.setattr(nir_file, "LIMITS", Limits(file_bytes=300))
     assert "too large" in file_refusal(path)
 
 
@@ -101,6 +102,12 @@ def test_links_into_other_files_are_not_followed(file: Path, tmp_path: Path) -> 
 def test_a_group_that_contains_itself_is_refused(file: Path) -> None:
     with h5py.File(file, "a") as target:
         target["node/nodes/n0/again"] = target["node/nodes/n0"]
+    assert "met twice" in file_refusal(file)
+
+
+def test_groups_within_groups_have_an_end(file: Path) -> None:
+    with h5py.File(file, "a") as target:
+        target.create_group("/node/nodes/n0/" + "/".join("abcdefghijklm"))
     assert "nested too deeply" in file_refusal(file)
 
 
@@ -128,7 +135,7 @@ def test_a_node_that_lacks_an_array_is_refused_by_name(file: Path) -> None:
     with h5py.File(file, "a") as target:
         del target["node/nodes/n1/tau"]
     message = file_refusal(file)
-    assert "LIF cannot be built" in message
+    assert "LIF lacks tau" in message
     assert "'n1'" in message
 
 
