@@ -18,7 +18,7 @@ from mpsl_runtime import _native
 
 # Packed, as in the wheel. The small models that travel beside the code count in neither figure;
 # tests/test_wheels.py bounds them.
-LARGEST_CODE = 400_000
+LARGEST_CODE = 500_000
 LARGEST_INSTALLATION = 122_000_000
 
 
@@ -46,7 +46,7 @@ def test_the_runtime_and_what_it_needs_take_up_to_122_mb() -> None:
     assert sum(found.values()) <= LARGEST_INSTALLATION, found
 
 
-def test_our_code_takes_up_to_400_kb(tmp_path: Path) -> None:
+def test_our_code_takes_up_to_500_kb(tmp_path: Path) -> None:
     """Packed here as a wheel is, from the files that are installed."""
     package = Path(str(mpsl_runtime.__file__)).parent
     files = [*package.rglob("*.py"), *package.glob("*.pyi"), package / "py.typed"]
