@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.catalogue import DATASETS
 from mpsl_runtime.data.layouts import cifar, idx, layout_of
-from mpsl_runtime.data.layouts.recordings import RecordingSet, find_split
+from mpsl_runtime.data.layouts.recordings import LabelledFiles, find_split, split_to_take
 from mpsl_runtime.errors import DataError, MissingExtraError, UsageError
 from mpsl_runtime.events.readers import read_bytes
 from mpsl_runtime.model.plan import Plan
@@ -128,9 +128,14 @@ def _folder(path: Path, plan: Plan) -> Iterator[Image]:
     return (Image(str(file), _picture(_content(file), shape, file)) for file in files)
 
 
+class _LabelledPictures(LabelledFiles):
+    noun = "picture"
+
+
 def _labelled(place: Path, plan: Plan) -> Iterator[Image]:
     """`<label>/<picture>` in a folder or a zip."""
-    found = RecordingSet.open(place, plan.class_names, split="test", suffixes=PICTURES)
+    split = split_to_take(place) if place.is_file() else None
+    found = _LabelledPictures.open(place, plan.class_names, split=split, suffixes=PICTURES)
     return (
         Image(
             name,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from mpsl_runtime.data.layouts.gestures import GestureSet, has_labels
 from mpsl_runtime.data.layouts.gestures import is_there as gestures_are_there
-from mpsl_runtime.data.layouts.recordings import RecordingSet, find_split
+from mpsl_runtime.data.layouts.recordings import RecordingSet, find_split, split_to_take
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.events.events import Events
@@ -77,7 +77,7 @@ def recordings(
     if path.is_dir():
         return _folder(path, binning, class_names, options, on_trouble)
     if path.suffix.lower() == ".zip":
-        return _labelled(RecordingSet.open(path, class_names, split=_zip_split(path)), binning)
+        return _labelled(RecordingSet.open(path, class_names, split=split_to_take(path)), binning)
     if not path.is_file():
         raise DataError("no such file or folder", where=path)
     if has_labels(path):
@@ -187,20 +187,6 @@ def _folder(
             where=path,
         )
     return _files(files, binning, options, on_trouble)
-
-
-def _zip_split(path: Path) -> str | None:
-    """Which split to take of a zip that may hold both."""
-    import zipfile
-
-    if not path.is_file():
-        raise DataError("no such file or folder", where=path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            folders = {part.lower() for name in archive.namelist() for part in name.split("/")[:-1]}
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DataError("damaged or truncated zip", got=error, where=path) from None
-    return "test" if {"test", "train"} <= folders else None
 
 
 def check_source_words(sources: Sequence[str]) -> None:

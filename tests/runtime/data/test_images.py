@@ -319,6 +319,19 @@ def test_label_folders_of_pictures_and_their_zip_are_labelled(
         assert np.array_equal([image.pixels[0] for image in images], pixels)
 
 
+def test_a_zip_of_one_split_and_a_stray_file_in_it(
+    grey: Plan, picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = picture(drawn(1, 28, 28)[0])
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.write(path, "Train/2/a.png")
+    assert [(i.file, i.target) for i in images_of(tmp_path / "set.zip", grey)] == [("2/a.png", 2)]
+    with zipfile.ZipFile(tmp_path / "set.zip", "a") as archive:
+        archive.writestr("Train/2/notes.txt", "x")
+    line = refusal(tmp_path / "set.zip", grey)
+    assert "file is not a labelled picture; got 2/notes.txt" in line
+
+
 def test_a_folder_of_pictures_gives_each_by_name(
     grey: Plan, picture: Callable[..., Path], tmp_path: Path
 ) -> None:

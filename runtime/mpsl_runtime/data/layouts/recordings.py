@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,9 @@ from mpsl_runtime.events.readers import SUFFIXES, decode_events, read_bytes
 if TYPE_CHECKING:
     from mpsl_runtime.data.catalogue import DatasetFacts
 
-__all__ = ["LabelFolders", "RecordingSet", "find_split"]
+__all__ = ["LabelFolders", "LabelledFiles", "RecordingSet", "find_split", "split_to_take"]
 
-# A recording in a zip that unpacks to more is a trap, not a trial.
+# A file in a zip that unpacks to more is a trap, not a trial.
 _LARGEST_MEMBER = 1 << 28
 _SPLITS = ("train", "test")
 
@@ -46,8 +46,8 @@ def find_split(root: Path, split: str) -> Path | None:
 
 
 @dataclass(eq=False)
-class RecordingSet:
-    """Labelled recordings in a fixed order: by label, then by name.
+class LabelledFiles:
+    """Labelled files in a fixed order: by label, then by name.
 
     Attributes:
         place: the folder or the zip.
@@ -55,6 +55,7 @@ class RecordingSet:
         labels: int64 [N], index into the class names.
     """
 
+    noun: ClassVar[str] = "file"
     place: Path
     ids: list[str]
     labels: NDArray[np.int64]
@@ -69,19 +70,19 @@ class RecordingSet:
         *,
         split: str | None = None,
         suffixes: Iterable[str] = SUFFIXES,
-    ) -> RecordingSet:
-        """Lists the recordings.
+    ) -> Self:
+        """Lists the files.
 
         Args:
             place: a folder with one folder a label, or a zip with the same inside; the split's
                 folder and others may lie around it in a zip.
             class_names: in the order of the labels; folders are named after them.
             split: which split to take where a zip holds both.
-            suffixes: of files that are recordings; a file with another one is an error, so that
+            suffixes: of files that are taken; a file with another one is an error, so that
                 a mislabelled or stray file is not passed over in silence.
 
         Raises:
-            DataError: unreadable, no recordings, a label that is no class, a stray file.
+            DataError: unreadable, no such files, a label that is no class, a stray file.
         """
         zipped = not place.is_dir()
         members = _zip_members(place) if zipped else _folder_members(place)
@@ -94,7 +95,7 @@ class RecordingSet:
             where = f"{place}/{member}"
             if len(parts) != 2 or PurePosixPath(member).suffix.lower() not in suffixes:
                 raise DataError(
-                    "file is not a labelled recording",
+                    f"file is not a labelled {cls.noun}",
                     got="/".join(parts),
                     expected=f"<label>/<name>{'|'.join(suffixes)}",
                     where=where,
@@ -108,12 +109,12 @@ class RecordingSet:
                 )
             rows.append((known[parts[0]], "/".join(parts), member))
         if not rows:
-            raise DataError("no recordings", expected="<label>/<file>", where=place)
+            raise DataError(f"no {cls.noun}s", expected="<label>/<file>", where=place)
         rows.sort()
         ids = [row[1] for row in rows]
         twice = next((a for a, b in itertools.pairwise(ids) if a == b), None)
         if twice is not None:
-            raise DataError("recording is there twice", got=twice, where=place)
+            raise DataError(f"{cls.noun} is there twice", got=twice, where=place)
         labels = np.array([row[0] for row in rows], np.int64)
         return cls(place, ids, labels, [row[2] for row in rows])
 
@@ -123,10 +124,6 @@ class RecordingSet:
     def where(self, index: int) -> Path:
         """The file (inside the zip), for messages and for its suffix."""
         return self.place / self._members[index]
-
-    def events(self, index: int) -> Events:
-        """The recording; DataError when it is absent or damaged."""
-        return decode_events(self.read(index), self.where(index), ReadOptions(strict=True))
 
     def read(self, index: int) -> bytes:
         """The file's content; DataError when it is absent or damaged."""
@@ -140,7 +137,7 @@ class RecordingSet:
         try:
             if archive.getinfo(member).file_size > _LARGEST_MEMBER:
                 raise DataError(
-                    "recording in the zip is too large",
+                    f"{self.noun} in the zip is too large",
                     got=f"{archive.getinfo(member).file_size} bytes",
                     expected=f"≤ {_LARGEST_MEMBER}",
                     where=self.where(index),
@@ -156,12 +153,32 @@ class RecordingSet:
             NotImplementedError,
         ) as error:
             raise DataError(
-                "recording in the zip cannot be read", got=error, where=self.where(index)
+                f"{self.noun} in the zip cannot be read", got=error, where=self.where(index)
             ) from None
 
     def __getstate__(self) -> dict[str, object]:
         """Open archives do not travel to a spawned worker."""
         return {**self.__dict__, "_archives": {}}
+
+
+class RecordingSet(LabelledFiles):
+    """Labelled recordings."""
+
+    noun = "recording"
+
+    def events(self, index: int) -> Events:
+        """The recording; DataError when it is absent or damaged."""
+        return decode_events(self.read(index), self.where(index), ReadOptions(strict=True))
+
+
+def split_to_take(place: Path) -> str | None:
+    """Which split of a zip: of both the test split, of one or none what is there.
+
+    Raises:
+        DataError: absent or damaged.
+    """
+    folders = {part.lower() for name in _zip_members(place) for part in name.split("/")[:-1]}
+    return "test" if set(_SPLITS) <= folders else None
 
 
 def _label_and_name(
