@@ -29,7 +29,7 @@ MODULES := find mpsl_train mpsl_export runtime/mpsl_runtime -name '*.py' | sort
 $(VENV)/.modules: FORCE | $(VENV)/.installed
 	@$(MODULES) | cmp -s - $@ || $(MODULES) > $@
 
-$(VENV)/.native: $(VENV)/.installed $(VENV)/.modules runtime/CMakeLists.txt $(wildcard runtime/src/*) \
+$(VENV)/.native: $(VENV)/.installed $(VENV)/.modules runtime/CMakeLists.txt $(wildcard runtime/src/* runtime/src/*/*) \
 		$(wildcard mpsl_train/src/*)
 	$(PIP) --no-build-isolation --no-deps -e ./runtime -e .
 	touch $@
@@ -39,8 +39,10 @@ setup: $(VENV)/.native ## everything that the commands need, in .venv
 # --no-deps: norse declares torchvision, which only its examples use. It comes as source, so what
 # builds it is pinned too, and the build must not be isolated from those pins.
 PEERS := $(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints-peers.txt
+READERS := aedat dv-processing event-stream evt3 evutils expelliarmus faery llvmlite numba apsw rosbags ruamel.yaml
 $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
 	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru
+	$(PEERS) $(READERS)
 	$(PEERS) --no-build-isolation norse
 	$(PIP) ray
 	touch $@
@@ -83,7 +85,7 @@ test-runtime: .venv-runtime/.installed ## the runtime's tests where nothing else
 	.venv-runtime/bin/python -m pytest tests/runtime -q --ignore=tests/runtime/run/aarch64
 
 .venv-runtime/.installed: constraints.txt runtime/pyproject.toml runtime/CMakeLists.txt \
-		$(wildcard runtime/src/*) $(wildcard runtime/mpsl_runtime/*.py runtime/mpsl_runtime/*/*.*) \
+		$(wildcard runtime/src/* runtime/src/*/*) $(wildcard runtime/mpsl_runtime/*.py runtime/mpsl_runtime/*/*.*) \
 		$(wildcard models/*/model.nir)
 	$(PYTHON) -m venv .venv-runtime
 	.venv-runtime/bin/pip install -q --disable-pip-version-check -c constraints.txt $(BUILD)
@@ -106,11 +108,13 @@ sanitize: setup ## the tests of the engine, built with AddressSanitizer and UBSa
 	$(call sanitized-runtime,address$(COMMA)undefined)
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/site:$(SITE) \
-		$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/runtime/run/engine --ignore=tests/runtime/run/engine/test_engine.py
+		$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/runtime/run/engine --ignore=tests/runtime/run/engine/test_engine.py \
+		tests/runtime/events/test_decoders.py tests/runtime/events/test_text.py tests/runtime/events/test_recordings.py
 
 fuzz: setup ## random networks and damaged files, new ones every time: FUZZ=2000 of each kind
 	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
-		tests/runtime/run/engine/test_engine_random.py tests/runtime/events/test_damaged_files.py
+		tests/runtime/run/engine/test_engine_random.py tests/runtime/events/test_damaged_files.py \
+		tests/runtime/events/test_damaged_recordings.py
 
 # Not the AVX-512 builds: GCC 12's instrumentation makes them compute wrong sums, with one thread too.
 sanitize-threads: setup ## the tests of threads, built with ThreadSanitizer

@@ -178,6 +178,7 @@ class Aedat4Parser:
         try:
             table = Table(bytes(self._kept[start : start + size]), b"IOHE")
             packing = table.int32(0, 0)
+            self._end = table.int64(1, -1)
             at, length = table.vector(2, 1)
             text = table.buffer[at : at + length].decode("utf-8", "replace")
             streams = described_streams(text)
@@ -186,7 +187,6 @@ class Aedat4Parser:
         if packing not in _PACKINGS:
             raise self._damaged_header(f"packing {packing}")
         self._packing = _PACKINGS[packing]
-        self._end = table.int64(1, -1)
         self._choose(streams)
         self._take(start + size)
         self._state = "packets"

@@ -77,6 +77,8 @@ def recognise(
         return WordParser(
             "N-MNIST", _native.Nmnist(), trouble, name, header_bytes=0, unit="an event"
         )
+    if len(begin) < _TEXT_LOOKED_AT and not is_whole and is_text(begin.removeprefix(_BOM)):
+        return None
     if is_text(begin[:_TEXT_LOOKED_AT].removeprefix(_BOM)):
         return TextParser(options, trouble, name)
     raise _unknown(begin, name)

@@ -201,6 +201,7 @@ class NpzTable:
     def __init__(self, path: Path, options: ReadOptions, trouble: Trouble, where: object) -> None:
         self._about = options, trouble, where
         self._where = where
+        self._files: list[IO[bytes]] = []
         try:
             self._archive = zipfile.ZipFile(path)
         except _DAMAGE as error:
@@ -208,6 +209,8 @@ class NpzTable:
 
     def close(self) -> None:
         """See `Table`."""
+        for file in self._files:
+            file.close()
         self._archive.close()
 
     def pieces(self) -> Iterator[Columns]:
@@ -229,7 +232,11 @@ class NpzTable:
         return {info.filename.removesuffix(".npy"): info for info in found}
 
     def _open(self, info: zipfile.ZipInfo) -> _Array:
-        return _Array(lambda: self._archive.open(info), f"{info.filename[:80]} of {self._where}")
+        def open_file() -> IO[bytes]:
+            self._files.append(self._archive.open(info))
+            return self._files[-1]
+
+        return _Array(open_file, f"{info.filename[:80]} of {self._where}")
 
     def _one(self, members: dict[str, zipfile.ZipInfo]) -> _Array:
         """The one array that can be a table of events."""

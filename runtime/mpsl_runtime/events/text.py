@@ -81,8 +81,11 @@ class TextParser:
             text = self._begin.decode("utf-8-sig", "replace")
         finally:
             begin, self._begin = self._begin, b""
-        whole, _, rest = text.rpartition("\n")
-        lines = [line.strip() for line in (whole or rest).split("\n")]
+        # As many lines as are looked at, however many came at once: the same bytes, cut in another
+        # way, are read in the same way.
+        whole, _, rest = text[:_BYTES_LOOKED_AT].rpartition("\n")
+        lines = [line.strip() for line in (whole or rest).split("\n", _LINES_LOOKED_AT + 1)]
+        lines = lines[: _LINES_LOOKED_AT + 1]
         dialect, header_lines = self._dialect(lines)
         self.sensor_size = dialect.size
         self._decoder = _native.Text(
@@ -107,6 +110,8 @@ class TextParser:
             bare = line.lstrip("#% ")
             separator = _separator(bare)
             words = _words(bare, separator)
+            if not words:
+                continue
             if not _is_number(words[0]):
                 naming = naming_of(words)
                 if naming is not None:

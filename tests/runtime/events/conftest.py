@@ -107,7 +107,8 @@ def es(events: Events, *, atis: bool = False) -> bytes:
     return b"".join(parts)
 
 
-def aedat2(events: Events, *, davis: bool = False) -> bytes:
+def aedat2(events: Events, *, davis: bool = False, plain: bool = False) -> bytes:
+    """`plain` leaves out what is no change of brightness."""
     chip = b"eu.seebetter.ini.chips.davis.Davis346mini" if davis else b"retina.DVS128"
     parts = [b"#!AER-DAT2.0\r\n# AEChip: " + chip + b"\r\n"]
     for t, x, y, p in rows_of(events):
@@ -116,7 +117,9 @@ def aedat2(events: Events, *, davis: bool = False) -> bytes:
         if davis:
             address = (259 - y) << 22 | (345 - x) << 12 | p << 11
             other = 1 << 31
-        parts.append(struct.pack(">IIII", address, t & 0xFFFFFFFF, other, t & 0xFFFFFFFF))
+        parts.append(struct.pack(">II", address, t & 0xFFFFFFFF))
+        if not plain:
+            parts.append(struct.pack(">II", other, t & 0xFFFFFFFF))
     return b"".join(parts)
 
 
@@ -125,22 +128,23 @@ def text(events: Events) -> bytes:
 
 
 def flat_table(mark: bytes, *fields: bytes, vector: bytes, items: int) -> bytes:
-    """A FlatBuffer whose root has scalar fields and, after them, one vector or string."""
+    """A FlatBuffer whose root has scalar fields and, after them, one vector or string; aligned as
+    a verifier wants it, behind its length."""
     offsets, inline = [], b""
     for field in fields:
         inline += bytes(-(4 + len(inline)) % len(field))
         offsets.append(4 + len(inline))
         inline += field
-    inline += bytes(-len(inline) % 4)
     offsets.append(4 + len(inline))
     size = 4 + len(inline) + 4
     vtable = struct.pack(f"<HH{len(offsets)}H", 4 + 2 * len(offsets), size, *offsets)
+    distance = len(vtable)
     vtable = bytes(-(8 + len(vtable)) % 8) + vtable
     at = 8 + len(vtable)
-    inline += struct.pack("<I", 4)
-    distance = 2 * (len(offsets) + 2)
-    table = struct.pack("<i", distance) + inline
-    return struct.pack("<I4s", at, mark) + vtable + table + struct.pack("<I", items) + vector
+    gap = -(at + size + 4) % 8  # the items begin at a multiple of 8
+    table = struct.pack("<i", distance) + inline + struct.pack("<I", 4 + gap) + bytes(gap)
+    start = struct.pack("<I4s", at, mark) + vtable + table
+    return start + struct.pack("<I", items) + vector + bytes(1 + -(1 + len(vector)) % 8)
 
 
 def packed(data: bytes, packing: str) -> bytes:
@@ -249,6 +253,9 @@ ENCODERS: dict[str, Encode] = {
     "aedat2-davis": lambda events: aedat2(events, davis=True),
     "aedat3": encode_aedat3,
     "aedat4": aedat4,
+    "aedat2-plain": lambda events: aedat2(events, plain=True),
+    "aedat2-davis-plain": lambda events: aedat2(events, davis=True, plain=True),
+    "aedat4-one": lambda events: aedat4(events, streams=("EVTS",), index=False),
     "aedat4-none": lambda events: aedat4(events, packing="none"),
     "aedat4-zstd": lambda events: aedat4(events, packing="zstd", index=False),
     "text": text,
