@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError, UsageError
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.experiments.ablation_plot import draw_ablation
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
@@ -143,7 +145,7 @@ def _row(cell: Configuration, outcomes: Mapping[str, Outcome]) -> dict[str, Any]
             f"every run of {cell.name} failed", got=next(iter(runs.values())).error,
             where=next(iter(runs.values())).run.parent,
         )  # fmt: skip
-    curves = [_curve(run.run / "metrics.csv") for run in finished.values()]
+    curves = [_curve(RunFolder(run.run).metrics) for run in finished.values()]
     # Early stopping may have ended some runs before others.
     epochs = min(len(curve["training_loss"]) for curve in curves)
     together = {
@@ -172,10 +174,15 @@ def _curve(path: Path) -> dict[str, list[float]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        return {
+        columns = {
             key: [float(row[key]) for row in rows]
             for key in ("training_loss", "training_accuracy", "validation_accuracy")
             if rows and key in rows[0]
         }
-    except (OSError, ValueError, TypeError) as error:
+        if "training_loss" not in columns:
+            raise ValueError("no column training_loss")
+        if not all(math.isfinite(value) for column in columns.values() for value in column):
+            raise ValueError("a value that is not finite")
+        return columns
+    except (OSError, ValueError, TypeError, csv.Error) as error:
         raise RunError("metrics cannot be read", got=error, where=path) from error

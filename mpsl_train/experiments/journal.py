@@ -7,7 +7,6 @@ worker holds a lock while it trains: a trial that runs and is not locked was kil
 from __future__ import annotations
 
 import fcntl
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from mpsl_runtime.errors import OutputError, RunError, UsageError
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.recipe import Recipe, parse
+from mpsl_train.training.report import read_report
 
 __all__ = ["RETRIES", "Claim", "Journal", "Outcome"]
 
@@ -159,9 +160,9 @@ class Journal:
         run = self.run_folder(name)
         if state == "COMPLETE":
             try:
-                return Outcome(name, run, "finished", json.loads((run / "report.json").read_text()))
-            except (OSError, ValueError):
-                return Outcome(name, run, "failed", error="report.json has gone")
+                return Outcome(name, run, "finished", read_report(RunFolder(run).report))
+            except RunError as reason:
+                return Outcome(name, run, "failed", error=str(reason))
         if state == "FAIL":
             error = trial.user_attrs.get("error", f"its process died; {self.folder / 'logs'}")
             return Outcome(name, run, "failed", error=error)

@@ -218,6 +218,7 @@ def _rows(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict
     for entry in chosen:
         own = list(reports[entry.method].values())
         first = entry.recipes[0]
+        seconds = [one.get("training_seconds", 0.0) for one in own]
         rows.append(
             {
                 "recipe": entry.recipe,
@@ -230,13 +231,13 @@ def _rows(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict
                 "updates": entry.samples // entry.batch,
                 "epochs": first.training.epochs,
                 "train_limit": first.data.train_limit,
-                "test_samples": own[0]["test_samples"],
+                "test_samples": own[0].get("test_samples"),
                 "accuracy": accuracies[entry.method],
                 "reference": reference,
                 "statistics": statistics[entry.method],
-                "training_seconds": float(np.mean([one["training_seconds"] for one in own])),
-                "device": own[0]["device"],
-                "commit": own[0]["commit"],
+                "training_seconds": float(np.mean(seconds)),
+                "device": own[0].get("device"),
+                "commit": own[0].get("commit"),
             }
         )
     return rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from torch import Tensor
 from mpsl_runtime.data import datasets
 from mpsl_runtime.errors import RunError, UsageError
 from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.acquire import locate
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.network import Network
 from mpsl_train.network.winner_take_all import WinnerTakeAll, class_scores, neurons_in
 from mpsl_train.recipe import Recipe, load
 from mpsl_train.training.build import build
-from mpsl_train.training.stdp_training import WEIGHTS_FILE
+from mpsl_train.training.checkpoint_reading import read_checkpoint
 
 __all__ = ["StdpRun", "TrainedRun", "check_png", "choose", "load_run", "load_stdp", "open_test"]
 
@@ -71,26 +72,25 @@ def load_stdp(folder: Path) -> StdpRun | None:
     Raises:
         RunError: its weights are damaged or do not belong to the recipe.
     """
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
+    run = RunFolder(folder)
+    if not run.stdp_weights.is_file():
         return None
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    recipe, metadata = _read_recipe(folder)
+    recipe, metadata = _read_recipe(run)
     pixels, neurons = int(np.prod(input_shape(metadata))), neurons_in(recipe.network)
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise RunError("weights cannot be read", got=error, where=path) from error
-    for name, shape in (("weights", (pixels, neurons)), ("theta", (neurons,)),
-                        ("assigned", (neurons,))):  # fmt: skip
-        if name not in tensors or tensors[name].shape != shape:
-            got = list(tensors[name].shape) if name in tensors else "absent"
-            raise RunError("weights do not belong to the recipe", got=f"{name} {got}",
-                           expected=list(shape), where=path)  # fmt: skip
+    shapes = {"weights": (pixels, neurons), "theta": (neurons,), "assigned": (neurons,)}
+    tensors = _read_tensors(
+        run.stdp_weights,
+        {name: (shape, torch.int64 if name == "assigned" else torch.float32)
+         for name, shape in shapes.items()},
+    )  # fmt: skip
+    assigned, classes = tensors["assigned"], len(metadata.class_names)
+    if int(assigned.min()) < 0 or int(assigned.max()) >= classes:
+        raise RunError(
+            "a neuron is assigned to no class", got=int(assigned.max()),
+            expected=f"0…{classes - 1}", where=run.stdp_weights,
+        )  # fmt: skip
     network = WinnerTakeAll(tensors["weights"], tensors["theta"], torch.Generator())
-    return StdpRun(folder, recipe, metadata, network, tensors["assigned"])
+    return StdpRun(folder, recipe, metadata, network, assigned)
 
 
 def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
@@ -103,73 +103,80 @@ def load_run(folder: Path, *, rules: bool = False) -> TrainedRun:
     Raises:
         RunError: it is no run, is not finished, or its parts do not belong together.
     """
-    if not (folder / "recipe.toml").is_file():
+    run = RunFolder(folder)
+    if not run.is_begun:
         raise RunError("no such run", expected="a folder that `mpsl train` wrote", where=folder)
-    recipe, metadata = _read_recipe(folder)
+    recipe, metadata = _read_recipe(run)
     state = torch.get_rng_state()
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     torch.set_rng_state(state)  # building draws weights; whoever called has a seed of their own
     if rules:
-        _read_checkpoint(network, folder, recipe)
-    _read_banks(network, folder)
+        _read_rules(network, run, recipe)
+    _read_banks(network, run)
+    network.check_parameters()
     network.quantise(recipe.quantize == "int8", read_by_membrane=metadata.readout == "membrane")
     return TrainedRun(folder, recipe, metadata, network.eval())
 
 
-def _read_recipe(folder: Path) -> tuple[Recipe, ModelMetadata]:
+def _read_recipe(run: RunFolder) -> tuple[Recipe, ModelMetadata]:
     """The recipe, and the metadata with the hash of its text as the run wrote it."""
-    path = folder / "recipe.toml"
-    recipe = load(path)
-    return recipe, metadata_of(recipe, hashlib.sha256(path.read_bytes()).hexdigest())
+    recipe = load(run.recipe)
+    return recipe, metadata_of(recipe, hashlib.sha256(run.recipe.read_bytes()).hexdigest())
 
 
-@torch.no_grad()
-def _read_banks(network: Network, folder: Path) -> None:
+def _read_tensors(
+    path: Path, wanted: Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+) -> dict[str, Tensor]:
+    """Tensors of these names, shapes and types from a file of safetensors; all finite."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    path = folder / "banks.safetensors"
-    if not path.is_file():
-        raise RunError("run is not finished", expected="banks.safetensors", where=folder)
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise RunError("banks cannot be read", got=error, where=path) from error
+    for name, (shape, dtype) in wanted.items():
+        found = tensors.get(name)
+        if found is None or found.shape != shape or found.dtype != dtype:
+            got = "absent" if found is None else f"{list(found.shape)} of {found.dtype}"
+            raise RunError("banks do not belong to the recipe", got=f"{name} {got}",
+                           expected=f"{list(shape)} of {dtype}", where=path)  # fmt: skip
+        if not bool(torch.isfinite(found).all()):
+            raise RunError("banks are not finite", got=name, where=path)
+    return tensors
+
+
+@torch.no_grad()
+def _read_banks(network: Network, run: RunFolder) -> None:
+    if not run.banks.is_file():
+        raise RunError("run is not finished", expected=run.banks.name, where=run.path)
+    targets: dict[str, Tensor] = {}
     for layer in network.layer_list:
-        targets = {f"W{k}": bank for k, bank in enumerate(layer.banks, start=1)}
-        targets |= {"lambda": layer.coefficients, "bias": layer.bias}
+        parts = {f"W{k}": bank for k, bank in enumerate(layer.banks, start=1)}
+        parts |= {"lambda": layer.coefficients, "bias": layer.bias}
         norm = layer.batchnorm
         if norm is not None and norm.running_mean is not None and norm.running_var is not None:
-            targets |= {"bn.weight": norm.weight, "bn.bias": norm.bias}
-            targets |= {"bn.mean": norm.running_mean, "bn.var": norm.running_var}
-        for part, target in targets.items():
-            name = f"{layer.spec.name}.{part}"
-            found = tensors.get(name)
-            if found is None or found.shape != target.shape:
-                raise RunError(
-                    "banks do not belong to the recipe",
-                    got=f"{name} {'absent' if found is None else list(found.shape)}",
-                    expected=list(target.shape),
-                    where=path,
-                )
-            target.copy_(found)
+            parts |= {"bn.weight": norm.weight, "bn.bias": norm.bias}
+            parts |= {"bn.mean": norm.running_mean, "bn.var": norm.running_var}
+        targets |= {f"{layer.spec.name}.{part}": value for part, value in parts.items()}
+    wanted = {name: (tuple(value.shape), torch.float32) for name, value in targets.items()}
+    for name, found in _read_tensors(run.banks, wanted).items():
+        if name in targets:
+            targets[name].copy_(found)
 
 
-def _read_checkpoint(network: Network, folder: Path, recipe: Recipe) -> None:
-    best = folder / "best.ckpt"
-    wanted = best if recipe.training.checkpoint == "best" and best.is_file() else None
-    path = wanted or folder / "last.ckpt"
+def _read_rules(network: Network, run: RunFolder, recipe: Recipe) -> None:
+    best = recipe.training.checkpoint == "best" and run.best_checkpoint.is_file()
+    path = run.best_checkpoint if best else run.last_checkpoint
     if not path.is_file():
         raise RunError(
             "run has no checkpoint, and only that knows the rules' parameters",
-            expected=path.name, where=folder,
+            expected=path.name, where=run.path,
         )  # fmt: skip
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        network.load_state_dict({key.removeprefix("network."): v for key, v in state.items()})
-    except Exception as error:
-        # torch raises whatever unpickling meets; every one of them means the same to a user.
-        raise RunError("checkpoint cannot be read", got=type(error).__name__, where=path) from error
+    prefix = "network."  # of the module that Lightning trains
+    weights = {f"{prefix}{name}": value for name, value in network.state_dict().items()}
+    state = read_checkpoint(path, weights)["state_dict"]
+    network.load_state_dict({name.removeprefix(prefix): v for name, v in state.items()})
 
 
 def open_test(run: TrainedRun | StdpRun, data: Path | None) -> tuple[datasets.Split, Path]:

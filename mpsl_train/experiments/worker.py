@@ -5,7 +5,6 @@ Trains one run after another until none waits. Also the way to add a machine tha
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mpsl_runtime.errors import MpslError
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_runtime.terminal import show
 from mpsl_train.experiments.journal import Claim, Journal
 from mpsl_train.recipe import parse
@@ -42,15 +42,13 @@ def work(folder: Path, *, device: str = "auto", data: Path | None = None) -> int
 
 
 def _train(claim: Claim, device: str, data: Path | None) -> dict[str, Any]:
+    from mpsl_train.training.report import read_report
     from mpsl_train.training.training import train
 
-    begun, report = claim.run / "recipe.toml", claim.run / "report.json"
-    if report.is_file() and begun.is_file() and begun.read_text("utf-8") == claim.recipe:
-        # Killed between the last file and the journal.
-        finished: dict[str, Any] = json.loads(report.read_text("utf-8"))
-        return finished
-    recipe = parse(claim.recipe, claim.run)
-    resume = begun.is_file() and not report.is_file()
+    run, recipe = RunFolder(claim.run), parse(claim.recipe, claim.run)
+    if run.is_finished and run.is_begun and run.recipe.read_bytes() == claim.recipe.encode():
+        return read_report(run.report)  # killed between the last file and the journal
+    resume = run.is_begun and not run.is_finished
     return train(recipe, claim.run, data=data, device=device, resume=resume).report
 
 

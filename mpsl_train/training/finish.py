@@ -10,11 +10,12 @@ import torch
 
 from mpsl_runtime.data import datasets
 from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.batches import Samples
 from mpsl_train.data.frames import input_shape, load_frames
 from mpsl_train.network.network import Network
 from mpsl_train.recipe import Recipe
-from mpsl_train.training.checkpoints import write_history
+from mpsl_train.training.checkpoints import best_epoch, write_history
 from mpsl_train.training.record import Evaluation, evaluate, save_banks, save_evaluation
 from mpsl_train.training.report import (
     commit_of_checkout,
@@ -30,7 +31,7 @@ __all__ = ["finish"]
 def finish(
     network: Network,
     recipe: Recipe,
-    run: Path,
+    run: RunFolder,
     metadata: ModelMetadata,
     root: Path,
     device: str,
@@ -74,11 +75,11 @@ def finish(
         "recipe_hash": metadata.recipe_hash,
         "weights": "int8" if recipe.quantize == "int8" else "float32",
     }
-    write_history(run / "metrics.csv", history)
-    save_banks(run / "banks.safetensors", network, metadata, input_shape(metadata))
-    save_evaluation(run / "evaluation.npz", evaluation, test.ids, facts)
-    draw_report(run / "report.png", report, history)
-    save_report(run / "report.json", report)
+    write_history(run.metrics, history)
+    save_banks(run.banks, network, metadata, input_shape(metadata))
+    save_evaluation(run.evaluation, evaluation, test.ids, facts)
+    draw_report(run.picture, report, history)
+    save_report(run.report, report)
     return report
 
 
@@ -88,8 +89,8 @@ def _report(
     evaluation: Evaluation,
     history: Sequence[dict[str, float]],
 ) -> dict[str, Any]:
-    candidates = history[recipe.float_epochs :]
-    best = max(candidates, key=lambda row: row.get("validation_accuracy", 0.0), default=None)
+    best = best_epoch(history, recipe.float_epochs)
+    kept = best if recipe.training.checkpoint == "best" and best else len(history)
     return {
         "name": recipe.name,
         "dataset": recipe.data.dataset,
@@ -98,8 +99,9 @@ def _report(
         "seed": recipe.seed,
         "accuracy": evaluation.accuracy,
         "test_samples": len(evaluation.labels),
-        "validation_accuracy": history[-1].get("validation_accuracy") if history else None,
-        "best_epoch": int(best["epoch"]) if best else None,
+        "validation_accuracy": history[kept - 1].get("validation_accuracy"),
+        "best_epoch": best,
+        "kept_epoch": kept,
         "checkpoint": recipe.training.checkpoint,
         "epochs": len(history),
         "step": network.taken or None,

@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from mpsl_runtime.errors import RunError
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.network.network import Network
 from mpsl_train.network.processes import Processes
 from mpsl_train.recipe import Recipe
-from mpsl_train.training.checkpoints import EpochCheckpoints
+from mpsl_train.training.checkpoint_reading import check_training_state, read_checkpoint
+from mpsl_train.training.checkpoints import EpochCheckpoints, WholeFiles
 from mpsl_train.training.module import TrainingModule
 from mpsl_train.training.prepare import Loaders
 from mpsl_train.training.progress import TrainingBar
@@ -29,7 +29,7 @@ __all__ = ["fit"]
 def fit(
     network: Network,
     recipe: Recipe,
-    run: Path,
+    run: RunFolder,
     loaders: Loaders,
     device: str,
     processes: Processes,
@@ -38,7 +38,7 @@ def fit(
     """Trains `network` in place; returns the history, one row an epoch.
 
     Args:
-        resume: go on from `last.ckpt`, if it is there.
+        resume: go on from the last checkpoint, if there is one.
 
     Raises:
         MpslError: a checkpoint cannot be read, or a number is not finite.
@@ -49,40 +49,61 @@ def fit(
     bar = TrainingBar(training.epochs)
     bar.enabled = processes.first
     checkpoints = EpochCheckpoints(run, training.patience, bar, recipe.float_epochs)
-    last = run / "last.ckpt"
-    resume = resume and last.is_file()
-    if resume:
-        state = _load(last)
-        checkpoints.load_state_dict(state["callbacks"][checkpoints.state_key])
-        if checkpoints.finished_early or len(checkpoints.history) >= training.epochs:
-            module.load_state_dict(state["state_dict"])
-            module.quantise(recipe.quantize == "int8")
-            return checkpoints.history
+    resume = resume and run.last_checkpoint.is_file()
     with _quiet():
         trainer = _trainer(recipe, run, [bar, checkpoints], device, processes)
-        _run(trainer, module, loaders, last if resume else None)
-    if processes.first and training.checkpoint == "best" and (run / "best.ckpt").is_file():
-        module.load_state_dict(_load(run / "best.ckpt")["state_dict"])
+        state: dict[str, Any] = {}
+        if resume:
+            state = _read_last(run, module, trainer, checkpoints)
+        if checkpoints.finished_early or len(checkpoints.history) >= training.epochs:
+            module.load_state_dict(state["state_dict"])
+        else:
+            _run(trainer, module, loaders, run.last_checkpoint if resume else None)
+    if processes.first and training.checkpoint == "best" and checkpoints.best_epoch:
+        _load_best(run, module, checkpoints)
     module.quantise(recipe.quantize == "int8")
     return checkpoints.history
 
 
+def _read_last(
+    run: RunFolder, module: TrainingModule, trainer: Trainer, checkpoints: EpochCheckpoints
+) -> dict[str, Any]:
+    """The state of the last epoch; `checkpoints` knows its history afterwards."""
+    path, key = run.last_checkpoint, checkpoints.state_key
+    state = read_checkpoint(path, module.state_dict())
+    check_training_state(state, module, trainer, key, path)
+    checkpoints.load_state_dict(state["callbacks"][key])
+    return state
+
+
+def _load_best(run: RunFolder, module: TrainingModule, checkpoints: EpochCheckpoints) -> None:
+    path = run.best_checkpoint
+    state = read_checkpoint(path, module.state_dict())
+    epoch = state.get("epoch")
+    if type(epoch) is not int or epoch + 1 != checkpoints.best_epoch:
+        raise RunError(
+            "checkpoint is of another epoch", got=epoch, expected=checkpoints.best_epoch - 1,
+            where=path,
+        )  # fmt: skip
+    module.load_state_dict(state["state_dict"])
+
+
 def _trainer(
-    recipe: Recipe, run: Path, callbacks: list[Callback], device: str, processes: Processes
+    recipe: Recipe, run: RunFolder, callbacks: list[Callback], device: str, processes: Processes
 ) -> Trainer:
-    training = recipe.training
+    training, options = recipe.training, processes.trainer_options(device)
     return Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
-        **processes.trainer_options(device),
+        **{**options, "plugins": [*options.get("plugins", []), WholeFiles()]},
         max_epochs=training.epochs,
-        logger=TensorBoardLogger(run, name="tensorboard", version=""),
+        logger=False,
         callbacks=callbacks,
         gradient_clip_val=training.gradient_clip or None,
         num_sanity_val_steps=0,
         enable_model_summary=False,
         enable_checkpointing=True,
         log_every_n_steps=1 << 30,
-        default_root_dir=run,
+        default_root_dir=run.path,
     )
 
 
@@ -119,12 +140,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch raises whatever unpickling meets; every one of them means the same to a user.
-        raise RunError("checkpoint cannot be read", got=type(error).__name__, where=path) from error
-    return loaded

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from mpsl_runtime.atomic import replacing
+from mpsl_runtime.atomic import replacing, sweep
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import OutputError, RunError, UsageError
 from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.batches import Batch, BatchOrder, Samples
 from mpsl_train.data.frames import load_frames
 from mpsl_train.network.processes import Processes
@@ -24,16 +29,13 @@ from mpsl_train.recipe import Recipe, parse
 __all__ = [
     "ChosenSamples",
     "Loaders",
+    "check_resume",
     "choose_device",
     "choose_samples",
+    "hold_run",
     "open_loaders",
     "prepare_run",
 ]
-
-_OWN_FILES = (
-    "recipe.toml", "banks.safetensors", "evaluation.npz", "metrics.csv", "last.ckpt", "best.ckpt",
-    "report.json", "report.png", "stdp.safetensors",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,48 +79,80 @@ def choose_device(name: str) -> str:
     return name
 
 
-def prepare_run(run: Path, recipe: Recipe, resume: bool) -> str:
-    """Makes the folder and puts the complete recipe into it.
+@contextmanager
+def hold_run(run: RunFolder) -> Iterator[None]:
+    """Makes the folder and holds it while the block lasts: no other training writes there.
+
+    The system lets go of it when the process ends, however it ends. Stages that a killed process
+    left are removed.
+
+    Raises:
+        RunError: another training holds it. OutputError: it cannot be made.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        handle = os.open(run.path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise OutputError("cannot write output", got=error.strerror, where=run.path) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunError(
+            "another training writes into this folder", expected="another --out, or wait for it",
+            where=run.path,
+        ) from None  # fmt: skip
+    except OSError:
+        pass  # a file system without locks
+    try:
+        sweep(run.path)
+        yield
+    finally:
+        os.close(handle)
+
+
+def prepare_run(run: RunFolder, recipe: Recipe, resume: bool) -> str:
+    """Puts the complete recipe into the folder, which `hold_run` holds.
 
     Returns:
         the recipe hash: sha256 of recipe.toml as it was written when the run began. An earlier
         version may have called a key otherwise, and what was written stays.
 
     Raises:
-        RunError: nothing to resume, another recipe, or an unfinished run that is not resumed.
+        RunError: another recipe, or an unfinished run that is not resumed.
         OutputError: the folder holds something else or cannot be written.
     """
-    path = run / "recipe.toml"
     if resume:
-        if not path.is_file():
-            raise RunError("no run to resume", expected="a run folder with recipe.toml", where=run)
-        text = path.read_bytes()
-        if parse(text.decode("utf-8", "replace"), path) != recipe:
+        text = run.recipe.read_bytes()
+        if parse(text.decode("utf-8", "replace"), run.recipe) != recipe:
             raise RunError(
                 "run was started with another recipe; give the same RECIPE and --set",
-                where=path,
+                where=run.recipe,
             )
         return hashlib.sha256(text).hexdigest()
-    if (run / "last.ckpt").is_file() and not (run / "report.json").is_file():
+    if run.last_checkpoint.is_file() and not run.is_finished:
         raise RunError(
-            "run is unfinished", expected="--resume to go on, or another --out", where=run
+            "run is unfinished", expected="--resume to go on, or another --out", where=run.path
         )
-    if run.is_dir() and not path.is_file() and any(run.iterdir()):
-        raise OutputError("folder holds something else", expected="a new folder", where=run)
+    if not run.is_begun and any(run.path.iterdir()):
+        raise OutputError("folder holds something else", expected="a new folder", where=run.path)
     try:
-        run.mkdir(parents=True, exist_ok=True)
-        # Exports of the weights that are about to go must not outlive them.
-        stale = [run / name for name in _OWN_FILES]
-        stale += [file for file in run.glob("model*") if file.suffix in (".nir", ".onnx")]
-        for file in stale:
-            file.unlink(missing_ok=True)
-        for file in (run / "tensorboard").glob("events.out.*"):
-            file.unlink()
+        run.clear()
     except OSError as error:
-        raise OutputError("cannot write output", got=error.strerror, where=run) from error
-    with replacing(path) as temporary:
+        raise OutputError("cannot write output", got=error.strerror, where=run.path) from error
+    with replacing(run.recipe) as temporary:
         temporary.write_text(recipe.text(), encoding="utf-8")
     return recipe.hash()
+
+
+def check_resume(run: RunFolder) -> None:
+    """Before anything is made: a run that is to go on must have begun.
+
+    Raises:
+        RunError: it has not.
+    """
+    if not run.is_begun:
+        raise RunError("no run to resume", expected="a run folder with recipe.toml", where=run.path)
 
 
 def choose_samples(recipe: Recipe, root: Path) -> ChosenSamples:

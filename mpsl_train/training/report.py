@@ -7,16 +7,26 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mpsl_runtime.atomic import replacing
+from mpsl_runtime.errors import RunError
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
 from mpsl_train.training.report_plot import BUSY, SILENT
 
-__all__ = ["commit_of_checkout", "layer_facts", "parameter_counts", "save_report"]
+__all__ = [
+    "commit_of_checkout",
+    "layer_facts",
+    "parameter_counts",
+    "read_report",
+    "save_report",
+]
+
+_LARGEST_REPORT, _LARGEST_COUNT = 1 << 24, 1 << 50
 
 
 @cache
@@ -83,6 +93,46 @@ def layer_facts(layer: SpikingLayer, rate: float) -> dict[str, Any]:
         "firing_rate": rate,
         "warning": warning,
     }
+
+
+class _Report(BaseModel):
+    """What others of our verbs read of report.json; each may be absent but the accuracy."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    validation_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    test_samples: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
+    training_seconds: Annotated[float, Field(ge=0)] = 0.0
+    device: str = ""
+    commit: str | None = None
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """What report.json says.
+
+    Raises:
+        RunError: it is absent, no JSON, or a value that we read has another type or range.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_REPORT + 1)
+        if len(content) > _LARGEST_REPORT:
+            raise ValueError("more than 16 MiB")
+        found = json.loads(content, parse_constant=_refuse)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError("report cannot be read", got=error, where=path) from error
+    try:
+        _Report.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "report"
+        raise RunError("report cannot be read", got=f"{key}: {first['msg']}", where=path) from None
+    return dict(found)
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def save_report(path: Path, report: Mapping[str, Any]) -> None:

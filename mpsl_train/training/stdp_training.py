@@ -18,15 +18,15 @@ from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.winner_take_all import WinnerTakeAll, class_scores, labels_of, neurons_in
 from mpsl_train.recipe import Recipe
 from mpsl_train.training.checkpoints import write_history
 from mpsl_train.training.report import commit_of_checkout, save_report
 
-__all__ = ["WEIGHTS_FILE", "check_stdp", "train_stdp"]
+__all__ = ["check_stdp", "train_stdp"]
 
-WEIGHTS_FILE = "stdp.safetensors"
 # Samples that give the neurons their classes, as many as in the paper; images shown at once then.
 _LABELLED, _BATCH = 10_000, 100
 
@@ -60,7 +60,9 @@ def _pixels(split: datasets.Split) -> Tensor:
     return torch.from_numpy(images.reshape(len(images), -1).copy())
 
 
-def train_stdp(recipe: Recipe, run: Path, root: Path, metadata: ModelMetadata) -> dict[str, Any]:
+def train_stdp(
+    recipe: Recipe, run: RunFolder, root: Path, metadata: ModelMetadata
+) -> dict[str, Any]:
     """Learns without labels, assigns classes on training samples, evaluates on the test set once.
 
     Writes `stdp.safetensors` (weights [pixels, N], theta, assigned classes), `evaluation.npz`
@@ -102,12 +104,12 @@ def train_stdp(recipe: Recipe, run: Path, root: Path, metadata: ModelMetadata) -
         "spikes_per_test_sample": float(counts.sum()) / max(1, len(test)),
         "neurons_of_class": torch.bincount(assigned, minlength=classes).tolist(),
     }
-    write_history(run / "metrics.csv", history)
-    _save_weights(run / WEIGHTS_FILE, network, assigned, metadata)
+    write_history(run.metrics, history)
+    _save_weights(run.stdp_weights, network, assigned, metadata)
     _save_answers(run, recipe, test, scores, predictions, report)
-    _draw(run / "report.png", network, assigned, input_shape(metadata), report)
-    save_report(run / "report.json", report)
-    return {**report, "run": str(run)}
+    _draw(run.picture, network, assigned, input_shape(metadata), report)
+    save_report(run.report, report)
+    return {**report, "run": str(run.path)}
 
 
 def _learn(
@@ -163,7 +165,7 @@ def _save_weights(
 
 
 def _save_answers(
-    run: Path,
+    run: RunFolder,
     recipe: Recipe,
     test: datasets.Split,
     scores: NDArray[np.float32],
@@ -179,7 +181,7 @@ def _save_answers(
         "recipe_hash": report["recipe_hash"],
         "accuracy": report["accuracy"],
     }
-    with replacing(run / "evaluation.npz") as temporary, temporary.open("wb") as file:
+    with replacing(run.evaluation) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, ids=np.array(test.ids, dtype=np.str_), labels=test.labels,
             scores=scores.astype(np.float32), predictions=predictions,

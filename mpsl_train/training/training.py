@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.acquire import locate
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.processes import find_processes
@@ -14,7 +16,14 @@ from mpsl_train.recipe import Recipe
 from mpsl_train.training.build import build
 from mpsl_train.training.finish import finish
 from mpsl_train.training.fit import fit
-from mpsl_train.training.prepare import choose_device, choose_samples, open_loaders, prepare_run
+from mpsl_train.training.prepare import (
+    check_resume,
+    choose_device,
+    choose_samples,
+    hold_run,
+    open_loaders,
+    prepare_run,
+)
 from mpsl_train.training.report import commit_of_checkout
 from mpsl_train.training.stdp_training import check_stdp, train_stdp
 
@@ -55,26 +64,31 @@ def train(
     started = time.monotonic()
     commit_of_checkout()  # now, of the code that is loaded: a long run outlives it
     device, processes = choose_device(device), find_processes(devices)
+    folder = RunFolder(run)
+    if resume:
+        check_resume(folder)
     if "stdp" in recipe.mechanisms:
         check_stdp(recipe)
         root = locate(recipe.data.dataset, data)
-        metadata = metadata_of(recipe, prepare_run(run, recipe, resume))
-        return Result(run, train_stdp(recipe, run, root, metadata))
+        with hold_run(folder):
+            metadata = metadata_of(recipe, prepare_run(folder, recipe, resume))
+            return Result(run, train_stdp(recipe, folder, root, metadata))
     metadata = metadata_of(recipe)
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     normalised = any(layer.batchnorm is not None for layer in network.layer_list)
     processes.check(recipe.training.batch_size, normalised, device)
     root = locate(recipe.data.dataset, data)
     chosen = choose_samples(recipe, root)
-    if processes.first:
-        metadata = metadata_of(recipe, prepare_run(run, recipe, resume))
-    loaders = open_loaders(recipe, chosen, metadata, processes)
-    history = fit(network, recipe, run, loaders, device, processes, resume)
-    if not processes.first:
-        return Result(run, {})
-    network.check_parameters()
-    del loaders, chosen  # the test set takes their place in memory
-    report = finish(network.to(device), recipe, run, metadata, root, device, history)
+    with hold_run(folder) if processes.first else nullcontext():
+        if processes.first:
+            metadata = metadata_of(recipe, prepare_run(folder, recipe, resume))
+        loaders = open_loaders(recipe, chosen, metadata, processes)
+        history = fit(network, recipe, folder, loaders, device, processes, resume)
+        if not processes.first:
+            return Result(run, {})
+        network.check_parameters()
+        del loaders, chosen  # the test set takes their place in memory
+        report = finish(network.to(device), recipe, folder, metadata, root, device, history)
     report["run"], report["processes"] = str(run), processes.world
     report["seconds_now"] = round(time.monotonic() - started, 1)
     return Result(run, report)

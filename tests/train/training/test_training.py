@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +20,12 @@ from mpsl_runtime.errors import DataError, MpslError, OutputError, RunError
 from mpsl_runtime.model import readout
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data import acquire
-from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.recipe import load
 from mpsl_train.training import training
+from mpsl_train.training.build import build
 from mpsl_train.training.report import commit_of_checkout
-from mpsl_train.training.training import train
 
-MAIN = "from mpsl_runtime.cli import main; main()"
-
-
-def _train(recipe: Path, run: Path, data: Path, *overrides: str, resume: bool = False) -> dict:  # type: ignore[type-arg]
-    return train(load(recipe, overrides), run, data=data, device="cpu", resume=resume).report
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_data: Path, recipe_text: str) -> Path:
-    """A run that was not disturbed."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "small.toml").write_text(recipe_text, encoding="utf-8")
-    _train(folder / "small.toml", folder / "run", small_data)
-    return folder / "run"
+Trained = Callable[..., dict[str, Any]]
 
 
 def test_the_run_folder_holds_everything(finished: Path, small_data: Path) -> None:
@@ -79,7 +62,11 @@ def test_the_run_folder_holds_everything(finished: Path, small_data: Path) -> No
 
 
 def test_the_commit_is_that_of_the_start(
-    small_data: Path, small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_data: Path,
+    small_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trained: Trained,
 ) -> None:
     head, run, fit = ["a" * 40], subprocess.run, training.fit
 
@@ -96,7 +83,7 @@ def test_the_commit_is_that_of_the_start(
     monkeypatch.setattr(training, "fit", someone_commits_meanwhile)
     commit_of_checkout.cache_clear()
     try:
-        report = _train(small_recipe, tmp_path / "run", small_data, "training.epochs=1")
+        report = trained(small_recipe, tmp_path / "run", small_data, "training.epochs=1")
     finally:
         commit_of_checkout.cache_clear()
     assert report["commit"] == "a" * 40
@@ -119,83 +106,15 @@ def test_the_banks_say_how_the_network_is_made(finished: Path) -> None:
     assert (second["kind"], second["stride"], second["padding"]) == ("conv", [1, 1], [1, 1])
 
 
-def test_a_run_interrupted_within_an_epoch_resumes_bit_for_bit(
-    finished: Path, small_data: Path, small_recipe: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    original, calls = SpikingLayer.commit, []
-
-    def interrupted(self: SpikingLayer, state: object) -> None:
-        calls.append(1)
-        if len(calls) == 4 * 4 * 2 + 5:  # 4 layers, 4 batches: in the third epoch
-            raise KeyboardInterrupt
-        original(self, state)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SpikingLayer, "commit", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            _train(small_recipe, tmp_path / "run", small_data)
-    assert not (tmp_path / "run" / "report.json").exists()
-    with pytest.raises(RunError, match="--resume"):
-        _train(small_recipe, tmp_path / "run", small_data)
-    with pytest.raises(RunError, match="another recipe"):
-        _train(small_recipe, tmp_path / "run", small_data, "seed=1", resume=True)
-    _train(small_recipe, tmp_path / "run", small_data, resume=True)
-    expected = load_file(finished / "banks.safetensors")
-    resumed = load_file(tmp_path / "run" / "banks.safetensors")
-    assert expected.keys() == resumed.keys()
-    for name, tensor in expected.items():
-        assert torch.equal(tensor, resumed[name]), name
-    times = slice(0, -1)  # the last column is seconds
-    for one, other in zip(
-        (finished / "metrics.csv").read_text().splitlines(),
-        (tmp_path / "run" / "metrics.csv").read_text().splitlines(),
-        strict=True,
-    ):
-        assert one.split(",")[times] == other.split(",")[times]
-
-
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
-def test_a_killed_process_leaves_a_run_that_ends_at_the_same_banks(
-    stop: signal.Signals, finished: Path, small_data: Path, small_recipe: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    arguments = [sys.executable, "-c", MAIN, "train", str(small_recipe), "--data", str(small_data),
-                 "--out", str(run), "--device", "cpu"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not (run / "last.ckpt").exists() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        process.send_signal(stop)
-        _, complaint = process.communicate()
-    if process.returncode == 0:
-        pytest.skip("training was done before the signal came")
-    assert not (run / "evaluation.npz").exists()
-    if stop == signal.SIGINT:
-        assert process.returncode == 130
-        assert [line for line in complaint.splitlines() if line.startswith("mpsl:")]
-        assert "--resume" in complaint
-        assert "Traceback" not in complaint
-    done = subprocess.run(
-        [*arguments, "--resume", "--json"], capture_output=True, text=True, env=environment,
-        check=True,
-    )  # fmt: skip
-    assert json.loads(done.stdout)["epochs"] == 3
-    expected = load_file(finished / "banks.safetensors")
-    resumed = load_file(run / "banks.safetensors")
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in expected.items())
-
-
 def test_nan_stops_training_and_names_layer_step_and_epoch(
-    small_data: Path, small_recipe: Path, tmp_path: Path
+    small_data: Path,
+    small_recipe: Path,
+    tmp_path: Path,
+    trained: Trained,
 ) -> None:
     """With the literal δ, Σr = 0 in a silent layer gives 0/0; the loss would stay finite."""
     with pytest.raises(MpslError) as caught:
-        _train(small_recipe, tmp_path / "run", small_data, "rules.delta=literal",
+        trained(small_recipe, tmp_path / "run", small_data, "rules.delta=literal",
                "neuron.threshold=50.0", "rules.beta=0.0")  # fmt: skip
     message = str(caught.value)
     assert "not finite" in message
@@ -205,7 +124,7 @@ def test_nan_stops_training_and_names_layer_step_and_epoch(
 
 
 def test_a_rule_of_ones_own_needs_one_file(
-    small_data: Path, small_recipe: Path, tmp_path: Path
+    small_data: Path, small_recipe: Path, tmp_path: Path, trained: Trained
 ) -> None:
     plugin = '''
 import torch
@@ -226,7 +145,7 @@ class Oja(Rule):
 '''
     assert len(plugin.strip().splitlines()) < 40
     (tmp_path / "oja.py").write_text(plugin, encoding="utf-8")
-    report = _train(small_recipe, tmp_path / "run", small_data, "mechanisms=[stbp, oja]",
+    report = trained(small_recipe, tmp_path / "run", small_data, "mechanisms=[stbp, oja]",
                     'plugins=["oja.py"]', "training.epochs=1")  # fmt: skip
     banks = load_file(tmp_path / "run" / "banks.safetensors")
     assert report["mechanisms"] == ["stbp", "oja"]
@@ -248,10 +167,14 @@ class Oja(Rule):
     ids=["ce", "membrane", "fc", "binary"],
 )  # fmt: skip
 def test_the_choices_of_a_recipe_all_train(
-    overrides: tuple[str, ...], small_data: Path, small_recipe: Path, tmp_path: Path
+    overrides: tuple[str, ...],
+    small_data: Path,
+    small_recipe: Path,
+    tmp_path: Path,
+    trained: Trained,
 ) -> None:
     run = tmp_path / "run"
-    report = _train(small_recipe, run, small_data, "training.epochs=2", *overrides)
+    report = trained(small_recipe, run, small_data, "training.epochs=2", *overrides)
     banks = load_file(run / "banks.safetensors")
     assert all(bool(torch.isfinite(tensor).all()) for tensor in banks.values())
     if "rules.coefficient_scope=channel" in overrides:
@@ -264,18 +187,6 @@ def test_the_choices_of_a_recipe_all_train(
         assert banks["L00.bn.var"].shape == (4,)
         assert torch.equal(banks["L00.lambda"], banks["L01.lambda"][:1])
     assert report["epochs"] == 2
-
-
-def test_early_stop_counts_epochs_without_progress(
-    small_data: Path, small_recipe: Path, tmp_path: Path
-) -> None:
-    report = _train(small_recipe, tmp_path / "run", small_data, "training.patience=2",
-                    "training.epochs=9", "training.learning_rate=1e-9")  # fmt: skip
-    assert report["epochs"] == 3
-    assert report["best_epoch"] == 1
-    again = _train(small_recipe, tmp_path / "run", small_data, "training.patience=2",
-                   "training.epochs=9", "training.learning_rate=1e-9", resume=True)  # fmt: skip
-    assert again["epochs"] == 3
 
 
 def test_frames_are_cached_and_a_damaged_cache_is_made_anew(
@@ -311,31 +222,38 @@ def test_frames_are_cached_and_a_damaged_cache_is_made_anew(
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(
-    overrides: tuple[str, ...], part: str, small_data: Path, small_recipe: Path, tmp_path: Path
+    overrides: tuple[str, ...],
+    part: str,
+    small_data: Path,
+    small_recipe: Path,
+    tmp_path: Path,
+    trained: Trained,
 ) -> None:
     with pytest.raises(MpslError) as caught:
-        _train(small_recipe, tmp_path / "run", small_data, *overrides)
+        trained(small_recipe, tmp_path / "run", small_data, *overrides)
     assert part in str(caught.value)
     assert not (tmp_path / "run").exists()
 
 
-def test_bad_places_are_refused(small_data: Path, small_recipe: Path, tmp_path: Path) -> None:
+def test_bad_places_are_refused(
+    small_data: Path, small_recipe: Path, tmp_path: Path, trained: Trained
+) -> None:
     with pytest.raises(DataError, match="no such data folder"):
-        _train(small_recipe, tmp_path / "run", tmp_path / "absent")
+        trained(small_recipe, tmp_path / "run", tmp_path / "absent")
     (tmp_path / "file").write_text("here")
     with pytest.raises(OutputError):
-        _train(small_recipe, tmp_path / "file" / "run", small_data)
+        trained(small_recipe, tmp_path / "file" / "run", small_data)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("precious")
     with pytest.raises(OutputError, match="something else"):
-        _train(small_recipe, tmp_path / "other", small_data)
+        trained(small_recipe, tmp_path / "other", small_data)
     with pytest.raises(RunError, match="no run to resume"):
-        _train(small_recipe, tmp_path / "new", small_data, resume=True)
+        trained(small_recipe, tmp_path / "new", small_data, resume=True)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_recipe: Path) -> None:
     def digest(*overrides: str) -> int:
-        network = training.build(load(small_recipe, overrides), (2, 34, 34), 10)
+        network = build(load(small_recipe, overrides), (2, 34, 34), 10)
         return zlib.crc32(b"".join(p.detach().numpy().tobytes() for p in network.parameters()))
 
     assert digest() == digest()
@@ -359,12 +277,17 @@ def test_a_data_folder_that_is_not_there_is_never_made(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_mistake_in_a_plug_in_is_one_line(
-    body: str, part: str, small_data: Path, small_recipe: Path, tmp_path: Path
+    body: str,
+    part: str,
+    small_data: Path,
+    small_recipe: Path,
+    tmp_path: Path,
+    trained: Trained,
 ) -> None:
     head = "from mpsl_train.network.plasticity import Rule, register\n"
     (tmp_path / "mine.py").write_text(head + body, encoding="utf-8")
     with pytest.raises(MpslError, match=part):
-        _train(
+        trained(
             small_recipe, tmp_path / "run", small_data, "mechanisms=stbp+flat",
             f"plugins=[{tmp_path / 'mine.py'}]",
         )  # fmt: skip
