@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,10 +21,12 @@ Run = Callable[..., tuple[int, str, str]]
 def test_help_is_quick_and_groups_the_verbs_by_what_they_are_for() -> None:
     command = [sys.executable, "-c", "from mpsl_runtime.cli import main; main(['--help'])"]
     seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):
+        before = os.times()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds.append(time.perf_counter() - start)
+        after = os.times()
+        # Of the processor: others may use it at the same time.
+        seconds.append(sum(after[2:4]) - sum(before[2:4]))
     assert done.returncode == 0
     assert done.stderr == ""
     text = done.stdout
@@ -51,8 +53,8 @@ def test_every_verb_that_is_installed_says_what_it_is_for(
         cli.main(["--help"])
     found = headings(capsys.readouterr().out)
     assert set(found) <= {str(purpose) for purpose in Purpose}
-    assert found["Run it on events"] == ["run", "replay"]
-    assert found["Prove and study it"][:2] == ["inspect", "bench"]
+    assert found["Run it on events"][:2] == ["run", "replay"]
+    assert {"inspect", "bench"} <= set(found["Prove and study it"])
 
 
 def test_an_add_on_may_name_a_purpose_of_its_own_and_forget_to(
