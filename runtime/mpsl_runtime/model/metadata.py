@@ -13,8 +13,8 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
-from mpsl_runtime.errors import ModelError
-from mpsl_runtime.events.binning import Binning, Coding, Origin
+from mpsl_runtime.errors import ModelError, plain
+from mpsl_runtime.events.binning import LONGEST_SAMPLE_STEPS, Binning, Coding, Origin
 from mpsl_runtime.model.readout import Readout
 
 __all__ = [
@@ -40,7 +40,7 @@ STREAM_LIMITS = ("onset", "least_events", "least_score", "least_margin", "early_
 
 # Of what a window must have to be answered: events, scores, margins.
 LARGEST_LIMIT = 1_000_000_000
-_ONSET = re.compile(r"[1-9][0-9]{0,8}/[1-9][0-9]{0,4}")
+_NUMBERS = re.compile(r"(-?[0-9]{1,5}(\.[0-9]{0,20})?(e-?[0-9]{1,2})?(,(?!$)|$))*")
 
 _CHOICES = {
     "reset": get_args(Reset),
@@ -51,6 +51,27 @@ _CHOICES = {
     "readout": get_args(Readout),
     "weights": get_args(Weights),
 }
+
+# Smallest and largest of what a stranger's file may say; each is far from what would overflow.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "mpsl": (1, ENCODING_VERSION),
+    "steps": (1, LONGEST_SAMPLE_STEPS),
+    "step_us": (1, 3_600_000_000),
+    "downsample": (1, 65_536),
+    "sensor_width": (1, 65_536),
+    "sensor_height": (1, 65_536),
+    "input_grid": (2.0**-24, 2.0**24),
+    "input_max": (0, 2**24),
+    **{name: (0, LARGEST_LIMIT) for name in STREAM_LIMITS[1:]},
+}
+# Texts by what they must look like; every text must be printable.
+_FORMS: dict[str, tuple[re.Pattern[str], str]] = {
+    "onset": (re.compile(r"([1-9][0-9]{0,8}/[1-9][0-9]{0,4})?"), "N/MS, such as 30/10"),
+    "crop": (re.compile(r"([0-9]{1,5}(,[0-9]{1,5}){3})?"), '"left,top,width,height", or ""'),
+    "image_mean": (_NUMBERS, "numbers separated by commas"),
+    "image_std": (_NUMBERS, "numbers separated by commas"),
+}
+_LONGEST_TEXT = 1 << 16
 
 # Node metadata of an int8 model: the exponent of the layer's grid.
 _GRID_KEY = "weight_grid"
@@ -108,8 +129,36 @@ def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
                 expected=" or ".join(_CHOICES[field.name]),
                 where=where,
             )
+        _check(field.name, value, where)
         values[field.name] = float(cast(float, value)) if float in kind else value
     return cls(**values)
+
+
+def _check(name: str, value: Any, where: str) -> None:
+    """A number within its bounds, or a text of its form."""
+    if name in _BOUNDS:
+        low, high = _BOUNDS[name]
+        if not low <= value <= high:  # NaN too
+            raise ModelError(
+                f"metadata {name!r} is out of range",
+                got=value,
+                expected=f"{low:g} … {high:g}",
+                where=where,
+            )
+    if not isinstance(value, str):
+        return
+    if len(value) > _LONGEST_TEXT or plain(value) != value:
+        raise ModelError(
+            f"metadata {name!r} is no plain text",
+            got=value,
+            expected=f"printable characters, ≤ {_LONGEST_TEXT}",
+            where=where,
+        )
+    form, words = _FORMS.get(name, (None, ""))
+    if form is not None and not form.fullmatch(value):
+        raise ModelError(
+            f"metadata {name!r} cannot be read", got=repr(value), expected=words, where=where
+        )
 
 
 def weight_grid(data: object, where: str) -> int | None:
@@ -223,8 +272,8 @@ class ModelMetadata:
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
-        """Reads graph metadata, of version 1 too; raises ModelError on a missing key, a wrong type
-        or a newer encoding."""
+        """Reads graph metadata, of version 1 too; raises ModelError on a missing key, a wrong type,
+        a value out of range, or a newer encoding."""
         version = _plain(data.get("mpsl"))
         if isinstance(version, int) and version > ENCODING_VERSION:
             raise ModelError(
@@ -234,22 +283,6 @@ class ModelMetadata:
                 where=where,
             )
         result: ModelMetadata = _read(cls, upgraded(data), where)
-        for name in STREAM_LIMITS[1:]:
-            value = getattr(result, name)
-            if not 0 <= value < LARGEST_LIMIT:
-                raise ModelError(
-                    f"metadata {name!r} is out of range",
-                    got=value,
-                    expected=f"0 … {LARGEST_LIMIT}",
-                    where=where,
-                )
-        if result.onset and not _ONSET.fullmatch(result.onset):
-            raise ModelError(
-                "metadata 'onset' is no onset",
-                got=repr(result.onset),
-                expected="N/MS, such as 30/10",
-                where=where,
-            )
         return result
 
     def to_mapping(self) -> dict[str, Any]:

@@ -51,6 +51,68 @@ def test_metadata_gives_the_length_of_a_step(model_file: Path) -> None:
     assert result.metadata.class_names == ("0", "1", "2")
 
 
+U64 = np.uint64(2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("steps", 10**7, "'steps' is out of range; got 10000000; expected 1 … 100000"),
+        ("steps", U64, "'steps' is out of range; got 18446744073709551615"),
+        ("steps", 0, "'steps' is out of range"),
+        ("steps", 5.0, "'steps' has the wrong type; got 5.0; expected int"),
+        ("step_us", U64, "'step_us' is out of range"),
+        ("step_us", -1, "'step_us' is out of range"),
+        ("downsample", 0, "'downsample' is out of range"),
+        ("sensor_width", 2**40, "'sensor_width' is out of range"),
+        ("mpsl", -3, "'mpsl' is out of range"),
+        ("input_grid", np.nan, "'input_grid' is out of range; got nan"),
+        ("input_grid", 0.0, "'input_grid' is out of range"),
+        ("input_grid", 1e300, "'input_grid' is out of range"),
+        ("input_max", 2**40, "'input_max' is out of range"),
+        ("input_max", -1, "'input_max' is out of range"),
+        ("dt_s", np.inf, "'dt_s' is out of range"),
+        ("dt_s", np.ones(3), "'dt_s' has the wrong type"),
+        ("crop", "0,0,3000000000,3000000000", "'crop' cannot be read"),
+        ("crop", "0,0,12", "'crop' cannot be read"),
+        ("crop", "a,b,c,d", "'crop' cannot be read"),
+        ("crop", "0,0,-1,1", "'crop' cannot be read"),
+        ("crop", "5,5,12,10", "crop"),
+        ("image_mean", "nan", "'image_mean' cannot be read"),
+        ("image_std", "1e999", "'image_std' cannot be read"),
+        ("image_std", "0.1,", "'image_std' cannot be read"),
+        ("classes", "\x1b[31mred,\x07,2", r"'classes' is no plain text; got \x1b[31mred,\x07,2"),
+        ("classes", "a\nb,1,2", "'classes' is no plain text"),
+        ("dataset", "\u202emnist", r"'dataset' is no plain text; got \u202emnist"),
+        ("network", "9" * 70_000, "'network' is no plain text"),
+        ("coding", "COUNT", "'coding' is not known; got 'COUNT'; expected count or binary"),
+        ("reset", 1, None),
+    ],
+)
+def test_every_value_of_the_graph_has_its_bounds(
+    model_file: Path, key: str, value: object, said: str | None
+) -> None:
+    with h5py.File(model_file, "a") as target:
+        metadata = target["node/metadata"]
+        if key in metadata:
+            del metadata[key]
+        metadata[key] = value
+    if said is None:  # what is not known is left alone
+        assert load_plan(model_file).metadata is not None
+        return
+    message = file_refusal(model_file)
+    assert said in message
+    assert "Error" not in message
+
+
+@pytest.mark.parametrize("name", ["classes", "steps", "crop"])
+def test_a_value_that_is_a_group_is_refused(model_file: Path, name: str) -> None:
+    with h5py.File(model_file, "a") as target:
+        del target[f"node/metadata/{name}"]
+        target.create_group(f"node/metadata/{name}/deeper")
+    assert f"'{name}' has the wrong type" in file_refusal(model_file)
+
+
 # ---- version 1: `dt`; version 2: `dt_s` ---------------------------------------------------------
 
 
