@@ -5,6 +5,61 @@ _Columns = tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDAr
 
 def isa() -> str: ...
 def roofline() -> dict[str, float]: ...
+def unpack_datagrams(
+    data: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    times_us: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    width: int,
+    height: int,
+    reached_us: int,
+    t: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    p: NDArray[np.uint8],
+) -> tuple[int, int, int, int]: ...
+def remap_events(
+    t: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    p: NDArray[np.uint8],
+    columns: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    merge: bool,
+    t_out: NDArray[np.int64],
+    x_out: NDArray[np.uint16],
+    y_out: NDArray[np.uint16],
+    p_out: NDArray[np.uint8],
+) -> int: ...
+def background_events(
+    t: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    window_us: int,
+    last_us: NDArray[np.int64],
+    keep: NDArray[np.uint8],
+) -> None: ...
+def refractory_events(
+    t: NDArray[np.int64],
+    x: NDArray[np.uint16],
+    y: NDArray[np.uint16],
+    refractory_us: int,
+    last_us: NDArray[np.int64],
+    keep: NDArray[np.uint8],
+) -> None: ...
+
+class DatagramQueue:
+    def __init__(self, socket: int, bytes: int, largest_events: int, rule: str) -> None: ...
+    def wait(self, milliseconds: int) -> tuple[int, int]: ...
+    def take(
+        self,
+        data: NDArray[np.uint8],
+        offsets: NDArray[np.int64],
+        senders: NDArray[np.uint64],
+        arrivals_ns: NDArray[np.int64],
+    ) -> int: ...
+    def counters(self) -> tuple[int, int, int, int]: ...
+    def stop(self) -> None: ...
 
 class Network:
     def __init__(self, channels: int, rows: int, columns: int, threads: int = 1) -> None: ...

@@ -12,6 +12,7 @@
 #include <tuple>
 
 #include "decode/bind.hpp"
+#include "live/bind.hpp"
 #include "network.hpp"
 #include "roofline.hpp"
 
@@ -172,6 +173,7 @@ NB_MODULE(_native, m) {
         return result;
     });
     decode::bind(m);
+    live::bind(m);
     nb::class_<Network>(m, "Network")
         .def("__init__",
              [](Network* self, int channels, int rows, int columns, int threads) {
