@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
-from mpsl_runtime.events.binning import Binning, sparse_steps
+from mpsl_runtime.events.binning import Binning, SparseSteps, sparse_steps
 from mpsl_runtime.events.events import Events
 
-__all__ = ["Chunk", "Policy", "Recording", "Rest", "StepInput", "cut"]
+__all__ = ["Ceiling", "Chunk", "Policy", "Recording", "Rest", "StepInput", "cut"]
 
 Policy = Literal["tumbling", "continuous"]
 # A time stamp gone wrong would otherwise be an endless loop over empty steps.
@@ -37,6 +37,29 @@ class Chunk:
     dropped: int = 0
 
 
+class Ceiling:
+    """Holds inputs at the largest that a model takes; events above it are counted.
+
+    Attributes:
+        held: events that were above it.
+    """
+
+    def __init__(self, largest: float) -> None:
+        self._largest = np.float32(largest)
+        self.held = 0
+
+    def hold(self, sparse: SparseSteps) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The values of some steps, held, and the events above it in each step."""
+        value, steps = sparse.value, len(sparse.offsets) - 1
+        if not len(value) or value.max() <= self._largest:
+            return value, np.zeros(steps, np.int64)
+        lower = np.minimum(value, self._largest)
+        above = np.concatenate([[0], np.cumsum((value - lower).astype(np.int64))])
+        each = np.diff(above[sparse.offsets])
+        self.held += int(above[-1])
+        return lower, each
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """One recording, whole or still arriving.
@@ -47,6 +70,7 @@ class Recording:
         origin_us: time of step 0; None is the first event.
         trial: a sample of T steps (see the module).
         target: its class where known.
+        ceiling: where its inputs are held, instead of refused.
     """
 
     file: str
@@ -54,6 +78,7 @@ class Recording:
     origin_us: int | None
     trial: bool
     target: int | None = None
+    ceiling: Ceiling | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +117,7 @@ class _Cutter:
     def __init__(self, binning: Binning, recording: Recording) -> None:
         self.binning = replace(binning, origin="zero")
         self.file = recording.file
+        self._ceiling = recording.ceiling
         self.origin_us = recording.origin_us
         self.last_us: int | None = None
         self.next_step = 0
@@ -146,16 +172,20 @@ class _Cutter:
             sparse = sparse_steps(_shifted(events, begin_us), block)
             edges = begin_us + step_us * np.arange(steps + 1)
             count = np.diff(np.searchsorted(events.t, edges)).tolist()
+            value, above = sparse.value, [0] * steps
+            if self._ceiling is not None:
+                value, held = self._ceiling.hold(sparse)
+                above = held.tolist()
             binning_us = (time.perf_counter_ns() - start) / 1000 / steps
             for i in range(steps):
                 low, high = int(sparse.offsets[i]), int(sparse.offsets[i + 1])
-                dropped, self.dropped = self.dropped, 0
+                dropped, self.dropped = self.dropped + above[i], 0
                 yield StepInput(
                     self.next_step,
                     begin_us + i * step_us,
                     sparse.address[low:high],
-                    sparse.value[low:high],
-                    count[i],
+                    value[low:high],
+                    count[i] - above[i],
                     dropped,
                     binning_us,
                 )
