@@ -153,7 +153,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", nan, recording], "nan.nir"),
         (["run", model, tmp_path / "cut.bin", "--strict"], "not whole; got ends inside an event"),
         (["run", model, tmp_path / "folder"], "00007.bin"),
-        (["run", model, tmp_path / "outside.bin"], "outside the sensor; got x=99"),
+        (["run", model, tmp_path / "outside.bin"], "another sensor; got events up to x=99"),
         (["run", model, tmp_path / "empty"], "folder has no recordings"),
         (["run", model, tmp_path / "wrong"], "label is not a class; got '9'"),
         (["run", model, tmp_path / "bad.zip"], "damaged or truncated zip"),
@@ -166,8 +166,8 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", model, recording, "--engine", "gpu"], "unknown engine"),
         (["run", model, recording, "--threads", "4000"], "number of threads"),
         (["run", model, recording, "--plot", tmp_path / "a.txt"], "unknown picture format"),
-        (["run", model, "camera://0"], "not supported yet"),
-        (["run", model, "udp://nowhere"], "expected udp://host:port"),
+        (["run", model, "webcam://a:1"], "unknown kind of live source"),
+        (["run", model, "udp://nowhere"], "not a live address"),
         (["run", model, "udp://localhost:1", "udp://localhost:2"], "stands alone"),
         (["run", model], "Missing argument"),
         (["run", model, recording, "--polcy", "x"], "No such option"),
@@ -212,7 +212,7 @@ def test_ctrl_c_on_a_live_source_ends_it_with_its_totals(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mpsl_runtime.live.live.UdpSource._get", stop)
+    monkeypatch.setattr("mpsl_runtime.live.socket_queue.SocketQueue.take", stop)
     code, out, _ = mpsl("run", model_file, "udp://127.0.0.1:0", "--json")
     assert code == 0
     assert json.loads(out)["summary"]["steps"] == 0

@@ -85,7 +85,8 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
         DataError: nothing there, a damaged recording or picture, or one that does not fit.
     """
     from mpsl_runtime.events.steps import Rest, cut
-    from mpsl_runtime.live.sources import is_live, recordings
+    from mpsl_runtime.live.address import is_live
+    from mpsl_runtime.live.feed import Feed
     from mpsl_runtime.run.model import Model
 
     if is_live(source):
@@ -95,7 +96,7 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
         return _pictured(plan, source, limit)
     binning = model.binning
     samples: list[Array] = []
-    for recording in islice(recordings(source, binning, model.class_names), limit):
+    for recording in islice(Feed([source], binning, model.class_names), limit):
         frames = np.zeros((binning.steps, math.prod(plan.input_shape)), np.float32)
         for item in cut(recording, binning, "tumbling"):
             if isinstance(item, Rest) or item.step >= len(frames):

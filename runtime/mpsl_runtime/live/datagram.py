@@ -28,11 +28,24 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
 
-__all__ = ["END", "LARGEST_COUNT", "LAST", "ORIGIN", "TRIAL", "Datagram", "decode", "encode"]
+__all__ = [
+    "END",
+    "HEADER",
+    "LARGEST_COUNT",
+    "LAST",
+    "ORIGIN",
+    "TRIAL",
+    "Datagram",
+    "decode",
+    "encode",
+    "faults",
+    "read_headers",
+]
 
 END, LAST, TRIAL, ORIGIN = 1, 2, 4, 8
 LARGEST_COUNT = 170
@@ -40,6 +53,25 @@ VERSION = 1
 _HEADER = struct.Struct("<4sBBHIIQqqHH")
 _EVENT = np.dtype([("offset", "<u4"), ("x", "<u2"), ("yp", "<u2")])
 _LARGEST_TIME_US = 1 << 62
+
+HEADER = np.dtype(
+    [
+        ("magic", "<u4"),
+        ("version", "u1"),
+        ("flags", "u1"),
+        ("count", "<u2"),
+        ("recording", "<u4"),
+        ("sequence", "<u4"),
+        ("first_event", "<u8"),
+        ("time_us", "<i8"),
+        ("origin_us", "<i8"),
+        ("width", "<u2"),
+        ("height", "<u2"),
+    ]
+)
+"""The table's first 44 bytes."""
+
+_MAGIC = int.from_bytes(b"MPSL", "little")
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,3 +165,43 @@ def decode(data: bytes) -> Datagram:
     return Datagram(
         flags, recording, sequence, first_event, time_us, origin_us, width, height, events
     )
+
+
+def read_headers(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.void]:
+    """The headers of many datagrams, `HEADER` [n].
+
+    Args:
+        data: datagrams one behind the other, and at least 44 bytes after the last.
+        offsets: int64 [n+1]. A datagram that is shorter than a header has what follows in its
+            place: see `faults`.
+    """
+    places = offsets[:-1, None] + np.arange(HEADER.itemsize)
+    return np.ascontiguousarray(data[places]).view(HEADER)[:, 0]
+
+
+def faults(
+    headers: NDArray[np.void], sizes: NDArray[np.int64]
+) -> list[tuple[str, NDArray[np.bool_]]]:
+    """What is wrong with datagrams that anyone may have sent.
+
+    Args:
+        headers: `HEADER` [n]; sizes: int64 [n], of the datagrams in bytes.
+
+    Returns:
+        pairs (reason, bool [n]), in the order in which they are to be asked; none overlap.
+    """
+    strange = (sizes < HEADER.itemsize) | (headers["magic"] != _MAGIC)
+    other = ~strange & (headers["version"] != VERSION)
+    good = ~(strange | other)
+    shape = (headers["flags"] > END | LAST | TRIAL | ORIGIN) | (headers["count"] > LARGEST_COUNT)
+    wanted = HEADER.itemsize + headers["count"].astype(np.int64) * _EVENT.itemsize
+    cut = good & ~shape & (sizes != wanted)
+    clock = np.zeros(len(headers), np.bool_)
+    for name in ("time_us", "origin_us"):
+        clock |= (headers[name] < 0) | (headers[name] >= _LARGEST_TIME_US)
+    return [
+        ("not an mpsl datagram", strange),
+        ("another version of the datagram", other),
+        ("damaged datagram", good & ~cut & (shape | clock)),
+        ("truncated datagram", cut),
+    ]

@@ -1,4 +1,4 @@
-"""SOURCE → recordings: a file, a folder, a zip, a live address, or events in memory.
+"""SOURCE → recordings: a file, a folder, a zip, or events in memory.
 
 | source | recordings |
 |---|---|
@@ -7,20 +7,22 @@
 | zip or folder of `[Train|Test]/<label>/<file>` | labelled trials, in the order of their ids |
 | DVS128 Gesture: its folder, or one `.aedat` with its `_labels.csv` | labelled trials |
 | folder of files | each file as above, by name |
-| `udp://host:port` | whatever arrives there, see `mpsl_runtime.live.live` |
 
+Live addresses are `mpsl_runtime.live.source`'s; `mpsl_runtime.live.feed` puts both together.
 Where both splits are there, the test split is taken: accuracy on training data says little.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpsl_runtime.data.layouts.gestures import GestureSet, has_labels
 from mpsl_runtime.data.layouts.gestures import is_there as gestures_are_there
 from mpsl_runtime.data.layouts.recordings import RecordingSet, find_split, split_to_take
-from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.options import ReadOptions
@@ -29,19 +31,12 @@ from mpsl_runtime.events.steps import Chunk, Recording
 
 __all__ = [
     "Source",
-    "check_source_words",
     "from_chunks",
     "from_events",
-    "is_live",
     "recordings",
 ]
 
 Source = str | Path | Events | Iterable[Events]
-
-
-def is_live(source: object) -> bool:
-    """True for an address such as `udp://localhost:3333`."""
-    return isinstance(source, str) and "://" in source
 
 
 def recordings(
@@ -51,6 +46,7 @@ def recordings(
     *,
     options: ReadOptions | None = None,
     on_trouble: Callable[[str], None] | None = None,
+    measure: bool = False,
 ) -> Iterator[Recording]:
     """The recordings of a source; paths are looked at now, files are read when their turn comes.
 
@@ -60,53 +56,45 @@ def recordings(
         class_names: of the model; label folders are named after them.
         options: how files are to be read; labelled recordings are always read strictly.
         on_trouble: called with one line for a file that is not whole; by default a warning.
+        measure: where a camera's file does not say its sensor, it is read once more beforehand, to
+            see how far its events reach, and this is taken for the sensor and said.
 
     Raises:
         DataError: the path is absent, a label is no class, or nothing is there. While iterating:
-            a recording is damaged or from another sensor.
+            a recording is damaged.
     """
     if isinstance(source, Events):
         return iter([from_events(source, "events", binning, trial=True)])
     if not isinstance(source, str | Path):
         return iter([from_chunks(source, "events")])
-    if is_live(source):
-        from mpsl_runtime.live.live import UdpSource
-
-        return UdpSource(str(source), sensor_size=binning.sensor_size).recordings()
     path = Path(source)
+    reading = _Reading(options, on_trouble, measure)
     if path.is_dir():
-        return _folder(path, binning, class_names, options, on_trouble)
+        return _folder(path, binning, class_names, reading)
     if path.suffix.lower() == ".zip":
         return _labelled(RecordingSet.open(path, class_names, split=split_to_take(path)), binning)
     if not path.is_file():
         raise DataError("no such file or folder", where=path)
     if has_labels(path):
         return _labelled(GestureSet.of_recording(path, len(class_names)), binning)
-    return _files([path], binning, options, on_trouble)
+    return _files([path], binning, reading)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How files are read, see `recordings`."""
+
+    options: ReadOptions | None
+    on_trouble: Callable[[str], None] | None
+    measure: bool
 
 
 def from_events(
     events: Events, name: str, binning: Binning, *, trial: bool, target: int | None = None
 ) -> Recording:
-    """Events in memory as one recording; trials begin where `binning.origin` says.
-
-    Raises:
-        DataError: they are from another sensor than the model's.
-    """
-    _check_sensor(events, binning, name)
+    """Events in memory as one recording; trials begin where `binning.origin` says."""
     origin_us = 0 if trial and binning.origin == "zero" else None
     return Recording(name, [Chunk(events)], origin_us, trial, target)
-
-
-def _check_sensor(events: Events, binning: Binning, name: str | Path) -> None:
-    size = events.sensor_size
-    if size is not None and size != binning.sensor_size:
-        raise DataError(
-            "recording is from another sensor",
-            got=f"{size[0]}x{size[1]} pixels",
-            expected=f"{binning.sensor_width}x{binning.sensor_height}",
-            where=name,
-        )
 
 
 def from_chunks(pieces: Iterable[Events], name: str) -> Recording:
@@ -114,38 +102,45 @@ def from_chunks(pieces: Iterable[Events], name: str) -> Recording:
     return Recording(name, (Chunk(events) for events in pieces), None, trial=False)
 
 
-def _files(
-    paths: Iterable[Path],
-    binning: Binning,
-    options: ReadOptions | None,
-    on_trouble: Callable[[str], None] | None,
-) -> Iterator[Recording]:
+def _files(paths: Iterable[Path], binning: Binning, reading: _Reading) -> Iterator[Recording]:
     """Trials whole, camera files piece by piece: the first step runs when its events are there."""
     for path in paths:
         if is_trial(path):
-            events = read_events(path, options, on_trouble=on_trouble)
+            events = read_events(path, reading.options, on_trouble=reading.on_trouble)
             yield from_events(events, str(path), binning, trial=True)
         else:
-            chunks = _chunks(path, binning, options, on_trouble)
-            yield Recording(str(path), chunks, None, trial=False)
+            yield Recording(str(path), _chunks(path, reading), None, trial=False)
 
 
-def _chunks(
-    path: Path,
-    binning: Binning,
-    options: ReadOptions | None,
-    on_trouble: Callable[[str], None] | None,
-) -> Iterator[Chunk]:
-    with read_chunks(path, options, on_trouble=on_trouble) as pieces:
+def _chunks(path: Path, reading: _Reading) -> Iterator[Chunk]:
+    size: tuple[int, int] | None = None
+    with read_chunks(path, reading.options, on_trouble=reading.on_trouble) as pieces:
         for events in pieces:
-            _check_sensor(events, binning, path)
+            if events.sensor_size is None and reading.measure and len(events):
+                size = size or _measured(path, reading)
+                events = replace(events, sensor_size=size)
             yield Chunk(events)
+
+
+def _measured(path: Path, reading: _Reading) -> tuple[int, int]:
+    """(width, height) that the events of a file reach."""
+    width = height = 1
+    with read_chunks(path, reading.options, on_trouble=lambda _: None) as pieces:
+        for events in pieces:
+            if len(events):
+                width = max(width, int(events.x.max()) + 1)
+                height = max(height, int(events.y.max()) + 1)
+    line = f"{path}: does not say its sensor; taken for {width}x{height}, as far as its events go"
+    if reading.on_trouble is None:
+        warnings.warn(line, stacklevel=2)
+    else:
+        reading.on_trouble(line)
+    return width, height
 
 
 def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[Recording]:
     for index, sample in enumerate(samples.ids):
         events = samples.events(index)
-        events.check(sensor_size=binning.sensor_size, where=samples.where(index))
         recording = from_events(
             events,
             sample,
@@ -160,8 +155,7 @@ def _folder(
     path: Path,
     binning: Binning,
     class_names: Sequence[str],
-    options: ReadOptions | None,
-    on_trouble: Callable[[str], None] | None,
+    reading: _Reading,
 ) -> Iterator[Recording]:
     for root in (path, path / "DvsGesture", path / "DVSGesture"):
         split = next((s for s in ("test", "train") if gestures_are_there(root, s)), None)
@@ -176,7 +170,7 @@ def _folder(
         raise DataError("folder cannot be read", got=error.strerror, where=place) from error
     if len(entries) == 1 and any(find_split(entries[0], split) for split in ("test", "train")):
         # An outer folder, as archives bring it.
-        return _folder(entries[0], binning, class_names, options, on_trouble)
+        return _folder(entries[0], binning, class_names, reading)
     if any(entry.is_dir() for entry in entries):
         return _labelled(RecordingSet.open(place, class_names), binning)
     files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
@@ -186,15 +180,4 @@ def _folder(
             expected=f"<label>/<file> or files with suffix {' '.join(SUFFIXES)}",
             where=path,
         )
-    return _files(files, binning, options, on_trouble)
-
-
-def check_source_words(sources: Sequence[str]) -> None:
-    """Raises UsageError for sources that a later version will know, and for mixtures."""
-    for source in sources:
-        if is_live(source) and not source.startswith("udp://"):
-            raise UsageError(
-                f"live source {source!r} is not supported yet", expected="udp://host:port"
-            )
-    if len(sources) > 1 and any(is_live(source) for source in sources):
-        raise UsageError("a live source stands alone", got=f"{len(sources)} sources", expected=1)
+    return _files(files, binning, reading)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,8 @@ class Summary:
         synops: synaptic operations (a spike times its outgoing weights).
         samples: predictions; none: of them without a class.
         accuracy: among those with a target, None without any.
+        lost: events that did not come through, by cause; left_out: events that filters and the
+        view have taken, by name. resynchronised: how often a live source began anew.
     """
 
     steps: int
@@ -127,6 +129,9 @@ class Summary:
     samples: int
     none: int
     accuracy: float | None
+    lost: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    resynchronised: int = 0
 
     def to_mapping(self) -> dict[str, Any]:
         """The last line of `mpsl run --json`."""

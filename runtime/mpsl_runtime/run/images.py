@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from mpsl_runtime.data.images import Image
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.steps import Recording, StepInput
 from mpsl_runtime.model.metadata import ModelMetadata
-from mpsl_runtime.run.decisions import Prediction, Step, Summary
+from mpsl_runtime.run.decisions import Summary
 from mpsl_runtime.run.lane import Lane
+from mpsl_runtime.run.loop import Items, Loop, OnPrediction, OnStep
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.totals import Totals
 
@@ -23,7 +24,7 @@ __all__ = ["ImageStream"]
 _STEP_US = 1
 
 
-class ImageStream:
+class ImageStream(Loop):
     """Runs images one after another; iterate over it once.
 
     Yields for each image a `Step` after each time step and a `Prediction`; `summary` may be read at
@@ -35,6 +36,7 @@ class ImageStream:
         images: each of the model's input shape.
         policy: `auto` or `tumbling`, which are the same here; its rule says when scores are an
             answer.
+        on_step, on_prediction: see `Loop`.
 
     Raises:
         UsageError: another policy.
@@ -47,6 +49,9 @@ class ImageStream:
         metadata: ModelMetadata,
         images: Iterable[Image],
         policy: Policy,
+        *,
+        on_step: OnStep | None = None,
+        on_prediction: OnPrediction | None = None,
     ) -> None:
         if policy.name not in ("auto", "tumbling"):
             raise UsageError(
@@ -59,24 +64,14 @@ class ImageStream:
         # Its limit of events means nothing here.
         self._rule = policy.rule.changed(least_events=0)
         self._totals = Totals()
-        self._items = self._run()
-
-    def __iter__(self) -> Iterator[Step | Prediction]:
-        return self
-
-    def __next__(self) -> Step | Prediction:
-        return next(self._items)
-
-    def close(self) -> None:
-        """Ends the stream early."""
-        self._items.close()
+        super().__init__(on_step, on_prediction)
 
     @property
     def summary(self) -> Summary:
         """Totals so far."""
         return self._totals.summary(synops=self._lane.synops, step_us=None)
 
-    def _run(self) -> Generator[Step | Prediction, None, None]:
+    def _run(self) -> Items:
         for image in self._images:
             if not isinstance(image, Image):
                 raise UsageError("model takes images", got=type(image).__name__, expected="Image")

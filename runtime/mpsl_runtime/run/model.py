@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +17,20 @@ from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.binning import Binning, sparse_steps
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.steps import Recording, StepInput
-from mpsl_runtime.live import sources as event_sources
+from mpsl_runtime.live.feed import Feed
+from mpsl_runtime.live.options import StreamOptions, source_options
+from mpsl_runtime.live.source import LiveSource
+from mpsl_runtime.live.sources import Source
 from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.answers import AnswerRule
-from mpsl_runtime.run.decisions import Step
+from mpsl_runtime.run.decisions import Prediction, Step
 from mpsl_runtime.run.images import ImageStream
 from mpsl_runtime.run.lane import Lane, Runner
+from mpsl_runtime.run.loop import OnPrediction, OnStep
+from mpsl_runtime.run.onset import Onset
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.reference import checked_frames
 from mpsl_runtime.run.stream import Stream
@@ -32,6 +38,8 @@ from mpsl_runtime.run.stream import Stream
 __all__ = ["EngineName", "Model", "Result", "load"]
 
 EngineName = Literal["native", "reference"]
+AnySource = Source | LiveSource | Feed | Iterable[Recording] | NDArray[np.uint8] | Iterable[Image]
+"""What `Model.stream` takes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +76,10 @@ class Model:
         *,
         steps: int | None = None,
         step_us: int | None = None,
+        options: StreamOptions | None = None,
     ) -> None:
+        self._stream_options: StreamOptions = options or {}
+        source_options(self._stream_options)
         self.plan = plan
         self.metadata: ModelMetadata | None = plan.metadata
         self._runner = runner
@@ -177,11 +188,46 @@ class Model:
             synops=self.synops,
         )
 
+    def feed(
+        self,
+        sources: Sequence[Source | LiveSource],
+        *,
+        say: Callable[[str], None] | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> Feed:
+        """The recordings of some sources, as this model is to see them.
+
+        Args:
+            sources: paths, `Events` and iterables of them, or one live source.
+            say: called with a line for people; by default, what is wrong with files is a warning.
+            options: see `SourceOptions`; those given to `load` hold where none is given here.
+
+        Raises:
+            UsageError, DataError: see `Feed`.
+        """
+        metadata = self.metadata
+        is_int8 = metadata is not None and metadata.weights == "int8"
+        return Feed(
+            sources,
+            self.binning,
+            self.class_names,
+            source_options({**self._stream_options, **options}),
+            input_max=metadata.input_max or None if metadata is not None and is_int8 else None,
+            say=say,
+        )
+
     def stream(
         self,
-        source: event_sources.Source | Iterable[Recording] | NDArray[np.uint8] | Iterable[Image],
+        source: AnySource,
         policy: Policy | str = "auto",
-        **settings: Any,
+        *,
+        every: int | None = None,
+        onset: Onset | None = None,
+        rule: AnswerRule | None = None,
+        feed: Feed | None = None,
+        on_step: OnStep | None = None,
+        on_prediction: OnPrediction | None = None,
+        **options: Unpack[StreamOptions],
     ) -> Stream | ImageStream:
         """Runs recordings, a live source or images step by step.
 
@@ -189,35 +235,62 @@ class Model:
                 if isinstance(item, Step):
                     print(item.label, item.confidence)
 
+            model.stream("camera://", fit=True, on_prediction=print).run()
+
         Args:
-            source: a path (file, folder, zip), an address `udp://host:port`, `Events`, or an
-                iterable of `Events` that arrive one after another. For a model of images: a path
-                or an array, see `mpsl_runtime.data.images`, or an iterable of `Image`.
+            source: a path (file, folder, zip), `-` or a live address, `Events`, or an iterable of
+                `Events` that arrive one after another. For a model of images: a path or an array,
+                see `mpsl_runtime.data.images`, or an iterable of `Image`.
             policy: `onset`, `tumbling`, `continuous` or `sliding` decides where windows begin in a
                 stream; `auto` is `onset`. A recording that is one sample is one window. See
                 `mpsl_runtime.run.policies`.
-            settings: of the policy, where it is a name: `every`, `onset`, `rule`.
+            every, onset, rule: settings of the policy, where it is a name.
+            feed: where the recordings of `source` come from, for the totals; known for all else.
+            on_step, on_prediction: called with each of them, before it is yielded.
+            options: see `mpsl_runtime.live.options.SourceOptions`; those given to `load` hold where
+                none is given here.
 
         Returns:
             an iterator over `Step` and `Prediction`; its `summary` has the totals.
 
         Raises:
-            UsageError: the policy does not exist or does not fit, or the model takes frames.
+            UsageError: the policy does not exist or does not fit, the model takes frames, or an
+                option cannot be.
             DataError: the source is absent; while iterating: damaged or from another sensor.
         """
-        chosen = Policy.of(policy, **settings)
+        settings = {"every": every, "onset": onset, "rule": rule}
+        chosen = Policy.of(policy, **{k: v for k, v in settings.items() if v is not None})
         if self.takes_images:
-            return self._image_stream(source, chosen)
-        binning = self.binning
+            if options:
+                raise UsageError("option means nothing for images", got=", ".join(options))
+            return self._image_stream(source, chosen, on_step, on_prediction)
         found: Iterable[Recording]
-        if isinstance(source, str | Path | Events):
-            found = event_sources.recordings(source, binning, self.class_names)
+        if isinstance(source, Feed):
+            found = feed = source
+        elif isinstance(source, str | Path | Events | LiveSource):
+            found = feed = self.feed([source], **options)
         else:
-            found = _recordings_of(source)
+            found = self._recordings_of(source, options)
         self.reset()
-        return Stream(self._runner, binning, self.readout, self.class_names, found, chosen)
+        return Stream(
+            self._runner,
+            self.binning,
+            self.readout,
+            self.class_names,
+            found,
+            chosen,
+            feed=feed,
+            on_step=on_step,
+            on_prediction=on_prediction,
+        )
 
-    def _image_stream(self, source: Any, policy: Policy) -> ImageStream:
+    def _image_stream(
+        self,
+        source: Any,
+        policy: Policy,
+        on_step: OnStep | None,
+        on_prediction: OnPrediction | None,
+    ) -> ImageStream:
         if self.metadata is None or isinstance(source, Events):
             _ = self.binning  # says what the model takes
             raise RuntimeError("a model of images has no binning")
@@ -225,17 +298,57 @@ class Model:
             source = images_of(source, self.plan)
         self.reset()
         lane = Lane(self._runner, self.readout, self._steps, self.class_names)
-        return ImageStream(lane, self._steps, self.metadata, source, policy)
+        return ImageStream(
+            lane,
+            self._steps,
+            self.metadata,
+            source,
+            policy,
+            on_step=on_step,
+            on_prediction=on_prediction,
+        )
 
+    async def astream(
+        self,
+        source: AnySource,
+        policy: Policy | str = "auto",
+        *,
+        every: int | None = None,
+        onset: Onset | None = None,
+        rule: AnswerRule | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> AsyncGenerator[Step | Prediction, None]:
+        """The same, for asyncio: the network runs in a thread, one step at a time.
 
-def _recordings_of(items: Iterable[Any]) -> Iterator[Recording]:
-    """Recordings as they are; Events become one stream that arrives in pieces."""
-    iterator = iter(items)
-    for first in iterator:
-        if isinstance(first, Recording):
-            yield first
-        else:
-            yield event_sources.from_chunks(_chain(first, iterator), "events")
+            async for item in model.astream("udp://localhost:3333"):
+                ...
+
+        Leaving the loop ends a live source and waits for the step that is being computed. The
+        arguments are those of `stream`.
+        """
+        stream = self.stream(source, policy, every=every, onset=onset, rule=rule, **options)
+        pending: asyncio.Future[Step | Prediction | None] | None = None
+        try:
+            while True:
+                pending = asyncio.ensure_future(asyncio.to_thread(next, stream, None))
+                item = await asyncio.shield(pending)
+                if item is None:
+                    return
+                yield item
+        finally:
+            stream.stop()
+            if pending is not None and not pending.done():
+                await asyncio.wait([pending])
+            stream.close()
+
+    def _recordings_of(self, items: Iterable[Any], options: StreamOptions) -> Iterator[Recording]:
+        """Recordings as they are; Events become one stream that arrives in pieces."""
+        iterator = iter(items)
+        for first in iterator:
+            if isinstance(first, Recording):
+                yield first
+            else:
+                yield from self.feed([_chain(first, iterator)], **options)
 
 
 def _chain(first: Events, rest: Iterator[Events]) -> Iterator[Events]:
@@ -251,6 +364,7 @@ def load(
     steps: int | None = None,
     step_us: int | None = None,
     threads: int = 1,
+    **options: Unpack[StreamOptions],
 ) -> Model:
     """Loads a NIR file.
 
@@ -261,6 +375,8 @@ def load(
         steps: T, overrides the model's own; step_us: length of a step, likewise. Both are needed
             to stream events into a file without mpsl metadata.
         threads: of the native engine.
+        options: of the sources that are run, see `mpsl_runtime.live.options.SourceOptions`:
+            `load("model.nir", fit=True)` runs recordings of any camera.
 
     Raises:
         ModelError: the file is damaged, not finite or made of nodes that the engine does not run.
@@ -281,4 +397,4 @@ def load(
         from mpsl_runtime.run.reference import Reference
 
         runner = Reference(plan, threads=threads)
-    return Model(plan, runner, steps=steps, step_us=step_us)
+    return Model(plan, runner, steps=steps, step_us=step_us, options=options)

@@ -168,7 +168,9 @@ def windows(
         begin_us = int(waiting.t[0])
         counts.windows += 1
         window = _Window(waiting, supply, begin_us + length_us)
-        yield Recording(recording.file, window.chunks, begin_us, trial=True)
+        yield Recording(
+            recording.file, window.chunks, begin_us, trial=True, ceiling=recording.ceiling
+        )
         waiting = window.skip(counts)
 
 

@@ -12,27 +12,27 @@ decisions, live or from a file.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
 
 from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.events.steps import Recording, Rest, StepInput, cut
+from mpsl_runtime.live.feed import Feed
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.answers import NONE, AnswerRule, Hold
 from mpsl_runtime.run.decisions import Prediction, Step, Summary
 from mpsl_runtime.run.lane import Lane, Runner
+from mpsl_runtime.run.loop import Items, Loop, OnPrediction, OnStep
 from mpsl_runtime.run.onset import Background, OnsetCounts, windows
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.totals import Totals
 
 __all__ = ["Stream"]
 
-_Items = Generator[Step | Prediction, None, None]
 
-
-class Stream:
+class Stream(Loop):
     """Runs recordings through a network, step by step; iterate over it once.
 
     Yields a `Step` after each time step and a `Prediction` for each window; `summary` may be read
@@ -44,6 +44,8 @@ class Stream:
         readout: `count` or `membrane`. class_names: in the order of the scores.
         recordings: taken one after another.
         policy: where windows begin and when they are answered.
+        feed: whence the recordings come; `stop` and the summary ask it.
+        on_step, on_prediction: called with each of them, before it is yielded.
 
     Raises:
         UsageError: the policy does not fit. While iterating, DataError as in `steps.cut`.
@@ -57,10 +59,15 @@ class Stream:
         class_names: tuple[str, ...],
         recordings: Iterable[Recording],
         policy: Policy,
+        *,
+        feed: Feed | None = None,
+        on_step: OnStep | None = None,
+        on_prediction: OnPrediction | None = None,
     ) -> None:
         policy.check(binning.steps)
         self._binning, self._policy = binning, policy
         self._class_names = class_names
+        self._feed = feed
         self._recordings = recordings
         lanes = -(-binning.steps // policy.every) if policy.name == "sliding" else 1
         runners = [runner, *(runner.fork() for _ in range(lanes - 1))]
@@ -69,19 +76,23 @@ class Stream:
         self._hold = Hold(policy.rule.hold_us)
         self._onsets = OnsetCounts()
         self._totals = Totals()
-        self._items = self._run()
+        super().__init__(on_step, on_prediction)
 
-    def __iter__(self) -> Iterator[Step | Prediction]:
-        return self
-
-    def __next__(self) -> Step | Prediction:
-        return next(self._items)
+    def stop(self) -> None:
+        """Ends it soon, from any thread: a live source is told, and its last window finished;
+        anything else ends after the item that is being made."""
+        if self._feed is not None and self._feed.source is not None:
+            self._feed.stop()
+        else:
+            super().stop()
 
     def close(self) -> None:
         """Ends the stream early; a live source is let go."""
-        self._items.close()
+        super().close()
+        if self._feed is not None:
+            self._feed.close()
 
-    def _run(self) -> _Items:
+    def _run(self) -> Items:
         for recording in self._recordings:
             self._hold.reset()
             name = self._policy.in_stream(recording.trial)
@@ -95,7 +106,7 @@ class Stream:
             else:
                 yield from self._onset(recording)
 
-    def _tumbling(self, recording: Recording, rule: AnswerRule) -> _Items:
+    def _tumbling(self, recording: Recording, rule: AnswerRule) -> Items:
         lane = self._lanes[0]
         lane.begin(rule)
         for item in self._cut(recording, one_window=True):
@@ -110,7 +121,7 @@ class Stream:
             if lane.is_full or lane.ends_early():
                 yield self._answer(lane.predict(recording, self._binning.step_us))
 
-    def _continuous(self, recording: Recording) -> _Items:
+    def _continuous(self, recording: Recording) -> Items:
         lane = self._lanes[0]
         lane.begin(self._policy.rule if recording.trial else self._stream_rule)
         for item in self._cut(recording, one_window=False):
@@ -118,7 +129,7 @@ class Stream:
         if lane.steps:
             yield self._answer(lane.predict(recording, self._binning.step_us))
 
-    def _sliding(self, recording: Recording) -> _Items:
+    def _sliding(self, recording: Recording) -> Items:
         """Lane i runs the windows i, i + n, i + 2n, …; the oldest window is the one shown."""
         running: deque[Lane] = deque()
         number = 0
@@ -137,7 +148,7 @@ class Stream:
                 lane = running.popleft()
                 yield self._answer(lane.predict(recording, self._binning.step_us))
 
-    def _onset(self, recording: Recording) -> _Items:
+    def _onset(self, recording: Recording) -> Items:
         length_us = self._binning.steps * self._binning.step_us
         background = Background(self._policy.onset)
         began = self._onsets.windows
@@ -181,8 +192,16 @@ class Stream:
     @property
     def summary(self) -> Summary:
         """Totals so far."""
-        return self._totals.summary(
+        totals = self._totals.summary(
             synops=sum(lane.synops for lane in self._lanes),
             step_us=self._binning.step_us,
             idle=self._onsets.idle,
+        )
+        if self._feed is None:
+            return totals
+        return replace(
+            totals,
+            lost=self._feed.losses,
+            left_out=dict(self._feed.taken),
+            resynchronised=self._feed.resynchronised,
         )

@@ -1,4 +1,4 @@
-"""`mpsl replay`: recordings in, datagrams to a live address out."""
+"""`mpsl replay`: recordings in, events to a live address out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ __all__ = ["replay"]
 
 def replay(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE... ADDRESS", help="Recordings, then udp://….")
+        list[str],
+        typer.Argument(
+            metavar="FILE... ADDRESS", help="Recordings, then udp://, udp+spif:// or tcp://."
+        ),
     ],
-    speed: Annotated[float, typer.Option(help="1 is as fast as the camera was.")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(help="1 is as fast as the camera was, inf does not wait.")
+    ] = 1.0,
     as_json: Json = False,
 ) -> None:
     """Send recordings to a live address, as the camera would.
+
+    Over tcp:// we listen, and the first who connects gets the bytes of the file.
 
     Example: mpsl replay recording.bin udp://localhost:3333 --speed 1
     """

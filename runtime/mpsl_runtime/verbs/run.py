@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import signal
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
 from mpsl_runtime.verbs import policy as policies
+from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mpsl_runtime.data.images import Image
-    from mpsl_runtime.events.binning import Binning
-    from mpsl_runtime.events.options import ReadOptions
     from mpsl_runtime.events.steps import Recording
+    from mpsl_runtime.live.feed import Feed
     from mpsl_runtime.run.decisions import Prediction, Step, Summary
+    from mpsl_runtime.run.loop import Loop
     from mpsl_runtime.run.model import Model
+    from mpsl_runtime.run.plotting import Watcher
     from mpsl_runtime.run.policies import Policy
 
 __all__ = ["run"]
@@ -29,8 +33,9 @@ Sources = Annotated[
     typer.Argument(
         metavar="SOURCE...",
         help="Recordings (RAW, DAT, AEDAT, ES, CSV, .bin), a folder or zip of "
-        "[Train|Test]/<label>/<file>, or udp://host:port. For a model of images: pictures, .npy, "
-        "IDX files (with their labels beside), or a folder of them.",
+        "[Train|Test]/<label>/<file>, - for standard input, or a live address: udp:// "
+        "udp+spif:// udp+faery:// tcp:// dv:// with host:port, camera://. For a model of images: "
+        "pictures, .npy, IDX files (with their labels beside), or a folder of them.",
     ),
 ]
 Steps = Annotated[
@@ -48,32 +53,11 @@ EngineOption = Annotated[str, typer.Option(help="native or reference (numpy).")]
 Threads = Annotated[
     int, typer.Option(metavar="N", min=1, help="Of the native engine; the same spikes.")
 ]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="What is not whole in a recording is an error.")
-]
-SortWindow = Annotated[
-    float | None, typer.Option(metavar="MS", help="Put events that come so late in their place.")
-]
-StreamName = Annotated[
-    str | None,
-    typer.Option("--stream", metavar="NAME", help="Which of several streams in a file."),
-]
-Columns = Annotated[
-    str | None, typer.Option(metavar="x,y,p,t", help="Order in a text without names; - for others.")
-]
-TimeUnit = Annotated[
-    str | None, typer.Option(metavar="s|ms|us|ns", help="Of a text that does not say it.")
-]
-Timeout = Annotated[
-    float | None,
-    typer.Option("--timeout-s", metavar="S", help="Live: end after so long without a word."),
-]
 
 
 # Of a recording's events and time; images have neither.
 _OF_EVENTS = (
-    "every", "onset", "hold_ms", "least_events", "step_us", "strict", "sort_window", "stream_name",
-    "columns", "time_unit", "timeout_s",
+    "every", "onset", "hold_ms", "least_events", "step_us", *sources.NAMES,
 )  # fmt: skip
 
 
@@ -95,45 +79,60 @@ def run(
     plot: Plot = None,
     engine: EngineOption = "native",
     threads: Threads = 1,
-    strict: Strict = False,
-    sort_window: SortWindow = None,
-    stream_name: StreamName = None,
-    columns: Columns = None,
-    time_unit: TimeUnit = None,
-    timeout_s: Timeout = None,
+    fit: sources.Fit = False,
+    crop: sources.Crop = None,
+    downsample: sources.Downsample = 1,
+    flip: sources.FlipWord = "",
+    sensor: sources.Sensor = None,
+    hot_pixels: sources.HotPixels = None,
+    background_us: sources.Background = None,
+    refractory_us: sources.Refractory = None,
+    polarity: sources.Polarity = "keep",
+    strict: sources.Strict = False,
+    sort_window: sources.SortWindow = None,
+    stream_name: sources.StreamName = None,
+    columns: sources.Columns = None,
+    time_unit: sources.TimeUnitName = None,
+    timeout_s: sources.Timeout = None,
+    serve: sources.Serve = False,
+    reorder_ms: sources.ReorderMs = 5.0,
     as_json: Json = False,
 ) -> None:
     """Run a network on recordings, a live stream, or images.
 
     Prints a line a step, a prediction a window and a summary; for images and labelled recordings,
-    one line each and the accuracy. A live source ends with its sender, or with Ctrl-C.
+    one line each and the accuracy. A live source ends with its sender, with Ctrl-C, or with
+    SIGTERM.
 
     Example: mpsl run nmnist8-small recording.bin --plot out.png
     """
-    from mpsl_runtime.events.options import ReadOptions
-    from mpsl_runtime.live.sources import check_source_words
     from mpsl_runtime.run.model import load
     from mpsl_runtime.run.plotting import check_plot
 
-    check_source_words(source)
     if plot is not None:
         check_plot(plot)
-    options = ReadOptions(strict, sort_window, stream_name, columns, time_unit)  # type: ignore[arg-type]
+    given = {name: context.params[name] for name in sources.NAMES}
     loaded = load(
         model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
-    found: Iterator[Recording] | Iterator[Image]
+    found: Feed | Iterator[Image]
     if loaded.takes_images:
         _refuse(context, _OF_EVENTS)
         found = _images(source, loaded)
     else:
-        found = _recordings(source, loaded.binning, loaded.class_names, timeout_s, options)
+        found = loaded.feed(source, say=_say, **sources.stream_options(given))
     chosen = policies.policy_of(
-        policy, loaded.metadata, every=every, onset=onset, early_margin=early_margin,
-        hold_ms=hold_ms, least_events=least_events, least_score=least_score,
+        policy,
+        loaded.metadata,
+        every=every,
+        onset=onset,
+        early_margin=early_margin,
+        hold_ms=hold_ms,
+        least_events=least_events,
+        least_score=least_score,
         least_margin=least_margin,
-    )  # fmt: skip
-    _show_all(loaded, found, chosen, plot, is_live=_any_live(source), as_json=as_json)
+    )
+    _show_all(loaded, found, chosen, plot, as_json=as_json)
 
 
 def _refuse(context: typer.Context, names: Sequence[str]) -> None:
@@ -150,20 +149,15 @@ def _refuse(context: typer.Context, names: Sequence[str]) -> None:
             )
 
 
-def _any_live(words: Sequence[str]) -> bool:
-    from mpsl_runtime.live.sources import is_live
-
-    return any(is_live(word) for word in words)
-
-
 def _images(words: Sequence[str], model: Model) -> Iterator[Image]:
     """The images of all sources; every path is looked at before the first is run."""
     from itertools import chain
 
     from mpsl_runtime.data.images import images_of
     from mpsl_runtime.errors import UsageError
+    from mpsl_runtime.live.address import is_live
 
-    if _any_live(words):
+    if any(is_live(word) for word in words):
         raise UsageError(
             "model of images takes no live source", got=words[0], where=model.plan.source
         )
@@ -172,77 +166,71 @@ def _images(words: Sequence[str], model: Model) -> Iterator[Image]:
 
 def _show_all(
     model: Model,
-    found: Iterator[Recording] | Iterator[Image],
+    found: Feed | Iterator[Image],
     policy: Policy,
     plot: Path | None,
     *,
-    is_live: bool,
     as_json: bool,
 ) -> None:
-    """Runs all that is shown and prints what comes; Ctrl-C ends a live source with its summary."""
+    """Runs all that is shown and prints what comes, and what did not come through."""
+    from mpsl_runtime.live.feed import Feed
     from mpsl_runtime.run.plotting import Watcher, save_plot
 
-    step_us = None if model.takes_images else model.binning.step_us
+    feed = found if isinstance(found, Feed) else None
+    step_us = None if feed is None else model.binning.step_us
     watcher: Watcher | None = None
+    shown: Iterable[Recording] | Iterable[Image] = found
     if plot is not None:
-        watcher = Watcher() if model.takes_images else Watcher(model.binning.sensor_size)
-        found = watcher.watch(found)
-    stream = model.stream(found, policy)
-    try:
-        for item in stream:
-            if watcher is not None:
-                watcher.see(item)
-            if as_json:
-                show_json(item.to_mapping())
-            else:
-                _print_item(item, model)
-    except KeyboardInterrupt:
-        if not is_live:
-            raise
-        stream.close()
+        watcher = Watcher() if feed is None else Watcher(model.binning.sensor_size)
+        shown = watcher.watch(found)
+    stream = model.stream(shown, policy, feed=feed)
+    if feed is not None and feed.source is not None:
+        feed.source.open()
+        _say(feed.source.doing)
+    _consume(stream, feed, model, watcher, as_json=as_json)
     _print_summary(stream.summary, as_json=as_json)
+    if feed is not None:
+        _print_losses(feed)
     if watcher is not None and plot is not None:
         save_plot(plot, watcher, model.class_names, step_us)
         show(f"picture: {plot}", err=True)
 
 
-def _recordings(
-    words: Sequence[str],
-    binning: Binning,
-    class_names: Sequence[str],
-    timeout_s: float | None,
-    options: ReadOptions,
-) -> Iterator[Recording]:
-    """The recordings of all sources; every path is looked at before the first is run."""
-    from itertools import chain
+def _consume(
+    stream: Loop, feed: Feed | None, model: Model, watcher: Watcher | None, *, as_json: bool
+) -> None:
+    """Prints what the stream gives, to its end, to Ctrl-C or to SIGTERM."""
+    is_live = feed is not None and feed.source is not None
+    with _ended_by_sigterm(stream), stream:
+        try:
+            for item in stream:
+                if watcher is not None:
+                    watcher.see(item)
+                if as_json:
+                    show_json(item.to_mapping())
+                else:
+                    _print_item(item, model)
+        except KeyboardInterrupt:
+            if not is_live:
+                raise
 
-    from mpsl_runtime.live.live import UdpSource
-    from mpsl_runtime.live.sources import is_live, recordings
 
-    if any(is_live(word) for word in words):
-        source = UdpSource(
-            words[0],
-            sensor_size=binning.sensor_size,
-            timeout_s=timeout_s,
-            on_ignored=lambda why: show(f"mpsl: datagrams ignored: {why}", err=True),
-        )
-        return _live(source)
-    return chain.from_iterable(
-        [recordings(word, binning, class_names, options=options, on_trouble=_say) for word in words]
-    )
+@contextmanager
+def _ended_by_sigterm(stream: Loop) -> Iterator[None]:
+    """SIGTERM ends the run after its step, with its totals, as whoever sends it expects."""
+    try:
+        before = signal.signal(signal.SIGTERM, lambda *_: stream.stop())
+    except ValueError:  # not the main thread: the program around us has its own ways
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(line: str) -> None:
     show(f"mpsl: {line}", err=True)
-
-
-def _live(source: Any) -> Iterator[Recording]:
-    with source:
-        show(f"mpsl: listening at {source.address}", err=True)
-        yield from source.recordings()
-    ignored = sum(source.ignored.values())
-    if source.lost or ignored:
-        show(f"mpsl: datagrams lost {source.lost}, ignored {ignored}", err=True)
 
 
 def _print_item(item: Step | Prediction, model: Model) -> None:
@@ -294,3 +282,11 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
     )
     if summary.accuracy is not None:
         show(f"accuracy {summary.accuracy:.2%}")
+
+
+def _print_losses(feed: Feed) -> None:
+    """What did not come through, a line for each kind, on stderr."""
+    for title, counts in feed.counts().items():
+        words = ", ".join(f"{number:,} {cause}" for cause, number in counts.items() if number)
+        if words:
+            _say(f"{title}: {words}")

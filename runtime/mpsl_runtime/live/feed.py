@@ -1,0 +1,250 @@
+"""Any sources in, recordings as a model is to see them out.
+
+What comes from a camera of another size is cut, summed and mirrored (`events.geometry`), filtered
+(`events.filters`), and held at the largest input that an int8 model takes. Every event that does
+not come through is counted, by cause.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
+
+from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.events.binning import Binning
+from mpsl_runtime.events.events import Events
+from mpsl_runtime.events.filters import Filters
+from mpsl_runtime.events.geometry import PixelMap, View, misfit
+from mpsl_runtime.events.steps import Ceiling, Chunk, Recording
+from mpsl_runtime.live.address import is_live
+from mpsl_runtime.live.options import SourceOptions
+from mpsl_runtime.live.source import LONGEST_GAP_US, LiveSource, open_source
+from mpsl_runtime.live.sources import Source, recordings
+
+__all__ = ["Feed"]
+
+_LONGEST_GAP_STEPS = 100_000
+_OUTSIDE = "outside the sensor"
+
+
+@dataclass(frozen=True, eq=False)
+class _Passage:
+    """What the events of one recording go through."""
+
+    size: tuple[int, int]
+    pixels: PixelMap
+    filters: Filters | None
+
+
+class Feed:
+    """The recordings of some sources; iterate over it once.
+
+    Attributes:
+        source: where it is a live one, else None.
+        taken: events that filters and the view have taken, by name.
+
+    Args:
+        sources: paths and events, or one live source (an address, or an object).
+        binning: of the model: its sensor, its steps and the time 0 of its trials.
+        class_names: of the model; label folders are named after them.
+        options: see `SourceOptions`.
+        input_max: the largest input that the model takes; live and moved events are held there.
+        say: called with a line for people; by default, what is wrong with files is a warning.
+
+    Raises:
+        UsageError: an address that cannot be meant, or a live source beside others.
+        DataError: a path is absent, or nothing is there. While iterating: a recording is damaged
+            or from another sensor (the line proposes options); nobody is at the address.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source | LiveSource],
+        binning: Binning,
+        class_names: Sequence[str],
+        options: SourceOptions | None = None,
+        *,
+        input_max: float | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.source: LiveSource | None = None
+        self.taken: Counter[str] = Counter()
+        self._losses: Counter[str] = Counter()
+        self._binning, self._say = binning, say
+        self._options = options or SourceOptions()
+        self._input_max = input_max
+        self._ceilings = Ceiling(input_max) if input_max else None
+        found: Iterable[Recording]
+        stored = [source for source in sources if not isinstance(source, LiveSource)]
+        if len(stored) < len(sources) or any(is_live(source) for source in stored):
+            if len(sources) > 1:
+                raise UsageError(
+                    "a live source stands alone", got=f"{len(sources)} sources", expected=1
+                )
+            gap_us = min(LONGEST_GAP_US, _LONGEST_GAP_STEPS * binning.step_us)
+            self.source = (
+                sources[0]
+                if isinstance(sources[0], LiveSource)
+                else open_source(
+                    str(sources[0]), self._options, longest_gap_us=gap_us, say=self._live_line
+                )
+            )
+            found = self.source.recordings()
+        else:
+            found = chain.from_iterable([self._stored(source, class_names) for source in stored])
+        self._items = map(self._prepared, found)
+
+    def __iter__(self) -> Iterator[Recording]:
+        return self._items
+
+    @property
+    def losses(self) -> dict[str, int]:
+        """Events that did not come through, by cause."""
+        found = Counter(self._losses)
+        if self.source is not None:
+            found += self.source.losses
+        if self._ceilings is not None and self._ceilings.held:
+            found["more than the model takes at one input"] += self._ceilings.held
+        return dict(found)
+
+    @property
+    def resynchronised(self) -> int:
+        """How often a live source began anew."""
+        return 0 if self.source is None else self.source.resynchronised
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """All that did not come through or was no use: for each kind, a number by cause."""
+        found = {"events lost": self.losses, "events left out": dict(self.taken)}
+        if self.source is not None:
+            found["messages ignored"] = dict(self.source.ignored)
+            if self.resynchronised:
+                found["begun anew"] = {"times": self.resynchronised}
+        return found
+
+    def stop(self) -> None:
+        """Ends a live source soon, from any thread or a signal handler."""
+        if self.source is not None:
+            self.source.stop()
+
+    def close(self) -> None:
+        """Lets a live source go."""
+        if self.source is not None:
+            self.source.close()
+
+    def _live_line(self, line: str) -> None:
+        if self._say is not None and self.source is not None:
+            self._say(f"{self.source.name}: {line}")
+
+    def _stored(self, source: Source, class_names: Sequence[str]) -> Iterator[Recording]:
+        options = self._options
+        needs_size = options.view != View() or not options.filters.is_off
+        return recordings(
+            source,
+            self._binning,
+            class_names,
+            options=options.read,
+            on_trouble=self._say,
+            measure=needs_size and options.sensor_size is None,
+        )
+
+    def _prepared(self, recording: Recording) -> Recording:
+        is_held = self.source is not None or self._options.changes_events
+        return replace(
+            recording,
+            chunks=self._chunks(recording),
+            ceiling=self._ceilings if is_held else None,
+        )
+
+    def _chunks(self, recording: Recording) -> Iterator[Chunk]:
+        passage: _Passage | None = None
+        for chunk in recording.chunks:
+            events = chunk.events
+            if not len(events):
+                yield chunk
+                continue
+            if passage is None:
+                passage = self._passage_or_none(events, recording)
+            if passage is None:
+                dropped = self.source.lose("another sensor", len(events)) if self.source else 0
+                yield Chunk(Events.empty(), chunk.reached_us, chunk.dropped + dropped)
+                continue
+            last_us = int(events.t[-1])
+            events, dropped = self._passed(events, passage, recording)
+            reached_us = last_us if chunk.reached_us is None else chunk.reached_us
+            yield Chunk(events, max(reached_us, last_us), chunk.dropped + dropped)
+
+    def _passage_or_none(self, events: Events, recording: Recording) -> _Passage | None:
+        """None where a service is sent what does not fit: it stays."""
+        try:
+            return self._passage(events, recording)
+        except DataError as error:
+            if self.source is None or not self._options.serve:
+                raise
+            self.source.ignore("recordings from another sensor")
+            self.source.note(str(error))
+            return None
+
+    def _passage(self, events: Events, recording: Recording) -> _Passage:
+        """Decides, from the first events of a recording, how they are to be seen."""
+        options, model = self._options, self._binning.sensor_size
+        size = options.sensor_size or events.sensor_size
+        if size is None and self.source is not None:
+            size = self.source.sensor_size
+        if size is None:
+            self._check_unknown(events, recording)
+            size = model
+        pixels = options.view.onto(size, model, recording.file)
+        filters = None if options.filters.is_off else Filters(options.filters, size)
+        return _Passage(size, pixels, filters)
+
+    def _check_unknown(self, events: Events, recording: Recording) -> None:
+        """Nobody says the sensor's size: it is the model's, unless it cannot be."""
+        options, model = self._options, self._binning.sensor_size
+        reached = int(events.x.max()) + 1, int(events.y.max()) + 1
+        needs_size = options.view != View() or not options.filters.is_off
+        if needs_size and not recording.trial:
+            raise DataError(
+                "source does not say how large its sensor is",
+                got=f"events up to x={reached[0] - 1} y={reached[1] - 1}",
+                expected="--sensor WIDTHxHEIGHT",
+                where=recording.file,
+            )
+        outside = (events.x >= model[0]) | (events.y >= model[1])
+        few = 2 * int(np.count_nonzero(outside)) <= len(events)
+        if outside.any() and not (self.source is not None and few):
+            camera = max(reached[0], model[0]), max(reached[1], model[1])
+            got = f"events up to x={reached[0] - 1} y={reached[1] - 1}"
+            if recording.trial or self.source is not None:
+                got += " (its size is not said: --sensor WIDTHxHEIGHT)"
+            raise misfit(got, camera, model, recording.file)
+
+    def _passed(
+        self, events: Events, passage: _Passage, recording: Recording
+    ) -> tuple[Events, int]:
+        """The events that the model sees, and how many were lost on the way."""
+        size = passage.size
+        dropped = 0
+        if int(events.x.max()) >= size[0] or int(events.y.max()) >= size[1]:
+            if self.source is None and not self._options.changes_events:
+                events.check(sensor_size=size, where=recording.file)
+            inside = (events.x < size[0]) & (events.y < size[1])
+            dropped = int(np.count_nonzero(~inside))
+            self._losses[_OUTSIDE] += dropped
+            events = Events(
+                events.t[inside], events.x[inside], events.y[inside], events.p[inside], size
+            )
+        if passage.filters is not None:
+            before = Counter(passage.filters.taken)
+            events = passage.filters.apply(events)
+            self.taken += passage.filters.taken - before
+        merge = self._options.merge
+        if merge or not passage.pixels.is_identity:
+            seen = passage.pixels.apply(events, merge=merge)
+            if len(seen) < len(events):
+                self.taken["outside the view"] += len(events) - len(seen)
+            events = seen
+        return events, dropped

@@ -1,0 +1,77 @@
+"""What streams of recordings and of images have in common: items to iterate over, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator
+from types import TracebackType
+
+from mpsl_runtime.run.decisions import Prediction, Step, Summary
+
+__all__ = ["Items", "Loop", "OnPrediction", "OnStep"]
+
+Items = Generator[Step | Prediction, None, None]
+OnStep = Callable[[Step], None]
+OnPrediction = Callable[[Prediction], None]
+
+
+class Loop(ABC):
+    """Iterate over it, or call `run` and let the callbacks do the work.
+
+    Args:
+        on_step, on_prediction: called with each of them, before it is yielded.
+    """
+
+    def __init__(self, on_step: OnStep | None, on_prediction: OnPrediction | None) -> None:
+        self._on_step, self._on_prediction = on_step, on_prediction
+        self._is_stopped = False
+        self._items = self._run()
+
+    def __iter__(self) -> Iterator[Step | Prediction]:
+        return self
+
+    def __next__(self) -> Step | Prediction:
+        if self._is_stopped:
+            self.close()
+            raise StopIteration
+        item = next(self._items)
+        if isinstance(item, Step):
+            if self._on_step is not None:
+                self._on_step(item)
+        elif self._on_prediction is not None:
+            self._on_prediction(item)
+        return item
+
+    def __enter__(self) -> Loop:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _run(self) -> Items:
+        """What comes; begins when it is iterated over."""
+
+    @property
+    @abstractmethod
+    def summary(self) -> Summary:
+        """Totals so far."""
+
+    def run(self) -> Summary:
+        """Runs to the end; returns the totals."""
+        for _ in self:
+            pass
+        return self.summary
+
+    def stop(self) -> None:
+        """Ends it after the item that is being made, from any thread."""
+        self._is_stopped = True
+
+    def close(self) -> None:
+        """Ends it early."""
+        self._items.close()
