@@ -110,6 +110,18 @@ def test_everything_that_is_printed_goes_through_one_module() -> None:
     assert printing == set()
 
 
+def test_no_function_is_longer_than_sixty_lines() -> None:
+    """Docstring and body: the options of a verb are as many as they are."""
+    functions = [
+        (path.name, node.name, (node.end_lineno or 0) - node.body[0].lineno + 1)
+        for path in [*_modules(), *(ROOT / "tests").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert len(functions) > 2000
+    assert [function for function in functions if function[2] > 60] == []
+
+
 @pytest.mark.parametrize("name", ["native", "runtime", "models", "tests"])
 def test_folders_of_the_checkout_are_not_importable(name: str, tmp_path: Path) -> None:
     result = subprocess.run(

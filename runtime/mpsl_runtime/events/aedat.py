@@ -57,6 +57,17 @@ _PACKET = np.dtype(
 )
 
 
+# Where an address holds x, y and polarity, and what marks a word that is no event.
+_OF_DVS128: dict[str, int] = {
+    "x_shift": 1, "x_mask": 0x7F, "y_shift": 8, "y_mask": 0x7F, "p_shift": 0, "p_mask": 1,
+    "other_mask": 0x8000,
+}  # fmt: skip
+_OF_DAVIS: dict[str, int] = {
+    "x_shift": 12, "x_mask": 0x3FF, "y_shift": 22, "y_mask": 0x1FF, "p_shift": 11, "p_mask": 1,
+    "other_mask": 1 << 31 | 1 << 10,
+}  # fmt: skip
+
+
 def aedat2_parser(
     begin: bytes, trouble: Trouble, where: object, *, is_whole: bool
 ) -> Parser | None:
@@ -91,33 +102,14 @@ def aedat2_parser(
             where=where,
         )
     width, height = _SENSORS[name or "dvs128"]
-    if name in ("", "dvs128"):
-        decoder = _native.Addresses(
-            x_shift=1,
-            x_mask=0x7F,
-            y_shift=8,
-            y_mask=0x7F,
-            p_shift=0,
-            p_mask=1,
-            other_mask=0x8000,
-            on_is_zero=True,
-            flip_x=width - 1,
-            flip_y=height - 1,
-            is_big=True,
-        )
-    else:
-        decoder = _native.Addresses(
-            x_shift=12,
-            x_mask=0x3FF,
-            y_shift=22,
-            y_mask=0x1FF,
-            p_shift=11,
-            p_mask=1,
-            other_mask=1 << 31 | 1 << 10,
-            flip_x=width - 1,
-            flip_y=height - 1,
-            is_big=True,
-        )
+    old = name in ("", "dvs128")
+    decoder = _native.Addresses(
+        **(_OF_DVS128 if old else _OF_DAVIS),
+        flip_x=width - 1,
+        flip_y=height - 1,
+        on_is_zero=old,
+        is_big=True,
+    )
     return WordParser(
         "AEDAT 2.0",
         decoder,
