@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.catalogue import DATASETS
+from mpsl_runtime.data.containers import map_array
 from mpsl_runtime.data.layouts import cifar, idx, layout_of
 from mpsl_runtime.data.layouts.recordings import LabelledFiles, find_split, split_to_take
 from mpsl_runtime.errors import DataError, MissingExtraError, UsageError
@@ -88,7 +89,7 @@ def images_of(source: str | Path | NDArray[np.generic], plan: Plan) -> Iterator[
     if suffix in PICTURES:
         return iter([Image(str(path), _picture(_content(path), shape, path))])
     if suffix == ".npy":
-        return _of_array(_array(path), shape, str(path))
+        return _of_array(map_array(path, damage="damaged file, or no array"), shape, str(path))
     if suffix == ".zip":
         return _labelled(path, plan)
     if "ubyte" in path.name.lower():
@@ -191,15 +192,6 @@ def _of_array(array: NDArray[np.generic], shape: tuple[int, ...], name: str) -> 
         expected=f"uint8 [N, {', '.join(map(str, shape))}]",
         where=name,
     )
-
-
-def _array(path: Path) -> NDArray[np.generic]:
-    try:
-        # Mapped, so that a header that claims more than the file holds is an error, no allocation.
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-        raise DataError("damaged file, or no array", got=error, where=path) from None
-    return array
 
 
 def _fitting(images: _Pixels, shape: tuple[int, ...], where: Path) -> _Pixels:

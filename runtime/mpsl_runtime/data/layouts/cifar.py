@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.containers import BoundedStream
 from mpsl_runtime.data.layouts.layout import ImageSamples, SplitName, register
 from mpsl_runtime.errors import DataError
 
@@ -41,8 +42,22 @@ _ALL = (*BATCHES["train"], *BATCHES["test"])
 
 _SHAPE = (3, 32, 32)
 _RECORD = 1 + 3 * 32 * 32
-# Three times an official batch: anything larger is something else.
-_LARGEST = 1 << 27
+# An official batch has 30 MB, and the archive unpacks to 184: anything larger is something else.
+_LARGEST = 1 << 26
+_LARGEST_ARCHIVE = 1 << 28
+_MOST_MEMBERS = 1000
+# What tarfile raises for damaged headers; RecursionError for long names within long names.
+_DAMAGE = (
+    tarfile.TarError,
+    EOFError,
+    zlib.error,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def is_there(root: Path) -> bool:
@@ -172,8 +187,15 @@ def _from_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     """Reads the members of those names, wherever they lie in the archive; nothing is unpacked."""
     found: dict[str, bytes] = {}
     try:
-        with gzip.open(path) as packed, tarfile.open(fileobj=packed, mode="r:") as archive:
-            for member in archive:
+        # As a stream: going back would unpack everything before once more.
+        with (
+            gzip.open(path) as packed,
+            BoundedStream(packed, _LARGEST_ARCHIVE, path) as bounded,
+            tarfile.open(fileobj=bounded, mode="r|") as archive,
+        ):
+            for number, member in enumerate(archive):
+                if number >= _MOST_MEMBERS:
+                    raise DataError("archive has too many members", where=path)
                 name = Path(member.name).name
                 if name not in names or not member.isfile():
                     continue
@@ -186,9 +208,9 @@ def _from_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
                 if len(found[name]) != member.size:
                     raise DataError("damaged or truncated archive", where=path)
             # The checksum stands at the very end, behind the last member.
-            while packed.read(1 << 20):
+            while bounded.read(1 << 20):
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError) as error:
+    except _DAMAGE as error:
         raise DataError("damaged or truncated archive", got=error, where=path) from None
     missing = [name for name in names if name not in found]
     if missing:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.containers import map_array
 from mpsl_runtime.data.layouts.layout import SplitName, register
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
@@ -286,13 +287,7 @@ def _read_recording(path: Path) -> Events:
 
 
 def _read_packed(path: Path) -> Events:
-    try:
-        # Mapped, so that a header that claims more than the file holds is an error, no allocation.
-        table = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, TypeError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise DataError("no such file", where=path) from None
-        raise DataError("damaged or truncated recording", got=error, where=path) from None
+    table = map_array(path, damage="damaged or truncated recording")
     if table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
         raise DataError(
             "recording is no table of events",

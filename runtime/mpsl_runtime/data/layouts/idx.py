@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IdxPairs", "find_pair", "read_idx", "read_pair"]
 
-_LARGEST = 1 << 31
+# Five times the images of MNIST.
+_LARGEST = 1 << 28
 _PREFIX = {"train": "train", "test": "t10k"}
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import os
 import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.data.containers import open_zip, read_member
 from mpsl_runtime.data.layouts.layout import SplitName, register
 from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.events import Events
@@ -132,29 +132,14 @@ class LabelledFiles:
             return read_bytes(self.place / member)
         process = os.getpid()  # a forked worker needs its own file position
         if process not in self._archives:
-            self._archives[process] = _open_zip(self.place)
-        archive = self._archives[process]
-        try:
-            if archive.getinfo(member).file_size > _LARGEST_MEMBER:
-                raise DataError(
-                    f"{self.noun} in the zip is too large",
-                    got=f"{archive.getinfo(member).file_size} bytes",
-                    expected=f"≤ {_LARGEST_MEMBER}",
-                    where=self.where(index),
-                )
-            return archive.read(member)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            OSError,
-            RuntimeError,
-            KeyError,
-            NotImplementedError,
-        ) as error:
-            raise DataError(
-                f"{self.noun} in the zip cannot be read", got=error, where=self.where(index)
-            ) from None
+            self._archives[process] = open_zip(self.place)
+        return read_member(
+            self._archives[process],
+            member,
+            _LARGEST_MEMBER,
+            noun=self.noun,
+            where=self.where(index),
+        )
 
     def __getstate__(self) -> dict[str, object]:
         """Open archives do not travel to a spawned worker."""
@@ -198,17 +183,8 @@ def _label_and_name(
     return parts[inside[-1] + 1 :]
 
 
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise DataError("no such file", where=path) from None
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DataError("damaged or truncated zip", got=error, where=path) from None
-
-
 def _zip_members(path: Path) -> list[str]:
-    with _open_zip(path) as archive:
+    with open_zip(path) as archive:
         return [info.filename for info in archive.infolist() if not info.is_dir()]
 
 
