@@ -34,6 +34,8 @@ _LARGEST_T = np.uint64(1 << 62)
 class Source(TimedSource):
     """See the module."""
 
+    address_options = ("format",)
+
     def __init__(
         self,
         address: Address,
@@ -43,7 +45,6 @@ class Source(TimedSource):
         say: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(address, options, longest_gap_us=longest_gap_us, say=say)
-        address.check_options("size", "format")
         name = address.options.get("format", "t64")
         if name not in _FORMATS:
             raise UsageError(

@@ -28,7 +28,6 @@ class Source(TimedSource):
     _began_ns: int | None = None
 
     def decode(self, batch: Batch) -> tuple[Events, NDArray[np.int64]]:
-        self._address.check_options("size")
         if self._began_ns is None:
             self._began_ns = int(batch.arrivals_ns[0])
         sizes = np.diff(batch.offsets)

@@ -153,7 +153,7 @@ def replay(files: Sequence[str | Path], address: str, *, speed: float = 1.0) -> 
             expected=f"{SLOWEST:g} … {FASTEST:g}; 1 is real time",
         )
     place = parse_address(address, "udp://, udp+spif:// or tcp://, then host:port")
-    place.check_options()
+    place.check_options("size")  # as the receiver may have it
     if not files:
         raise DataError("nothing to replay")
     if place.scheme == "tcp":

@@ -28,7 +28,12 @@ class TimedSource(LiveSource):
     """Listens. Ends by `stop` or the timeout alone: these formats have no end.
 
     The first sender is followed; another one takes over when it has been silent for two seconds.
+
+    Attributes:
+        address_options: that the format has beside `size`.
     """
+
+    address_options: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class TimedSource(LiveSource):
         say: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(address, options, longest_gap_us=longest_gap_us, say=say)
+        address.check_options("size", *self.address_options)
         if "size" in address.options and self.sensor_size is None:
             self.sensor_size = parse_size(address.options["size"])
         self.port = address.port
