@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: FORCE help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train tree clean
+.PHONY: FORCE help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -137,6 +137,9 @@ bench: setup ## speed against ONNX Runtime in one process: tables and a plot in 
 bench-train: setup peers ## speed of a training step against plain torch and other frameworks
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/train_speed.py --out runs/bench-train \
 		$(if $(DATA),--data $(DATA)) $(BENCH)
+
+bench-events: setup peers ## rates of reading recordings, beside other readers in the same process
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/event_rates.py --out runs/bench-events $(BENCH)
 
 tree: ## the file trees of the packages' READMEs, from the docstrings
 	$(PYTHON) tests/trees.py

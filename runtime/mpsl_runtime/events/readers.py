@@ -191,6 +191,7 @@ def read_events(
     Raises:
         DataError: the file is absent, of no known format or cannot be decoded, or its time falls.
     """
+    # Piece by piece too: longer ones leave the processor's cache, and reading is slower.
     with read_chunks(path, options, on_trouble=on_trouble) as chunks:
         return _joined(list(chunks), chunks.decoder)
 

@@ -85,6 +85,23 @@ public:
         p_[size_] = std::uint8_t(p);
         ++size_;
     }
+    struct Room {
+        std::int64_t* t;
+        std::uint16_t *x, *y;
+        std::uint8_t* p;
+    };
+    // Room for so many events, which are counted at once.
+    Room take(std::size_t number) {
+        const Room room{t_ + size_, x_ + size_, y_ + size_, p_ + size_};
+        size_ += number;
+        return room;
+    }
+    // Writes in any case: needs room for one more than is counted.
+    void push_if(bool is_event, std::int64_t t, std::uint32_t x, std::uint32_t y,
+                 std::uint32_t p) {
+        push(t, x, y, p);
+        size_ -= !is_event;
+    }
 
 private:
     Columns& out_;

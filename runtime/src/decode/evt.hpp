@@ -61,6 +61,7 @@ private:
         bool has_time = false, has_row = false;
         bool has_low = false;   // a TIME_LOW has come since the TIME_HIGH
         bool is_other = false;  // the row is that of events that are no change of brightness
+        bool is_ready() const { return has_time && has_row; }
     };
     struct Missed {
         std::uint64_t before_time = 0, before_address = 0, unknown = 0, without_clock = 0;
@@ -69,6 +70,8 @@ private:
         }
     };
     static constexpr std::uint32_t kNoBase = 0x800;  // beyond the largest column
+
+    static void step(std::uint32_t word, State& s, Missed& missed, Writer& to);
 
     State state_;
 };

@@ -21,6 +21,14 @@ public:
         last_ = now;
         return loops_ + now;
     }
+    // Takes in times that do not fall, from `first` to `last`, where there is no loop among them.
+    bool goes_on(std::uint32_t first, std::uint32_t last) {
+        if (first < last_ || (loops_ && last - last_ > std::uint32_t(1) << 31)) return false;
+        is_first_ = false;
+        last_ = last;
+        return true;
+    }
+    std::int64_t loops() const { return loops_; }
 
 private:
     std::uint32_t last_ = 0;
@@ -43,9 +51,6 @@ public:
     void decode(const std::uint8_t* bytes, std::size_t words, Columns& out);
 
 private:
-    template <bool kBig>
-    void run(const std::uint8_t* bytes, std::size_t words, Columns& out);
-
     const AddressLayout layout_;
     const bool is_big_;
     Clock32 clock_;

@@ -21,6 +21,8 @@ Text::Text(std::string columns, char separator, int time_exponent)
     for (const char letter : {'t', 'x', 'y', 'p'})
         if (std::count(columns_.begin(), columns_.end(), letter) != 1)
             throw std::invalid_argument("columns are not t, x, y and p once each");
+    is_plain_ = columns_.size() == 4 && !is_blank_separated_ && time_exponent == 0;
+    for (const char letter : columns_) places_.push_back(std::string("txyp").find(letter));
 }
 
 // A decimal number times 10^exponent, rounded to a whole one; null where there is none.
@@ -89,7 +91,31 @@ const char* Text::skipped(const char* at, const char* end) const {
     return at;
 }
 
+// What nearly every line is: whole numbers without signs, and one separator between two of them.
+bool Text::plain_line(const char* at, const char* end, Writer& to) const {
+    constexpr std::uint64_t kLargest = 1'000'000'000'000;  // 11 days in µs
+    std::uint64_t found[4] = {};  // t x y p
+    const std::size_t columns = columns_.size();
+    for (std::size_t column = 0; column < columns; ++column) {
+        std::uint64_t value = 0;
+        const char* const begin = at;
+        for (; at != end && is_digit(*at); ++at) value = value * 10 + std::uint64_t(*at - '0');
+        if (at == begin || at - begin > 12) return false;
+        found[places_[column]] = value;
+        if (column + 1 < columns) {
+            if (at == end || *at++ != separator_) return false;
+        }
+    }
+    if (at != end && *at == '\r') ++at;
+    if (at != end || found[0] > kLargest || found[1] > 0xFFFF || found[2] > 0xFFFF || found[3] > 1)
+        return false;
+    to.push(std::int64_t(found[0]), std::uint32_t(found[1]), std::uint32_t(found[2]),
+            std::uint32_t(found[3]));
+    return true;
+}
+
 bool Text::line(const char* at, const char* end, Writer& to) {
+    if (is_plain_ && plain_line(at, end, to)) return true;
     std::int64_t t = 0, x = 0, y = 0, p = 0;
     const auto blanks = [&] {
         while (at != end && is_blank(*at) && *at != separator_) ++at;

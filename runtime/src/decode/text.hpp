@@ -24,6 +24,7 @@ public:
 
 private:
     bool line(const char* at, const char* end, Writer& to);
+    bool plain_line(const char* at, const char* end, Writer& to) const;
     void count(const char* at, const char* end, Writer& to);
     const char* number(const char* at, const char* end, int exponent, std::int64_t& value) const;
     const char* polarity(const char* at, const char* end, std::int64_t& value) const;
@@ -34,6 +35,8 @@ private:
     const char separator_;
     const bool is_blank_separated_;
     const int time_exponent_;
+    bool is_plain_ = false;
+    std::vector<std::size_t> places_;  // of each column in t x y p
     std::vector<char> tail_;
 };
 

@@ -169,9 +169,11 @@ def aedat4(
 ) -> bytes:
     nodes = "".join(
         f'<node name="{number}"><attr key="typeIdentifier" type="string">{kind}</attr>'
-        f'<attr key="originalOutputName" type="string">output{number}</attr>'
+        f'<attr key="originalOutputName" type="string">{"events" if not number else number}</attr>'
+        f'<attr key="compression" type="string">{packing.upper()}</attr>'
         f'<node name="info"><attr key="sizeX" type="int">{WIDTH}</attr>'
-        f'<attr key="sizeY" type="int">{HEIGHT}</attr></node></node>'
+        f'<attr key="sizeY" type="int">{HEIGHT}</attr>'
+        f'<attr key="source" type="string">made</attr></node></node>'
         for number, kind in enumerate(streams)
     )
     xml = f'<dv version="2.0"><node name="outInfo">{nodes}</node></dv>'.encode()

@@ -150,7 +150,7 @@ def test_several_streams_are_named_and_one_is_chosen(
     encode: Callable[..., bytes], some_events: Callable[..., Events], name: str
 ) -> None:
     events = some_events(8)
-    wanted = {"aedat4": "output2", "bag": "/right"}[name]
+    wanted = {"aedat4": "2", "bag": "/right"}[name]
     names = (
         {"streams": ("EVTS", "FRME", "EVTS")} if name == "aedat4" else {"topics": ("/l", "/right")}
     )
@@ -159,7 +159,7 @@ def test_several_streams_are_named_and_one_is_chosen(
         decode_events(data, "a")
     assert same(decode_events(data, "a", ReadOptions(stream=wanted)), events)
     if name == "aedat4":
-        assert same(decode_events(data, "a", ReadOptions(stream="2")), events)
+        assert same(decode_events(data, "a", ReadOptions(stream="events")), events)
     with pytest.raises(DataError, match=r"has no such .* got .*expected"):
         decode_events(data, "a", ReadOptions(stream="nowhere"))
 

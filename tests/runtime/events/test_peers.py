@@ -179,6 +179,7 @@ def test_made_recordings_equal_an_independent_reader(
         ("aedat2-plain", ".aedat", by_numpy),
         ("aedat2-davis-plain", ".davis.aedat", by_numpy),
         ("aedat4-one", ".aedat4", by_aedat),
+        ("aedat4-one", ".aedat4", by_dv),
     ],
 )
 def test_random_events_of_many_rates_equal_an_independent_reader(
