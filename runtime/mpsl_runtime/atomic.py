@@ -173,12 +173,14 @@ def _undo(stage: Path) -> None:
         if Path(name).name != name:
             raise OSError("stage names a file outside its folder")
         old, target = stage / _OLD / name, stage.parent / name
-        if old.exists():
+        if (stage / _NEW / name).exists():
+            continue  # it was not put in place
+        if not old.exists():
+            target.unlink(missing_ok=True)
+        elif not (target.exists() and target.samefile(old)):
             # A copy of the copy, so that an end in the middle of this can be undone too.
             _copy(old, stage / "back")
             (stage / "back").replace(target)
-        else:
-            target.unlink(missing_ok=True)
     (stage / _BEGUN).unlink()
 
 
