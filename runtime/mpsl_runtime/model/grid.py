@@ -45,6 +45,8 @@ LARGEST_WEIGHT = 127
 EXACT_LIMIT = 1 << 24
 """Whole numbers below it, and their sums below it, are exact in float32."""
 
+_FINEST_INPUT = 2.0**-24
+
 
 @dataclass(frozen=True, eq=False)
 class LayerGrid:
@@ -110,11 +112,13 @@ def layer_grids(plan: Plan) -> tuple[LayerGrid, ...]:
     if metadata is None or metadata.weights != "int8":
         raise ModelError("model is not an int8 model", where=plan.source)
     quantum, largest = metadata.input_grid, metadata.input_max
-    if not _is_power_of_two(quantum) or quantum > 1 or largest < 1:
+    if not (
+        _is_power_of_two(quantum) and _FINEST_INPUT <= quantum <= 1 and 1 <= largest < EXACT_LIMIT
+    ):
         raise ModelError(
             "input of an int8 model is not on a grid",
             got=f"input_grid {quantum}, input_max {largest}",
-            expected="a power of two ≤ 1, and a bound ≥ 1",
+            expected=f"a power of two, 2^-24 … 1, and a bound, 1 … {EXACT_LIMIT - 1:,}",
             where=plan.source,
         )
     grids: list[LayerGrid] = []
@@ -185,9 +189,11 @@ def worst_sum(
         input_quantum, input_max: of the layer's input.
     """
     flat = np.abs(weight.reshape(len(weight), -1).astype(np.int32))
-    rows = flat.sum(axis=1, dtype=np.int64)
+    # Python's integers from here on: what a file declares may be any number.
+    rows = flat.sum(axis=1, dtype=np.int64).tolist()
     scale = round(1 / input_quantum)
-    return int((rows * input_max + np.abs(bias.astype(np.int64)) * scale).max())
+    offsets = [abs(b) * scale for b in bias.astype(np.int64).tolist()]
+    return max(row * input_max + offset for row, offset in zip(rows, offsets, strict=True))
 
 
 def _layer(

@@ -225,6 +225,41 @@ def test_a_model_without_a_grid_for_its_input_has_no_proof(changes: dict[str, An
         layer_grids(plan(**changes))
 
 
+BEYOND = (1 << 24, (1 << 63) + 5, -1)  # as a float32, as an int64, as a count
+
+
+@pytest.mark.parametrize("bound", BEYOND)
+def test_a_bound_that_no_proof_reaches_is_refused_when_a_file_is_read(
+    tmp_path: Path, bound: int
+) -> None:
+    graph = grid_graph()
+    graph.metadata = {**graph.metadata, "input_max": np.uint64(bound) if bound > 0 else bound}
+    nir.write(str(tmp_path / "model.nir"), graph)
+    with pytest.raises(ModelError, match=r"'input_max' is out of range; got .*model\.nir"):
+        load_plan(tmp_path / "model.nir")
+
+
+@pytest.mark.parametrize("bound", BEYOND)
+def test_a_plan_with_such_a_bound_has_no_proof(bound: int) -> None:
+    found = plan()
+    assert found.metadata is not None
+    wide = replace(found, metadata=replace(found.metadata, input_max=bound))
+    with pytest.raises(ModelError, match="not on a grid"):
+        layer_grids(wide)
+    # Not a small number, as int64 would make of it.
+    assert worst_sum(np.full((1, 500), 127), np.array([1]), 1.0, (1 << 63) + 5) > 1 << 63
+    assert worst_sum(np.zeros((1, 5)).astype(int), np.array([3]), 2.0**-70, 1) == 3 << 70
+
+
+@pytest.mark.parametrize("quantum", [2.0**-25, 2.0**-1074, 0.0, 0.3, 2.0, float("nan")])
+def test_an_input_grid_that_float32_cannot_count_on_has_no_proof(quantum: float) -> None:
+    found = plan()
+    assert found.metadata is not None
+    fine = replace(found, metadata=replace(found.metadata, input_grid=quantum))
+    with pytest.raises(ModelError, match="not on a grid"):
+        layer_grids(fine)
+
+
 @pytest.mark.parametrize("value", [0.5, "seven", True, 65, -65])
 def test_a_grid_that_is_no_exponent_is_refused(value: Any) -> None:
     graph = grid_graph()
