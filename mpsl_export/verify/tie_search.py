@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,9 @@ __all__ = ["TIE_TOLERANCE", "Found", "Tie", "TieSearch", "chains_of", "tie_toler
 
 TIE_TOLERANCE = 1e-5
 
-# Ties that may act together, runs of the reference that one search may take, and how many of them
-# go side by side.
-_MOST_TOGETHER = 3
+# Spikes flipped in one run of the reference, runs that one search may take, and how many of them go
+# side by side.
+_MOST_FLIPPED = 8
 _MOST_RUNS = 256
 _BATCH = 8
 
@@ -98,40 +99,38 @@ class TieSearch:
         self._chains = chains_of(plan)
 
     def find(self, frames: NDArray[np.float32], output: NDArray[np.bool_]) -> Found:
-        """The fewest ties, at most three, that give an output.
+        """Few ties that give an output; those are tried first whose output is right for longest.
 
         Args:
             frames: [T, C, H, W]. output: [T, K].
         """
-        hypotheses: list[tuple[Tie, ...]] = [()]
-        first, runs = Tie(0, 0, 0, 0.0), 0
-        for together in range(_MOST_TOGETHER + 1):
-            following: list[tuple[int, tuple[Tie, ...]]] = []
-            for run in self._run_all(frames, hypotheses[: _MOST_RUNS - runs]):
+        first: Tie | None = None
+        # (−step up to which its parent is right, number of ties, order of arrival, ties)
+        waiting: list[tuple[int, int, int, tuple[Tie, ...]]] = [(0, 0, 0, ())]
+        runs, order = 0, 1
+        while waiting and runs < _MOST_RUNS:
+            batch = [heappop(waiting)[-1] for _ in range(min(_BATCH, len(waiting)))]
+            for run in self._run(frames, batch):
                 runs += 1
                 apart = np.argwhere(run.output != output)
-                if not len(apart):
-                    return Found(run.flipped, first)
-                step, neuron = (int(i) for i in apart[0])
-                if together == 0:
+                step, neuron = (int(i) for i in apart[0]) if len(apart) else (0, 0)
+                if first is None:
                     membrane = float(run.membrane[step, neuron])
                     first = Tie(step, len(self._neurons) - 1, neuron, membrane)
+                if not len(apart):
+                    return Found(run.flipped, first)
+                if len(run.flipped) == _MOST_FLIPPED:
+                    continue
                 # A cause comes no later than what it causes, and after those flipped before it.
                 after = run.flipped[-1][:3] if run.flipped else (-1, -1, -1)
-                following += [
-                    (step, (*run.flipped, tie))
-                    for tie in run.near
-                    if tie.step <= step and tie[:3] > after
-                ]
-            # Those first whose output is right for longest.
-            hypotheses = [flipped for _, flipped in sorted(following, key=lambda pair: -pair[0])]
+                for tie in run.near:
+                    if tie.step <= step and tie[:3] > after:
+                        ties = (*run.flipped, tie)
+                        heappush(waiting, (-step, len(ties), order, ties))
+                        order += 1
+        if first is None:
+            raise ValueError("a sample without a step")
         return Found(None, first)
-
-    def _run_all(
-        self, frames: NDArray[np.float32], hypotheses: Sequence[tuple[Tie, ...]]
-    ) -> Iterator[_Run]:
-        for start in range(0, len(hypotheses), _BATCH):
-            yield from self._run(frames, hypotheses[start : start + _BATCH])
 
     def _run(
         self, frames: NDArray[np.float32], hypotheses: Sequence[tuple[Tie, ...]]

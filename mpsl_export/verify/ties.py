@@ -14,7 +14,7 @@ Of a program that shows all its layers the ties are found directly: driven by th
 spikes, the reference must want to fire exactly where the program fired, but for ties. That is the
 same as flipping each of them in the reference, in (step, layer) order. Of a program of which only
 the output is known (training on another device) they are searched for: ties before the first output
-that differs are flipped, one after the other, then two and three together.
+that differs are flipped, one after the other, then several together.
 
 The reference runs the merge of the run's own banks, not the file under test, so that a wrong file
 cannot move the point of comparison.
@@ -37,7 +37,8 @@ from mpsl_runtime.run.reference import apply
 __all__ = ["MOST_TIES", "Difference", "Explanation", "Referee"]
 
 MOST_TIES = 8
-"""In one sample: more of them are no accident of rounding."""
+"""Neurons with a tie in one sample: more of them are no accident of rounding. One neuron may have a
+tie in step after step, where its input is constant."""
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,12 @@ class Referee:
             found += self._departures(frames, activity, index)
         differences = [self._difference(sample, program, place) for place in sorted(found)]
         wrong = next((difference for difference in differences if not difference.tie), None)
-        if wrong is None and len(differences) > MOST_TIES:
-            why = f"would be tie {MOST_TIES + 1} of one sample"
-            wrong = replace(differences[MOST_TIES], tie=False, why=why)
+        neurons = list(dict.fromkeys((d.layer, d.neuron) for d in differences))
+        if wrong is None and len(neurons) > MOST_TIES:
+            one_more = neurons[MOST_TIES]
+            last = next(d for d in differences if (d.layer, d.neuron) == one_more)
+            why = f"would be neuron {MOST_TIES + 1} with a tie in one sample"
+            wrong = replace(last, tie=False, why=why)
         return Explanation(wrong=wrong) if wrong else Explanation(tuple(differences))
 
     def explain_output(
@@ -182,8 +186,9 @@ class Referee:
         U = self._membranes(frames, activity, index)
         threshold = self._neurons[index].threshold.reshape(-1)
         places = np.argwhere((threshold <= U) != activity[index].spikes)
-        # Far more than can be explained: a wrong program differs nearly everywhere.
-        return [Tie(int(t), index, int(i), float(U[t, i])) for t, i in places[: MOST_TIES + 1]]
+        # A wrong program differs nearly everywhere: no more than are looked at.
+        most = (MOST_TIES + 1) * len(frames)
+        return [Tie(int(t), index, int(i), float(U[t, i])) for t, i in places[:most]]
 
     def _membranes(
         self, frames: NDArray[np.float32], activity: Sequence[LayerActivity], index: int
