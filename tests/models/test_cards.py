@@ -164,15 +164,67 @@ def test_the_engine_reaches_the_accuracy_of_the_card(name: str, shared_data: Pat
     assert accuracy_of_the_engine(name, shared_data / name) == pytest.approx(said, abs=2e-3)
 
 
-def test_the_tables_of_the_readme_are_those_of_the_cards() -> None:
-    text = (ROOT / "README.md").read_text("utf-8").split("## Results")[1]
-    rows = re.findall(r"^\| \[`([\w-]+)`\]\(models/([\w-]+)/card.md\) .*$", text, re.M)
-    assert {name for name, _ in rows} == set(NAMES)
-    for name, folder in rows:
-        assert folder == name
-        report = report_of(name)
-        row = next(line for line in text.splitlines() if line.startswith(f"| [`{name}`]("))
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        assert accuracy_text(report["accuracy"]) in cells
-        assert f"`{report['network']}`" in row
-        assert f"`mpsl train {name} --data DIR`" in cells
+# How the README calls the data sets.
+DATA_WORDS = {
+    "cifar10": "CIFAR-10",
+    "dvs-digits": "simulated events",
+    "dvs-gesture-made": "**made** gestures",
+    "fashion-mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "nmnist": "N-MNIST, part",
+    "nmnist8": "N-MNIST, digits 0–7",
+}
+HEAD = ["model", "learned from / tested on", "network", "MPSL", "STBP, same budget", "command"]
+
+
+def _row(name: str) -> list[str]:
+    """What the README's table must say of a model, cell by cell."""
+    report = report_of(name)
+    data = report["data"]
+    (stbp,) = [each for each in report["other_methods"] if each["method"] == "stbp"]
+    return [
+        f"[`{name}`](models/{name}/card.md)",
+        f"{DATA_WORDS[data['name']]}, {data['train']:,} / {data['test']:,}",
+        f"`{report['network']}`",
+        accuracy_text(report["accuracy"]),
+        accuracy_text(stbp["accuracy"]),
+        f"`mpsl train {name} --data DIR`",
+    ]
+
+
+def _results() -> str:
+    return (ROOT / "README.md").read_text("utf-8").split("## Results")[1].split("\n## ")[0]
+
+
+def _cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def test_every_cell_of_the_table_in_the_readme_is_that_of_a_card() -> None:
+    head, rule, *rows = [_cells(line) for line in _results().splitlines() if line.startswith("|")]
+    assert head == HEAD
+    assert set("".join(rule)) <= set("-: ")
+    assert sorted(rows) == sorted(_row(name) for name in NAMES)
+
+
+def test_a_wrong_cell_of_any_column_is_seen() -> None:
+    """The test above can fail: of each column, whatever is put there."""
+    right = [_row(name) for name in NAMES]
+    for row in right:
+        for column, cell in enumerate(row):
+            changed = cell.replace("8", "9") if "8" in cell else f"{cell}0"
+            assert [*row[:column], changed, *row[column + 1 :]] not in right
+
+
+def test_the_readme_counts_the_samples_with_a_tie() -> None:
+    words = {1: "one", 2: "two", 3: "three"}
+    text = " ".join(_results().split())
+    sentence = text.split("no differing output spike")[1].split(".")[0]
+    named = set(re.findall(r"`([\w-]+)`", sentence))
+    ties = {
+        name: max(model["explained_ties"] for model in report_of(name)["verification"]["models"])
+        for name in NAMES
+    }
+    assert named == {name for name, count in ties.items() if count}
+    for name in named:
+        assert re.search(rf"\b{words[ties[name]]} (samples? )?of `{name}`", sentence), name

@@ -12,7 +12,6 @@ from pathlib import Path
 import nir
 
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.grid import EXACT_LIMIT
 from mpsl_runtime.model.layers import LARGEST_SIGNAL, NodeBuilder, sizes_of
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.neurons import encode_neuron
@@ -93,13 +92,6 @@ def _metadata(graph: nir.NIRGraph, source: str) -> ModelMetadata | None:
     metadata = ModelMetadata.from_mapping(graph.metadata, source)
     if not 0 < metadata.dt_s < math.inf:
         raise ModelError("metadata 'dt_s' is out of range", got=metadata.dt_s, where=source)
-    if not 0 <= metadata.input_max < EXACT_LIMIT:
-        raise ModelError(
-            "metadata 'input_max' is out of range",
-            got=metadata.input_max,
-            expected=f"0 … {EXACT_LIMIT - 1:,}",
-            where=source,
-        )
     return metadata
 
 

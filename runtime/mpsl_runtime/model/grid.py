@@ -190,9 +190,9 @@ def worst_sum(
     """
     flat = np.abs(weight.reshape(len(weight), -1).astype(np.int32))
     # Python's integers from here on: what a file declares may be any number.
-    rows = flat.sum(axis=1, dtype=np.int64).tolist()
+    rows: list[int] = flat.sum(axis=1, dtype=np.int64).tolist()
     scale = round(1 / input_quantum)
-    offsets = [abs(b) * scale for b in bias.astype(np.int64).tolist()]
+    offsets: list[int] = [abs(b) * scale for b in bias.astype(np.int64).tolist()]
     return max(row * input_max + offset for row, offset in zip(rows, offsets, strict=True))
 
 

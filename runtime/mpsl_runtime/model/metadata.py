@@ -61,7 +61,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "sensor_width": (1, 65_536),
     "sensor_height": (1, 65_536),
     "input_grid": (2.0**-24, 2.0**24),
-    "input_max": (0, 2**24),
+    "input_max": (0, 2**24 - 1),
     **{name: (0, LARGEST_LIMIT) for name in STREAM_LIMITS[1:]},
 }
 # Texts by what they must look like; every text must be printable.
