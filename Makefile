@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: FORCE help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events tree clean
+.PHONY: FORCE help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -140,6 +140,10 @@ bench-train: setup peers ## speed of a training step against plain torch and oth
 
 bench-events: setup peers ## rates of reading recordings, beside other readers in the same process
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/event_rates.py --out runs/bench-events $(BENCH)
+
+# A sender on one core, the receiver and the network on another. BENCH="--seconds 10 --core 2".
+bench-live: setup ## events a second from a socket through the network, and how late the answer is
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/live_speed.py $(BENCH)
 
 tree: ## the file trees of the packages' READMEs, from the docstrings
 	$(PYTHON) tests/trees.py

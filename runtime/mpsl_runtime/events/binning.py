@@ -156,7 +156,7 @@ def sparse_steps(events: Events, binning: Binning) -> SparseSteps:
     step = (t - origin) // binning.step_us
     kept = step < binning.steps
     size = int(np.prod(binning.shape))
-    cell, count = np.unique(step[kept] * size + address[kept], return_counts=True)
+    cell, count = _counted(step[kept] * size + address[kept], binning.steps * size)
     value = (
         count.astype(np.float32) if binning.coding == "count" else np.ones(len(cell), np.float32)
     )
@@ -168,6 +168,16 @@ def sparse_steps(events: Events, binning: Binning) -> SparseSteps:
         events=int(kept.sum()),
         truncated=int((~kept).sum()),
     )
+
+
+def _counted(cells: NDArray[np.int64], number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The cells that occur, ascending, and how often each does; all are below `number`."""
+    if len(cells) * 4 < number:
+        return np.unique(cells, return_counts=True)
+    # Where many events meet few cells, sorting them would take most of a step's time.
+    every = np.bincount(cells, minlength=number)
+    found = np.flatnonzero(every)
+    return found, every[found]
 
 
 def frames(events: Events, binning: Binning) -> NDArray[np.float32]:

@@ -116,7 +116,9 @@ class Assembler:
         self._waiting: dict[int, Item] = {}
         self._ahead: list[Item] = []
         self._strange: list[Item] = []
-        self._missing = self._in_queue = 0
+        self._missing = 0
+        # Events that this machine has let go before what is looked at now, or at most so many.
+        self._in_queue = self._in_system = 0
 
     @property
     def heard_s(self) -> float:
@@ -131,6 +133,7 @@ class Assembler:
     def take(self, batch: Batch) -> Iterator[Output]:
         """Takes in what has come."""
         self._in_queue += batch.dropped_events
+        self._in_system += batch.unseen * LARGEST_COUNT
         sizes = np.diff(batch.offsets)
         headers = read_headers(batch.data, batch.offsets)
         good = np.ones(len(batch), np.bool_)
@@ -144,8 +147,8 @@ class Assembler:
         seen = Arrivals(batch, headers[index], index, self._gap_us)
         for first, stop in seen.rows():
             yield from self._row(seen, first, stop)
-        # What the queue has let go was before this batch: its gap has been seen.
-        self._in_queue = 0
+        # All of that was before the end of this batch: its gaps have been seen.
+        self._in_queue = self._in_system = 0
 
     def idle(self, now_s: float) -> Iterator[Output]:
         """Gives up waiting where it has been long enough."""
@@ -160,24 +163,26 @@ class Assembler:
         while self.is_waiting:
             yield from self._give_up()
         self._forget_strange()
-        if self._has_begun and self._is_open:
-            self._is_open = False
-            yield End(True)
+        if self._is_open:
+            yield from self._close(last=True)
 
     def _row(self, seen: Arrivals, first: int, stop: int) -> Iterator[Output]:
-        """Datagrams that follow on each other: as one where they are expected, else one by one."""
+        """Datagrams that follow on each other: as one where they go on, else one by one."""
         item = seen.item(first)
-        expected = (
+        goes_on = (
             self._is_open
             and self._has_begun
             and not self.is_waiting
             and item.sender == self._sender
             and item.recording == self._recording
-            and item.sequence == self._next
             and item.size == self._size
             and self._is_on_time(item)
         )
-        if not expected:
+        ahead = _distance(item.sequence, self._next) if goes_on else -1
+        if ahead > 0 and self._is_known_to_be_lost:
+            self._skip_to(item)
+            ahead = 0
+        if ahead:
             for k in range(first, stop):
                 item = seen.item(k)
                 yield from self._accept(item)
@@ -227,8 +232,7 @@ class Assembler:
                 self._report.ignore(_LATE)
                 return
             self._waiting[item.sequence] = item
-            # The queue let go of what is missing: it will not come.
-            if len(self._waiting) > _MOST_WAITING or self._in_queue:
+            if len(self._waiting) > _MOST_WAITING or self._is_known_to_be_lost:
                 yield from self._give_up()
         else:
             self._forget_strange()
@@ -251,25 +255,37 @@ class Assembler:
     def _give_up(self) -> Iterator[Output]:
         """Goes on without what has not come."""
         if self._waiting:
-            item = min(self._waiting.values(), key=lambda i: _distance(i.sequence, self._next))
-            if self._has_begun or not self._joined:
-                gone = _distance(item.sequence, self._next)
-                self.lost += gone
-                # No sender puts more into a datagram, whatever it says.
-                missing = min(item.first_event - self._next_event, gone * LARGEST_COUNT)
-                self._miss(max(0, missing))
-            else:  # whoever begins to listen in the middle has lost only what the queue let go
-                self._miss(min(self._in_queue, item.first_event))
-            self._in_queue = 0
-            self._next = item.sequence
+            self._skip_to(
+                min(self._waiting.values(), key=lambda i: _distance(i.sequence, self._next))
+            )
         elif self._ahead:
             yield from self._close(last=False)
         yield from self._release()
 
-    def _miss(self, events: int) -> None:
-        dropped = min(events, self._in_queue)
-        self._missing += self._report.lose("queue was full", dropped)
-        self._missing += self._report.lose("lost on the way", events - dropped)
+    @property
+    def _is_known_to_be_lost(self) -> bool:
+        """What is missing was let go on this machine: it will not come."""
+        return self._in_queue > 0 or self._in_system > 0
+
+    def _skip_to(self, item: Item) -> None:
+        """Counts what is missing before a datagram as lost."""
+        gone = _distance(item.sequence, self._next)
+        # No sender puts more into a datagram, whatever it says.
+        missing = max(0, min(item.first_event - self._next_event, gone * LARGEST_COUNT))
+        if self._has_begun or not self._joined:
+            self.lost += gone
+        else:  # whoever begins to listen in the middle has lost only what was let go here
+            missing = min(missing, self._in_queue)
+        for cause, most in (
+            ("queue was full", self._in_queue),
+            ("the system's buffer was full", self._in_system),
+            ("lost on the way", missing),
+        ):
+            part = min(missing, most)
+            self._missing += self._report.lose(cause, part)
+            missing -= part
+        self._in_queue = max(0, self._in_queue - gone * LARGEST_COUNT)
+        self._next = item.sequence
 
     def _in_order(self, item: Item) -> Iterator[Output]:
         if self._has_begun and item.size != self._size:
@@ -341,10 +357,8 @@ class Assembler:
 
     def _hold(self, item: Item, in_a_row: int, why: str) -> Iterator[Output]:
         """Keeps what does not belong; when enough of it is in a row, it is followed from there."""
-        if self._strange and (self._strange[0].sender, self._strange[0].recording) != (
-            item.sender,
-            item.recording,
-        ):
+        held = self._strange[:1]
+        if held and (held[0].sender, held[0].recording) != (item.sender, item.recording):
             self._forget_strange()
         self._strange.append(item)
         row = sorted({item.sequence: item for item in self._strange}.items())

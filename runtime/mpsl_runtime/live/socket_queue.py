@@ -24,7 +24,8 @@ EventCount = Literal["mpsl", "bytes8", "bytes13", "spif"]
 _RECEIVE_BUFFER_BYTES = 8 << 20
 _BYTES_PER_EVENT = 16  # in the queue, with room for headers
 _SMALLEST_QUEUE_BYTES = 1 << 18
-_LARGEST_BATCH = 16_384
+# Of one batch: what is made of it is some ten times larger.
+_LARGEST_BATCH, _LARGEST_BATCH_BYTES = 2048, 1 << 21
 _SO_RCVBUFFORCE = 33  # Linux; for root
 
 
@@ -106,11 +107,12 @@ class SocketQueue:
         if not waiting:
             return None
         number = min(waiting, _LARGEST_BATCH)
+        size = min(size, _LARGEST_BATCH_BYTES)
         data = np.empty(size + 64, np.uint8)
         offsets = np.empty(number + 1, np.int64)
         senders = np.empty(number, np.uint64)
         arrivals_ns = np.empty(number, np.int64)
-        number = self._queue.take(data, offsets, senders, arrivals_ns)
+        number = self._queue.take(data[:size], offsets, senders, arrivals_ns)
         _, datagrams, events, unseen = self._queue.counters()
         before, self._dropped = self._dropped, (events, datagrams, unseen)
         return Batch(

@@ -220,6 +220,14 @@ DatagramQueue::Waiting DatagramQueue::wait(int milliseconds) {
     std::unique_lock<std::mutex> lock(mutex_);
     arrived_.wait_for(lock, std::chrono::milliseconds(milliseconds),
                       [this] { return !entries_.empty() || stopping_; });
+    if (entries_.empty()) return {};
+    const std::int64_t left_ns =
+        entries_.front().arrival_ns + kGatherUs * std::int64_t(1000) - now_ns();
+    if (left_ns > 0 && !stopping_) {
+        lock.unlock();
+        std::this_thread::sleep_for(std::chrono::nanoseconds(left_ns));
+        lock.lock();
+    }
     return {entries_.size(), waiting_bytes_};
 }
 

@@ -36,7 +36,9 @@ public:
     DatagramQueue(const DatagramQueue&) = delete;
     DatagramQueue& operator=(const DatagramQueue&) = delete;
 
-    // What waits; sleeps up to `milliseconds` until something does.
+    // What waits; sleeps up to `milliseconds` until something does, and then until the oldest has
+    // waited for kGatherUs: to handle a batch has a fixed cost.
+    static constexpr int kGatherUs = 1000;
     Waiting wait(int milliseconds);
 
     // Moves the oldest datagrams out, whole ones, as far as there is room for `largest` of them and

@@ -34,7 +34,8 @@ class Report:
         self.ignored[reason] += number
 
     def lose(self, cause: str, number: int) -> int:
-        self.losses[cause] += number
+        if number:
+            self.losses[cause] += number
         return number
 
     def resynchronise(self, why: str) -> None:
@@ -50,7 +51,9 @@ class Receiver:
         self.outputs: list[Output] = []
         self.now_s = 100.0
 
-    def get(self, sent: Iterable[Datagram], sender: int = SENDER, dropped: int = 0) -> Receiver:
+    def get(
+        self, sent: Iterable[Datagram], sender: int = SENDER, dropped: int = 0, unseen: int = 0
+    ) -> Receiver:
         contents = [encode(datagram) for datagram in sent]
         offsets = np.concatenate([[0], np.cumsum([len(c) for c in contents])]).astype(np.int64)
         batch = Batch(
@@ -59,6 +62,7 @@ class Receiver:
             np.full(len(contents), sender, np.uint64),
             np.full(len(contents), int(self.now_s * 1e9), np.int64),
             dropped_events=dropped,
+            unseen=unseen,
         )
         self.outputs += self.assembler.take(batch)
         return self
@@ -157,7 +161,7 @@ def test_a_gap_is_waited_for_and_then_counted_and_what_comes_later_is_late() -> 
     assert receiver.wait(0.002).assembler.lost == 3
     receiver.get(sent[6:7]).get(sent[12:])
     assert receiver.end() == [times(sent[:5], sent[8:])]
-    assert dict(receiver.report.losses) == {"lost on the way": 9, "queue was full": 0}
+    assert dict(receiver.report.losses) == {"lost on the way": 9}
     assert receiver.missing == 9
     assert dict(receiver.report.ignored) == {"late or repeated datagram": 1}
 
@@ -167,6 +171,16 @@ def test_what_our_own_queue_let_go_is_told_from_what_the_network_lost() -> None:
     receiver = Receiver().get(sent[:5]).get(sent[9:], dropped=7)
     assert receiver.end() == [times(sent[:5], sent[9:])]
     assert dict(receiver.report.losses) == {"queue was full": 7, "lost on the way": 5}
+
+
+def test_what_the_systems_buffer_had_no_room_for_is_not_waited_for() -> None:
+    sent = stream(40)
+    receiver = Receiver().get(sent[:5]).get([*sent[9:20], *sent[22:]], unseen=6)
+    assert not receiver.assembler.is_waiting
+    assert receiver.end() == [times(sent[:5], sent[9:20], sent[22:])]
+    assert dict(receiver.report.losses) == {"the system's buffer was full": 18}
+    kinds = [type(output) for output in receiver.outputs]
+    assert kinds == [Begin, *[Data] * 5, *[Data] * 2, End]  # two rows behind the beginning
 
 
 def test_whoever_begins_to_listen_in_the_middle_has_lost_nothing() -> None:

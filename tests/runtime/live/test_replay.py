@@ -47,7 +47,7 @@ def test_replay_refuses_what_it_cannot_send(
 
 def test_a_host_that_is_none_is_one_line() -> None:
     with pytest.raises(OutputError, match="cannot send"):
-        replay([RECORDINGS / "gesture.es"], "udp://nowhere.invalid:3")
+        replay([RECORDINGS / "gesture.es"], f"udp://{'x' * 70}.example:3")
 
 
 @pytest.mark.parametrize("address", ["udp://127.0.0.1:0", "udp+spif://127.0.0.1:0?size=128x128"])
@@ -60,7 +60,7 @@ def test_replay_takes_the_time_of_the_recording(address: str) -> None:
         sent = replay([RECORDINGS / "gesture.es"], source.address, speed=2.0)
         took_s = time.perf_counter() - start
         assert sum(len(chunk.events) for chunk in source) == len(events) == sent.events
-    assert lasts_s / 2 <= took_s < lasts_s / 2 + 1.0
+    assert lasts_s / 2 - 0.01 <= took_s < lasts_s / 2 + 5.0  # others may use the machine
 
 
 def test_over_tcp_the_first_who_connects_gets_the_bytes() -> None:

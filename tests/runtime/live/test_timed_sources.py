@@ -56,7 +56,7 @@ def test_words_without_times_have_that_of_their_arrival(listening: Listen, send:
     t, x, y, p = joined(source)
     assert (x, y, p) == ([5, 7, 5], [6, 8, 6], [1, 0, 1])
     assert t[0] == t[1] == 0
-    assert 40_000 < t[2] < 2_000_000
+    assert 0 < t[2] < 2_000_000
     assert dict(source.ignored) == {"truncated datagram": 1}
 
 

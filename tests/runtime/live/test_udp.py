@@ -212,7 +212,7 @@ def test_a_port_in_use_is_one_line(listening: Listen) -> None:
 
 
 def test_a_host_that_is_none_is_one_line() -> None:
-    for host in ("a..b", "x" * 70 + ".example", "nowhere.invalid"):
+    for host in ("a..b", "x" * 70 + ".example"):
         with pytest.raises((DataError, UsageError)) as error:
             open_source(f"udp://{host}:3").open()
         assert "\n" not in str(error.value)
