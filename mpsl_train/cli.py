@@ -52,10 +52,16 @@ def train(
     chosen = recipes.load(recipes.find_recipe(recipe), [*changes, *(set_ or [])])
     name = "-".join([chosen.name, *([chosen.method] if chosen.method else [])])
     run = out if out is not None else Path("runs") / f"{name}-s{chosen.seed}"
+    from mpsl_train.network.network import NonFiniteError
+    from mpsl_train.network.processes import find_processes
     from mpsl_train.training.training import train as run_training
 
     try:
         result = run_training(chosen, run, data=data, device=device, devices=devices, resume=resume)
+    except NonFiniteError as error:
+        if find_processes(devices).first:
+            raise
+        raise typer.Exit(error.exit_code) from None  # all stop at it, and the first says so
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"interrupted; the same command with --out {run} --resume continues"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -235,14 +236,16 @@ class Network(nn.Module):
             self._name_bank(states)
         return Output(x, _membrane(states[-1]), tuple(recorded))
 
-    def _name_bank(self, states: Sequence[LayerState]) -> None:
+    def _name_bank(self, states: Sequence[LayerState]) -> NoReturn:
+        """All processes ask the same questions, so that all stop at the same answer."""
         for layer, state in zip(self.layer_list, states, strict=True):
             for mechanism, bank in zip(layer.mechanisms, state.banks, strict=True):
-                if not bool(torch.isfinite(bank).all()):
+                if not self._agreed(bool(torch.isfinite(bank).all()), bank.device):
                     raise NonFiniteError(
                         f"the bank of {mechanism} is not finite", where=f"layer {layer.spec.name}"
                     )
             self._check_membrane(layer, state, None)
+        raise NonFiniteError("a number of this window is not finite")
 
     def _check_membrane(self, layer: SpikingLayer, state: LayerState, step: int | None) -> None:
         potential = _membrane(state)

@@ -7,6 +7,7 @@ is averaged, so that N processes with B/N samples each do what one process does 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,15 +40,23 @@ class Processes:
         """Whether this process writes and speaks."""
         return self.rank == 0
 
-    def check(self, batch_size: int, normalised: bool, device: str) -> None:
+    def check(
+        self, batch_size: int, normalised: bool, device: str, alone: Sequence[str] = ()
+    ) -> None:
         """Whether so many processes can do what one does.
 
         Args:
             normalised: a layer has batch normalisation. device: `cpu` or `cuda`.
+            alone: mechanisms that are right in one process only.
 
         Raises:
             UsageError: they cannot.
         """
+        if self.world > 1 and alone:
+            raise UsageError(
+                f"mechanism {alone[0]!r} is not right in several processes", got=self.world,
+                expected="one process", where="--devices",
+            )  # fmt: skip
         if batch_size % self.world:
             raise UsageError(
                 "a batch cannot be shared equally", got=batch_size,

@@ -96,8 +96,10 @@ class WindowLayer:
         if self.hebbian is not None:
             self.initial = [bank.detach() for bank in self.state.banks[1:]]
             arranged = [self.kernels.arrange(bank) for bank in self.initial]
+            # Changed in place from here on. What is laid out already stays where it is: all of it,
+            # or, with one channel on both sides, another view of the same memory.
             self.banks = [
-                bank.clone() if bank is given else bank
+                bank.clone() if bank.data_ptr() == given.data_ptr() else bank
                 for bank, given in zip(arranged, self.initial, strict=True)
             ]
             self.weight = self.kernels.merge(self.base, self.banks, self.rows[1:])

@@ -121,6 +121,11 @@ def _run(trainer: Trainer, module: TrainingModule, loaders: Loaders, last: Path 
         # Lightning turns Ctrl-C into exit code 1 and leaves SIGINT ignored.
         signal.signal(signal.SIGINT, interrupt)
         raise KeyboardInterrupt from None
+    except BaseException:
+        # The other processes may wait for this one in the midst of a mean, for ever.
+        if trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.SIGKILL)
+        raise
 
 
 @contextmanager

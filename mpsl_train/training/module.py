@@ -15,7 +15,7 @@ from mpsl_runtime.errors import MpslError
 from mpsl_train.data.batches import Batch, to_window
 from mpsl_train.network.local_learning import is_local, local_loss
 from mpsl_train.network.network import Network, NonFiniteError, Output
-from mpsl_train.network.processes import total
+from mpsl_train.network.processes import everyone, total
 from mpsl_train.recipe import Recipe
 
 __all__ = ["TrainingModule", "loss_of", "parameter_groups", "predictions_of"]
@@ -82,6 +82,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.network, self.recipe, self.batches = network, recipe, batches
         self.sums: dict[str, list[float]] = {}
+        self.broken: NonFiniteError | None = None
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimiser and schedule of the recipe."""
@@ -164,9 +165,22 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         except NonFiniteError as error:
             raise self._located(error, batch_index) from None
 
+    def on_validation_epoch_start(self) -> None:
+        """Nothing is broken yet."""
+        self.broken = None
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Not plastic."""
-        self._window(batch, "validation")
+        """Not plastic. Each process validates in its own time, so that what one of them stops at is
+        told at the end of the epoch, to all."""
+        try:
+            self._window(batch, "validation")
+        except NonFiniteError as error:
+            self.broken = self.broken or error
+
+    def on_validation_epoch_end(self) -> None:
+        """Raises NonFiniteError in all processes if a window of one was not finite."""
+        if not everyone(self.broken is None, self.device):
+            raise self.broken or NonFiniteError("a window in another process is not finite")
 
     def running(self) -> tuple[float, float]:
         """(loss, accuracy) of this epoch so far."""

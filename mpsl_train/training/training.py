@@ -11,6 +11,7 @@ from typing import Any
 from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.acquire import locate
 from mpsl_train.data.frames import input_shape, metadata_of
+from mpsl_train.network.plasticity import find_rule
 from mpsl_train.network.processes import find_processes
 from mpsl_train.recipe import Recipe
 from mpsl_train.training.build import build
@@ -69,6 +70,7 @@ def train(
         check_resume(folder)
     if "stdp" in recipe.mechanisms:
         check_stdp(recipe)
+        processes.check(recipe.training.batch_size, False, device, recipe.mechanisms)
         root = locate(recipe.data.dataset, data)
         with hold_run(folder):
             metadata = metadata_of(recipe, prepare_run(folder, recipe, resume))
@@ -76,7 +78,8 @@ def train(
     metadata = metadata_of(recipe)
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     normalised = any(layer.batchnorm is not None for layer in network.layer_list)
-    processes.check(recipe.training.batch_size, normalised, device)
+    alone = [name for name in recipe.mechanisms if not find_rule(name).shared]
+    processes.check(recipe.training.batch_size, normalised, device, alone)
     root = locate(recipe.data.dataset, data)
     chosen = choose_samples(recipe, root)
     with hold_run(folder) if processes.first else nullcontext():

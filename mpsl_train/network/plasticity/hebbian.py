@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +24,8 @@ class Hebbian(Rule):
     Attributes:
         eta_hat: η̂, scalar. beta: β, [Co].
     """
+
+    shared: ClassVar[bool] = True
 
     def __init__(self, weight_shape: tuple[int, ...], settings: RuleSettings) -> None:
         super().__init__(weight_shape, settings)

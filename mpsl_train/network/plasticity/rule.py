@@ -151,11 +151,15 @@ class Rule(nn.Module):
         name: set by `register`.
         learned: the bank itself is learned by back-propagation and `update` is never called.
         needs: rules that must stand before this one in the recipe.
+        shared: several processes learn what one does: whatever `update` averages over the batch
+            comes from `pre`, whose means are those of all processes. A rule that takes a mean of
+            its own would drift apart.
     """
 
     name: ClassVar[str] = ""
     learned: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[bool] = False
 
     def __init__(self, weight_shape: tuple[int, ...], settings: RuleSettings) -> None:
         super().__init__()

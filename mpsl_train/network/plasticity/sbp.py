@@ -47,6 +47,7 @@ class SelfBackpropagation(Rule):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("hebbian",)
+    shared: ClassVar[bool] = True
 
     def __init__(self, weight_shape: tuple[int, ...], settings: RuleSettings) -> None:
         super().__init__(weight_shape, settings)

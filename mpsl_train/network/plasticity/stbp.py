@@ -16,6 +16,7 @@ class Stbp(Rule):
     """∂L/∂W1 through the surrogate of Eq. 7; no change within a window."""
 
     learned: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
 
     def update(self, pre: Pre, post: Post) -> Tensor:
         """Never called: the optimiser changes this bank."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +56,27 @@ def test_forward_is_the_rule_of_the_exporter_and_backward_goes_straight_through(
     assert weight.grad is not None
     assert np.allclose(weight.grad.numpy(), expected, rtol=1e-6, atol=0)
     assert 0 < (expected == 0).mean() < 1
+
+
+def test_on_cuda_the_grid_does_without_cudnn_whose_winograd_adds_fractions() -> None:
+    network, on_cuda = _network(), SimpleNamespace(is_cuda=True)
+    layer = network.layer_list[0]
+    with layer._whole_numbers(on_cuda):
+        assert not torch.backends.cudnn.enabled
+    assert torch.backends.cudnn.enabled
+    network.quantise(False)
+    with layer._whole_numbers(on_cuda):
+        assert torch.backends.cudnn.enabled
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_every_sum_of_the_grid_is_exact() -> None:
+    network = _network("64C3-64C3-3").cuda()
+    layer = network.layer_list[1]
+    x = (torch.rand(16, 64, 32, 32, device="cuda") < 0.3).float()
+    weight, bias = layer.synapses(layer.begin())
+    exact = torch.nn.functional.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    assert torch.equal(layer.multiply(x, weight, bias), exact.float())
 
 
 def test_a_bias_is_rounded_and_not_clipped_to_int8() -> None:

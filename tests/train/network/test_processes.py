@@ -13,6 +13,7 @@ import torch
 
 from mpsl_runtime.errors import UsageError
 from mpsl_train.network.network import Network
+from mpsl_train.network.plasticity import Post, Pre, Rule, register
 from mpsl_train.network.processes import Processes, everyone, find_processes
 from mpsl_train.recipe import load
 from mpsl_train.training import training
@@ -93,6 +94,67 @@ def test_the_command_starts_the_processes_that_are_asked_for(
     )  # fmt: skip
     assert json.loads(done.stdout)["processes"] == 2
     assert done.stderr.count("epoch 1/1") == 1
+
+
+BROKEN = """
+import os
+from mpsl_runtime.cli import main
+from mpsl_train.training.module import TrainingModule
+window, where = TrainingModule._window, os.environ["BROKEN_SPLIT"]
+
+def broken(self, batch, split):
+    values, labels = batch
+    if os.environ.get("LOCAL_RANK") == "1" and split == where and self.current_epoch == 1:
+        values = values.float() * float("nan")
+    return window(self, (values, labels), split)
+
+TrainingModule._window = broken
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_what_is_not_finite_in_one_process_ends_all_in_one_line(
+    split: str, small_data: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), "train", str(small_recipe), "--data", str(small_data),
+         "--device", "cpu", "--out", str(tmp_path / "run"), "--devices", "2"],
+        capture_output=True, text=True, env=_environment() | {"BROKEN_SPLIT": split}, check=False,
+        timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith(("epoch", "step:"))]
+    assert len(said) == 1, done.stderr
+    assert said[0].startswith("mpsl: ")
+    assert "not finite" in said[0]
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mechanism"),
+    [
+        (["method=sbp"], "sbp-local"),
+        (["method=stdp", "data.dataset=mnist"], "stdp"),
+        (["mechanisms=stbp+own-mean"], "own-mean"),
+    ],
+)
+def test_mechanisms_that_would_drift_apart_are_refused_in_several_processes(
+    overrides: list[str], mechanism: str, small_data: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    @register("own-mean")
+    class OwnMean(Rule):
+        def update(self, pre: Pre, post: Post) -> torch.Tensor:
+            return pre.correlate(post.activity - post.activity.mean())
+
+    recipe = load(small_recipe, overrides)
+    with pytest.raises(UsageError, match=f"'{mechanism}' is not right in several processes"):
+        training.train(recipe, tmp_path / "run", data=small_data, device="cpu", devices=2)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
