@@ -1,7 +1,4 @@
-"""Network input for training: a split's samples in memory, binned once and cached on disk.
-
-A cached file is named after a hash of the raw data and of the binning, so it can never be stale.
-"""
+"""Network input for training: a split's samples in memory, binned once and cached on disk."""
 
 from __future__ import annotations
 
@@ -13,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.atomic import replacing
 from mpsl_runtime.data import datasets
-from mpsl_runtime.errors import OutputError
 from mpsl_runtime.events import binning
 from mpsl_runtime.model.metadata import ENCODING_VERSION, ModelMetadata
+from mpsl_train.data.frame_cache import FrameCache
 from mpsl_train.recipe import Recipe
 
 __all__ = ["cache_folder", "input_shape", "load_frames", "metadata_of"]
@@ -98,25 +94,17 @@ def load_frames(
     if split.kind == "image":
         return split.images()
     rule = metadata.binning
-    key = hashlib.sha256(f"frames 1\n{content}\n{sorted(asdict(rule).items())}".encode())
-    path = cache_folder() / "frames" / f"{key.hexdigest()}.npy"
-    if path.is_file():
-        try:
-            cached: NDArray[np.unsignedinteger] = np.load(path, allow_pickle=False)
-            return cached
-        except (ValueError, OSError, EOFError):
-            pass  # damaged: binned anew
     shape = (len(split), rule.steps, *rule.shape)
+    key = hashlib.sha256(f"frames 2\n{content}\n{sorted(asdict(rule).items())}".encode())
+    cached = FrameCache(cache_folder() / "frames", key.hexdigest())
+    known = cached.read(shape)
+    if known is not None:
+        return known
     frames: NDArray[np.unsignedinteger] = np.zeros(shape, np.uint8)
     for index in range(len(split)):
         one = binning.frames(split.events(index), rule)
         if one.max(initial=0) > np.iinfo(frames.dtype).max:
             frames = frames.astype(np.uint16 if one.max() < 65536 else np.uint32)
         frames[index] = one
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, frames)
-    except (OSError, OutputError):
-        pass  # a cache that cannot be written only costs time
+    cached.write(frames)
     return frames

@@ -189,25 +189,6 @@ def test_the_choices_of_a_recipe_all_train(
     assert report["epochs"] == 2
 
 
-def test_frames_are_cached_and_a_damaged_cache_is_made_anew(
-    small_data: Path, small_recipe: Path, tmp_path: Path
-) -> None:
-    from mpsl_train.data.frames import cache_folder, load_frames, metadata_of
-
-    metadata = metadata_of(load(small_recipe))
-    split = datasets.open_split("nmnist", datasets.find("nmnist", small_data), "train")
-    content = datasets.content_hash(split)
-    fresh = load_frames(split, metadata, content)
-    assert fresh.dtype == np.uint8
-    assert np.array_equal(fresh[7], split.input(7, metadata))
-    (path,) = (cache_folder() / "frames").iterdir()
-    assert np.array_equal(load_frames(split, metadata, content), fresh)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert np.array_equal(load_frames(split, metadata, content), fresh)
-    longer = metadata_of(load(small_recipe, ["data.step_us=50000"]))
-    assert not np.array_equal(load_frames(split, longer, content), fresh)
-
-
 @pytest.mark.parametrize(
     ("overrides", "part"),
     [
