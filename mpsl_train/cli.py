@@ -30,6 +30,12 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe field; repeatable."),
     ] = None,
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE", help="Python file with a rule of your own, which runs; repeatable."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[
         int | None,
@@ -49,7 +55,7 @@ def train(
     from mpsl_train import recipe as recipes
 
     changes = [] if method is None else [f"method={method}"]
-    chosen = recipes.load(recipes.find_recipe(recipe), [*changes, *(set_ or [])])
+    chosen = recipes.load(recipes.find_recipe(recipe), [*changes, *(set_ or [])], plugins or [])
     name = "-".join([chosen.name, *([chosen.method] if chosen.method else [])])
     run = out if out is not None else Path("runs") / f"{name}-s{chosen.seed}"
     from mpsl_train.network.network import NonFiniteError

@@ -19,7 +19,8 @@ from mpsl_train.experiments.ablation_plot import draw_ablation
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
 from mpsl_train.experiments.sweep import sweep
-from mpsl_train.network.plasticity import find_rule, load_plugin
+from mpsl_train.network.plasticity import find_rule
+from mpsl_train.network.plugins import run_plugin
 from mpsl_train.recipe import Recipe, find_recipe, load
 
 __all__ = ["MECHANISMS", "MODES", "Configuration", "ablate", "configurations"]
@@ -53,10 +54,14 @@ def configurations(
     mechanisms: Sequence[str] = MECHANISMS,
     modes: Sequence[str] = MODES,
     seeds: int = 5,
+    plugins: Sequence[str] = (),
 ) -> list[Configuration]:
     """Every combination; of a single bank only the first mode, since λ is then but a scale of W1.
 
     `frozen` learns λ for the first half of the epochs.
+
+    Args:
+        plugins: that the user has named, as `load` takes them.
 
     Raises:
         RecipeError: no such recipe or mechanism, or a wrong value. UsageError: nothing to compare.
@@ -73,14 +78,16 @@ def configurations(
             own = [*overrides, f"mechanisms={kinds}", f"rules.coefficients={mode}"]
             recipes = {}
             for seed in range(seeds):
-                chosen = load(path, [*own, f"seed={seed}"])
+                chosen = load(path, [*own, f"seed={seed}"], plugins)
                 if mode == "frozen":
                     half = max(1, chosen.training.epochs // 2)
-                    chosen = load(path, [*own, f"seed={seed}", f"rules.freeze_epoch={half}"])
+                    chosen = load(
+                        path, [*own, f"seed={seed}", f"rules.freeze_epoch={half}"], plugins
+                    )
                 recipes[seed] = chosen
             # Now, not in every worker.
             for plugin in recipes[0].plugins:
-                load_plugin(plugin)
+                run_plugin(plugin)
             for kind in recipes[0].mechanisms:
                 find_rule(kind)
             cells.append(Configuration(kinds, mode, recipes))

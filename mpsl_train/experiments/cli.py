@@ -27,6 +27,13 @@ Ray = Annotated[
         help="Train on the hosts of a Ray cluster: auto, HOST:PORT or local. Needs mpsl[ray].",
     ),
 ]  # fmt: skip
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugins", metavar="FILE",
+        help="Python file with a rule of your own, which runs; repeatable.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print the JSON on stdout and nothing else.")]
 
 
@@ -40,6 +47,7 @@ def features(
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of the samples and of t-SNE.")
     ] = 0,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Show how the penultimate layer tells the classes apart: t-SNE and silhouette scores.
@@ -47,7 +55,10 @@ def features(
     Example: mpsl features runs/stbp runs/mpsl --out features.png
     """
     from mpsl_train.experiments.features import features as embed
+    from mpsl_train.recipe.plugins import allow
 
+    for plugin in plugins or []:
+        allow(plugin)
     result = embed(run, out, data=data, limit=limit, seed=seed)
     if as_json:
         show_json(result)
@@ -82,6 +93,7 @@ def robustness(
     validation: Annotated[
         bool, typer.Option("--validation", help="On held-out training samples, to choose by.")
     ] = False,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Measure runs on spoiled samples: noise, crop, lost and false events, jitter, hot pixels.
@@ -89,7 +101,10 @@ def robustness(
     Example: mpsl robustness runs/stbp-* runs/adaptive-* --adapt --align --out robustness.png
     """
     from mpsl_train.experiments.robustness import robustness as measure
+    from mpsl_train.recipe.plugins import allow
 
+    for plugin in plugins or []:
+        allow(plugin)
     result = measure(
         run, out, data=data, adapt=adapt, align=align, corruptions=corruption or [], limit=limit,
         seeds=seeds, batch=batch, validation=validation,
@@ -133,6 +148,7 @@ def ablate(
     workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Compare mechanisms and what becomes of λ, seed by seed; the same command goes on.
@@ -143,7 +159,7 @@ def ablate(
 
     cells = ablation.configurations(
         recipe, set_ or [], mechanisms=mechanisms or ablation.MECHANISMS,
-        modes=mode or ablation.MODES, seeds=seeds,
+        modes=mode or ablation.MODES, seeds=seeds, plugins=plugins or [],
     )  # fmt: skip
     name = next(iter(cells[0].recipes.values())).name
     folder = out if out is not None else Path("runs") / f"ablate-{name}"
@@ -191,6 +207,7 @@ def compare(
     workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
+    plugins: Plugins = None,
     as_json: Json = False,
 ) -> None:
     """Put methods into one table at the same number of updates; the same command goes on.
@@ -201,7 +218,7 @@ def compare(
 
     chosen = method_table.entries(
         recipe, set_ or [], methods=method or method_table.DEFAULT_METHODS, seeds=seeds,
-        updates=updates, data=data,
+        updates=updates, data=data, plugins=plugins or [],
     )  # fmt: skip
     result = method_table.compare_methods(
         chosen, out, data=data, device=device, workers=workers, ray=ray

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from mpsl_runtime.errors import MissingExtraError, MpslError, RunError, UsageErr
 from mpsl_train.experiments.crew import Deaths
 from mpsl_train.experiments.journal import Journal
 from mpsl_train.experiments.worker import work
+from mpsl_train.recipe.plugins import allowed_sources
 
 __all__ = ["RayCrew"]
 
@@ -62,7 +64,7 @@ class RayCrew:
         )(_take_part)  # fmt: skip
         self._arguments = (
             str(folder), _mark(folder), "cuda" if gpus else "cpu",
-            None if data is None else str(data.resolve()),
+            None if data is None else str(data.resolve()), allowed_sources(),
         )  # fmt: skip
         self._running: list[Any] = []
         self._deaths = Deaths("tasks of the cluster")
@@ -111,7 +113,9 @@ def _mark(folder: Path) -> str:
         return file.readline()
 
 
-def _take_part(folder: str, mark: str, device: str, data: str | None) -> str:
+def _take_part(
+    folder: str, mark: str, device: str, data: str | None, plugins: Sequence[str]
+) -> str:
     """A task: trains until nothing waits. Returns why this host cannot, or nothing."""
     place, host = Path(folder), socket.gethostname()
     try:
@@ -122,7 +126,7 @@ def _take_part(folder: str, mark: str, device: str, data: str | None) -> str:
         return f"{host} does not see the sweep's {place / 'journal.log'}"
     with (place / "logs" / f"ray-{host}-{os.getpid()}.log").open("a") as log, redirect_stderr(log):
         try:
-            work(place, device=device, data=None if data is None else Path(data))
+            work(place, device=device, data=None if data is None else Path(data), plugins=plugins)
         except MpslError as error:
             return f"{host}: {error}"
     return ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mpsl_runtime.errors import RunError
+from mpsl_train.recipe.plugins import allowed_sources
 
 __all__ = ["Crew", "Deaths", "HostCrew"]
 
@@ -67,6 +68,8 @@ class HostCrew:
         self._folder = folder
         self._command = [sys.executable, "-m", "mpsl_train.experiments.worker", str(folder), device]
         self._command += [] if data is None else [str(data)]
+        for source in allowed_sources():
+            self._command += ["--plugins", source]
         threads = os.environ.get("OMP_NUM_THREADS", "1")
         self._environment = {**os.environ, "OMP_NUM_THREADS": threads}
         self._processes: list[tuple[subprocess.Popen[bytes], Path]] = []

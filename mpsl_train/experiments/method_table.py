@@ -98,6 +98,7 @@ def entries(
     seeds: int = 5,
     updates: int = 0,
     data: Path | None = None,
+    plugins: Sequence[str] = (),
 ) -> list[Entry]:
     """Every method on every recipe, but for methods that are made for other data sets.
 
@@ -106,6 +107,7 @@ def entries(
         updates: of the recipe's batch size; methods with batches of their own are shown as many
             samples. 0: as long as each recipe says.
         data: a data set's folder or the parent of several; read for the number of samples.
+        plugins: that the user has named, as `load` takes them.
 
     Raises:
         MpslError: a recipe, a method or the data cannot be read; nothing to compare.
@@ -119,7 +121,7 @@ def entries(
     found: list[Entry] = []
     for word in dict.fromkeys(recipes):
         path = find_recipe(word)
-        plain = load(path, [*overrides, "seed=0"])
+        plain = load(path, [*overrides, "seed=0"], plugins)
         if plain.name in {entry.recipe for entry in found}:
             raise UsageError("two recipes have one name", got=plain.name, where=word)
         dataset = plain.data.dataset
@@ -130,10 +132,10 @@ def entries(
             chosen = {}
             for seed in range(seeds):
                 own = [f"method={method}", *overrides, f"seed={seed}"]
-                recipe = load(path, own)
+                recipe = load(path, own, plugins)
                 if updates:
                     budget = updates * plain.training.batch_size
-                    recipe = load(path, [*own, *same_budget(recipe, labels, budget)])
+                    recipe = load(path, [*own, *same_budget(recipe, labels, budget)], plugins)
                 chosen[seed] = recipe
             size, first = chosen[0].training.batch_size, chosen[0]
             each = _updates(first, labels, first.data.train_limit) * size

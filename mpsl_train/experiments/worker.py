@@ -1,13 +1,15 @@
 """A process of a sweep: `python -m mpsl_train.experiments.worker FOLDER DEVICE [DATA]`.
 
 Trains one run after another until none waits. Also the way to add a machine that sees the folder.
+`--plugins FILE` names a plug-in that its recipes need.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,27 @@ from mpsl_runtime.run_folder import RunFolder
 from mpsl_runtime.terminal import show
 from mpsl_train.experiments.journal import Claim, Journal
 from mpsl_train.recipe import parse
+from mpsl_train.recipe.plugins import allow
 
 __all__ = ["work"]
 
 _POLL_S = 1.0
 
 
-def work(folder: Path, *, device: str = "auto", data: Path | None = None) -> int:
-    """Trains what waits; returns how many runs."""
+def work(
+    folder: Path,
+    *,
+    device: str = "auto",
+    data: Path | None = None,
+    plugins: Sequence[str] = (),
+) -> int:
+    """Trains what waits; returns how many runs.
+
+    Args:
+        plugins: that may run. The rest as `sweep` takes it.
+    """
+    for plugin in plugins:
+        allow(plugin)
     journal, parent, done = Journal(folder), os.getppid(), 0
     # Until the command that started this process has gone, or every run is finished: a run that is
     # at work elsewhere may yet be killed there.
@@ -52,6 +67,15 @@ def _train(claim: Claim, device: str, data: Path | None) -> dict[str, Any]:
     return train(recipe, claim.run, data=data, device=device, resume=resume).report
 
 
+def _main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("device")
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--plugins", action="append", default=[])
+    given = parser.parse_args()
+    work(given.folder, device=given.device, data=given.data, plugins=given.plugins)
+
+
 if __name__ == "__main__":
-    place = Path(sys.argv[3]) if len(sys.argv) > 3 else None
-    work(Path(sys.argv[1]), device=sys.argv[2], data=place)
+    _main()

@@ -170,7 +170,8 @@ class Recipe(_Section):
         method: name in `mpsl_train.methods`: in a file it sets what the file leaves out, by
             `--method` and `--set method=` it changes the file.
         mechanisms: one bank for each, in this order; a text is split at `+`.
-        plugins: Python files or modules that register a user's rules.
+        plugins: Python files, seen from the recipe, or modules that register a user's rules; in a
+            complete recipe with the hash of their content. They run only where the user names them.
         seed: of weights, split, order of samples and dropout.
         quantize: `int8` trains the last epochs with the weights rounded to the grid of the int8
             model, which is then exported without any loss; `none`.

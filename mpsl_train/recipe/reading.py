@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from mpsl_runtime.errors import RecipeError
 from mpsl_train.methods import changes_of
 from mpsl_train.recipe.fields import Recipe
+from mpsl_train.recipe.plugins import allow, pinned
 from mpsl_train.recipe.toml import parse_toml, read_toml
 
 __all__ = ["find_recipe", "load", "parse"]
@@ -57,12 +58,16 @@ def find_recipe(recipe: str) -> Path:
     )
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+def load(path: Path, overrides: Sequence[str] = (), plugins: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `--set path.key=value` in that order; `method=name` stands for
     all the changes of that method.
 
     Values are TOML; what is not valid TOML is a text, or a list of texts in `[a,b]`, since shells
-    swallow quotes.
+    swallow quotes. Nothing of a plug-in is run here; those in `plugins` and `overrides` may be, for
+    it is the user who names them.
+
+    Args:
+        plugins: files or modules that the recipe needs besides its own.
 
     Raises:
         RecipeError: unreadable, an unknown key (names the nearest known one), a wrong value.
@@ -75,16 +80,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         key, value = _override(override)
         if key == "plugins" and isinstance(value, list):
-            value = [_inside(Path(), item) if Path(str(item)).is_file() else item for item in value]
+            value = [_named(item, path.parent) for item in value]
         if key == "method":
             _merge(values, changes_of(value, values))
         _merge(values, _nested(key, value))
         places[key] = _option(override)
     _check_keys(values, str(path))
-    plugins = values.get("plugins")
-    if isinstance(plugins, list):
-        values["plugins"] = [_inside(path.parent, plugin) for plugin in plugins]
-    return _checked(values, path, places)
+    recipe = _checked(values, path, places)
+    more = [_named(plugin, Path()) for plugin in plugins]
+    entries = [pinned(entry, path.parent) for entry in [*recipe.plugins, *more]]
+    return recipe.model_copy(update={"plugins": _each_once(entries, path)})
 
 
 def parse(text: str, where: object) -> Recipe:
@@ -151,12 +156,26 @@ def _with_new_names(values: dict[str, Any], where: object) -> dict[str, Any]:
     return found
 
 
-def _inside(folder: Path, plugin: object) -> object:
-    """A plug-in's file is named relative to the recipe, in `--set` first to the current folder; the
-    run must still find it later."""
-    if isinstance(plugin, str) and plugin.endswith(".py"):
-        return str((folder / plugin).resolve())
-    return plugin
+def _named(plugin: object, folder: Path) -> Any:
+    """A plug-in that the user names, in `--set` first from the current folder, then from the
+    recipe's."""
+    if not isinstance(plugin, str):
+        return plugin
+    source = plugin
+    if plugin.endswith(".py"):
+        source = str((Path(plugin) if Path(plugin).is_file() else folder / plugin).resolve())
+    allow(source)
+    return source
+
+
+def _each_once(entries: Sequence[str], where: Path) -> list[str]:
+    """The same without repetition; two files of one name cannot lie in one run folder."""
+    found = list(dict.fromkeys(entries))
+    names = [entry.partition("#")[0] for entry in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError("two plug-ins have one name", got=name, where=where)
+    return found
 
 
 def _nested(key: str, value: object) -> dict[str, Any]:

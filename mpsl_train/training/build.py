@@ -12,7 +12,8 @@ from mpsl_runtime.errors import UsageError
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.local_learning import check_local
 from mpsl_train.network.network import Network, build_network
-from mpsl_train.network.plasticity import RuleSettings, find_rule, load_plugin
+from mpsl_train.network.plasticity import RuleSettings, find_rule
+from mpsl_train.network.plugins import run_plugin
 from mpsl_train.network.step_choice import detour
 from mpsl_train.notation import LayerSpec, parse
 from mpsl_train.recipe import Recipe
@@ -30,7 +31,7 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
         RecipeError: notation, mechanism or number of outputs is wrong.
     """
     for plugin in recipe.plugins:
-        load_plugin(plugin)
+        run_plugin(plugin)
     specs = parse(recipe.network, shape)
     if specs[-1].neurons != (classes,):
         raise UsageError(

@@ -25,6 +25,7 @@ from mpsl_train.data.batches import Batch, BatchOrder, Samples
 from mpsl_train.data.frames import load_frames
 from mpsl_train.network.processes import Processes
 from mpsl_train.recipe import Recipe, parse
+from mpsl_train.recipe.plugins import save_plugins
 
 __all__ = [
     "ChosenSamples",
@@ -142,6 +143,10 @@ def prepare_run(run: RunFolder, recipe: Recipe, resume: bool) -> str:
         raise OutputError("cannot write output", got=error.strerror, where=run.path) from error
     with replacing(run.recipe) as temporary:
         temporary.write_text(recipe.text(), encoding="utf-8")
+    try:
+        save_plugins(recipe.plugins, run)
+    except OSError as error:
+        raise OutputError("cannot write output", got=error.strerror, where=run.plugins) from error
     return recipe.hash()
 
 

@@ -90,6 +90,12 @@ class RunFolder:
         ("card", "ablate", "compare"),
     )
     picture = Part("report.png", "the curves of training", "train", ())
+    plugins = Part(
+        "plugins",
+        "a folder with copies of the plug-ins that the recipe names with their sha256",
+        "train",
+        ("train --resume", "robustness", "features"),
+    )
     tensorboard = Part("tensorboard", "a folder with the event files of TensorBoard", "train", ())
 
     def __init__(self, path: Path) -> None:
@@ -147,6 +153,8 @@ class RunFolder:
         for path in self.exports():
             path.unlink()
         for path in self.tensorboard.glob("events.out.*"):
+            path.unlink()
+        for path in self.plugins.glob("*.py"):
             path.unlink()
         for part in PARTS:
             path = self.path / part.name

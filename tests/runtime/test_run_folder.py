@@ -14,12 +14,14 @@ def test_every_part_is_a_path_in_the_folder(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     assert run.banks == tmp_path / "banks.safetensors"
     assert RunFolder.banks.written_by == "train"
-    assert len({part.name for part in PARTS}) == len(PARTS) == 10
+    assert len({part.name for part in PARTS}) == len(PARTS) == 11
 
 
 def test_a_new_training_clears_every_part_and_every_export(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
-    run.tensorboard.mkdir()
+    folders = {run.tensorboard, run.plugins}
+    for folder in folders:
+        folder.mkdir()
     exported = [
         run.export(".nir"),
         run.export(".onnx"),
@@ -28,12 +30,14 @@ def test_a_new_training_clears_every_part_and_every_export(tmp_path: Path) -> No
         run.export(".json", int8=True),
         tmp_path / "model-old.nir",
     ]
-    parts = [tmp_path / part.name for part in PARTS if part.name != "tensorboard"]
-    for path in [*parts, *exported, run.tensorboard / "events.out.1", tmp_path / "notes.txt"]:
+    parts = [tmp_path / part.name for part in PARTS if tmp_path / part.name not in folders]
+    parts += [run.tensorboard / "events.out.1", run.plugins / "plain.py"]
+    for path in [*parts, *exported, tmp_path / "notes.txt"]:
         path.write_bytes(b"")
     assert run.exports() == sorted(exported)
     run.clear()
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt", "tensorboard"]
+    left = sorted(path.name for path in tmp_path.rglob("*"))
+    assert left == ["notes.txt", "plugins", "tensorboard"]
 
 
 def test_an_int8_export_is_named_so(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ calls `update` and advances that bank, W_t = d·W_{t−1} + ΔW with d = exp(−
 the order of the recipe, each on every layer, so that a rule can read in `post.updates` what the
 rules before it did in the same step, here and in the layer above.
 
-To add a rule, put a file into this folder, or name a file in the recipe's `plugins`:
+To add a rule, put a file into this folder, or name one with `mpsl train --plugins FILE`:
 
     @register("oja")
     class Oja(Rule):
@@ -17,11 +17,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import math
 import pkgutil
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,7 +39,6 @@ __all__ = [
     "Rule",
     "RuleSettings",
     "find_rule",
-    "load_plugin",
     "load_rules",
     "names",
     "register",
@@ -192,7 +189,9 @@ def register(name: str) -> Callable[[R], R]:
 
     def decorate(rule: R) -> R:
         known = _RULES.get(name)
-        if known is not None and known.__qualname__ != rule.__qualname__:
+        # The same class again is a newer version of a plug-in.
+        same = (rule.__module__, rule.__qualname__)
+        if known is not None and (known.__module__, known.__qualname__) != same:
             raise RecipeError("two rules have the same name", got=repr(name), where=rule.__module__)
         rule.name = name
         _RULES[name] = rule
@@ -206,32 +205,6 @@ def load_rules() -> None:
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         importlib.import_module(f"{package}.{module.name}")
-
-
-def load_plugin(source: str) -> None:
-    """Imports a user's rule: a path to a Python file, or the name of an installed module.
-
-    Raises:
-        RecipeError: it is not there, or fails to import.
-    """
-    try:
-        if source.endswith(".py"):
-            name = f"mpsl_plugin_{Path(source).stem}"
-            spec = importlib.util.spec_from_file_location(name, source)
-            if spec is None or spec.loader is None:
-                raise ImportError(source)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
-        else:
-            importlib.import_module(source)
-    except RecipeError:
-        raise
-    except Exception as error:  # whatever a user's file raises is the user's to read, in one line
-        name = type(error).__name__
-        raise RecipeError(
-            "plug-in cannot be imported", got=f"{name}: {error}", where=source
-        ) from error
 
 
 def names() -> list[str]:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mpsl_export.checkpoint import read_checkpoint
 from mpsl_export.merge import effective_weight
-from mpsl_train.network.plasticity import Post, Pre, RuleSettings, find_rule, load_plugin
+from mpsl_train.network.plasticity import Post, Pre, RuleSettings, find_rule
+from mpsl_train.network.plugins import load_plugin
 from mpsl_train.recipe import load
 from mpsl_train.training.build import build
 from mpsl_train.training.training import train

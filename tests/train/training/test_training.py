@@ -198,7 +198,7 @@ def test_the_choices_of_a_recipe_all_train(
         (("mechanisms=[stbp, hebbien]",), "'hebbian'"),
         (("training.batch_size=1000",), "batch_size"),
         (("data.dataset=nmnst",), "unknown data set"),
-        (("plugins=[absent.py]",), "plug-in cannot be imported"),
+        (("plugins=[absent.py]",), "plug-in cannot be read"),
         (("data.crop=[0,0,99,9]",), "crop does not fit"),
     ],
 )

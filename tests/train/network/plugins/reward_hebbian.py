@@ -1,9 +1,9 @@
-"""Reward-modulated Hebbian learning as a plug-in: `plugins = ["reward_hebbian.py"]`."""
+"""Reward-modulated Hebbian learning as a plug-in: `mpsl train … --plugins reward_hebbian.py`."""
 
 import torch
 from torch import nn
 
-from mpsl_train.network.plasticity import Rule, register
+from mpsl_train import Rule, register
 
 
 @register("reward-hebbian")
