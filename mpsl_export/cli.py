@@ -41,9 +41,18 @@ def export(
         typer.Option("--data", metavar="DIR", help="int8: where the data set lies."),
     ] = None,
     samples: Annotated[
-        int, typer.Option("--samples", metavar="N", help="int8: held-out samples to calibrate on.")
+        int,
+        typer.Option(
+            "--samples",
+            metavar="N",
+            min=1,
+            max=10**9,
+            help="int8: held-out samples to calibrate on.",
+        ),
     ] = 64,
-    seed: Annotated[int, typer.Option("--seed", help="int8: which samples.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="int8: which samples.", min=0, max=2**32 - 1)
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Merge a run's banks and write the network as a file.
@@ -71,7 +80,10 @@ def verify(
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Only N samples, of all classes.")
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", min=1, max=10**9, help="Only N samples, of all classes."
+        ),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -125,7 +137,8 @@ def card(
         Path | None, typer.Option("--data", metavar="DIR", help="Where the data set lies.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Verify only N samples.")
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, max=10**9, help="Verify only N samples."),
     ] = None,
     backend: Annotated[
         list[str] | None,

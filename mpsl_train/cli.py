@@ -39,7 +39,11 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     devices: Annotated[
         int | None,
-        typer.Option(help="Processes on this host, each with a device of its own. [torchrun's, 1]"),
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Processes on this host, each with a device of its own. [torchrun's, 1]",
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last finished epoch.")

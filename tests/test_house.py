@@ -8,9 +8,14 @@ import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from mpsl_runtime import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 _SPEC = importlib.util.spec_from_file_location("trees", ROOT / "tests" / "trees.py")
@@ -154,3 +159,23 @@ def test_the_command_line_starts_without_heavy_imports(tmp_path: Path) -> None:
     for verb in ("train", "export", "verify", "run", "replay", "inspect", "data"):
         assert re.search(rf"^  {verb} +\w", result.stdout, re.M), verb
     assert result.stderr == ""
+
+
+def _verbs(group: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb of `mpsl` with its words, `data make` too."""
+    for name, verb in group.commands.items():
+        if getattr(verb, "commands", None):
+            yield from _verbs(verb, (*words, name))
+        else:
+            yield (*words, name), verb
+
+
+def test_every_number_of_the_command_line_has_a_least_and_a_largest_value() -> None:
+    found = 0
+    for words, verb in _verbs(typer.main.get_command(cli.build())):
+        for option in verb.params:
+            kind = str(option.type_descriptor.annotation)
+            if "int" in kind or "float" in kind:
+                found += 1
+                assert None not in (option.min, option.max), (words, option.opts)
+    assert found > 40

@@ -123,7 +123,9 @@ def make(
             metavar="DIR", help="Folder to make. [$MPSL_DATA/NAME, or ~/.cache/mpsl/NAME]"
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of a simulated data set. [0]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of a simulated data set. [0]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make or download a data set, unless it is there.

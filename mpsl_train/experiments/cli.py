@@ -43,7 +43,7 @@ def features(
     out: Annotated[Path, typer.Option(help="Picture to write; the JSON beside it.")] = Path(
         "features.png"
     ),
-    limit: Annotated[int, typer.Option(help="Test samples; 0 = all.")] = 500,
+    limit: Annotated[int, typer.Option(min=0, max=10**9, help="Test samples; 0 = all.")] = 500,
     seed: Annotated[
         int, typer.Option(min=0, max=2**32 - 1, help="Of the samples and of t-SNE.")
     ] = 0,
@@ -87,9 +87,11 @@ def robustness(
     corruption: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this one; repeatable.")
     ] = None,
-    limit: Annotated[int, typer.Option(help="Test samples; 0 = all.")] = 1000,
-    seeds: Annotated[int, typer.Option(help="Of the corruptions.")] = 5,
-    batch: Annotated[int, typer.Option(help="Samples that --adapt and --align see at once.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, max=10**9, help="Test samples; 0 = all.")] = 1000,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Of the corruptions.")] = 5,
+    batch: Annotated[
+        int, typer.Option(min=1, max=10**6, help="Samples that --adapt and --align see at once.")
+    ] = 100,
     validation: Annotated[
         bool, typer.Option("--validation", help="On held-out training samples, to choose by.")
     ] = False,
@@ -144,8 +146,10 @@ def ablate(
         list[str] | None,
         typer.Option(help="Of λ; repeatable. [fixed, learnable, frozen after half the epochs]"),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each combination.")] = 5,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Runs of each combination.")] = 5,
+    workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Processes; 0: one for each core.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
     plugins: Plugins = None,
@@ -202,9 +206,15 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field of all; repeatable."),
     ] = None,
-    updates: Annotated[int, typer.Option(help="Of each run; 0: as many as its recipe says.")] = 0,
-    seeds: Annotated[int, typer.Option(help="Runs of each method on each recipe.")] = 5,
-    workers: Annotated[int, typer.Option(help="Processes; 0: one for each core.")] = 0,
+    updates: Annotated[
+        int, typer.Option(min=0, max=10**9, help="Of each run; 0: as many as its recipe says.")
+    ] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Runs of each method on each recipe.")
+    ] = 5,
+    workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Processes; 0: one for each core.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     ray: Ray = None,
     plugins: Plugins = None,

@@ -7,17 +7,20 @@ goes wrong is one line on stderr and one of the exit codes of `Code`.
 
 from __future__ import annotations
 
+import math
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from enum import IntEnum
+from functools import wraps
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from mpsl_runtime.errors import MpslError
+from mpsl_runtime.errors import MpslError, UsageError
 from mpsl_runtime.purposes import Purpose
 from mpsl_runtime.terminal import flush, prepare, settle, show
 
@@ -109,7 +112,30 @@ def build() -> typer.Typer:
             entry.load()(app)
         except Exception as error:  # one broken add-on must not take `mpsl run` with it
             _say(f"add-on {entry.name!r} cannot be loaded: {error}", Code.DONE)
+    _refuse_nan(app)
     return app
+
+
+def _refuse_nan(app: typer.Typer) -> None:
+    """No number of a command line may be NaN: it passes every `min` and `max`."""
+
+    def guarded(verb: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(verb)
+        def call(*values: Any, **named: Any) -> Any:
+            for name, value in named.items():
+                if isinstance(value, float) and math.isnan(value):
+                    option = f"--{name.strip('_').replace('_', '-')}"
+                    raise UsageError("no number", got="nan", expected="a number", where=option)
+            return verb(*values, **named)
+
+        return call
+
+    for command in app.registered_commands:
+        if command.callback is not None:
+            command.callback = guarded(command.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _refuse_nan(group.typer_instance)
 
 
 def _distribution(entry: EntryPoint) -> str:

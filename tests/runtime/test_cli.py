@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import pytest
+import typer
 
 from mpsl_runtime import cli
 from mpsl_runtime.events.events import Events
@@ -164,7 +165,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", model, recording, "--policy", "hop"], "unknown policy"),
         (["run", model, recording, "--steps", "0"], "Invalid value for '--steps'"),
         (["run", model, recording, "--engine", "gpu"], "unknown engine"),
-        (["run", model, recording, "--threads", "4000"], "number of threads"),
+        (["run", model, recording, "--threads", "4000"], "Invalid value for '--threads'"),
         (["run", model, recording, "--plot", tmp_path / "a.txt"], "unknown picture format"),
         (["run", model, "webcam://a:1"], "unknown kind of live source"),
         (["run", model, "udp://nowhere"], "not a live address"),
@@ -265,6 +266,28 @@ def test_a_fault_of_ours_is_one_line_and_exit_70_and_debug_shows_where(
     assert "Traceback (most recent call last):" in err
     assert "in fault" in err
     assert "mpsl: fault in mpsl itself" in err
+
+
+def test_no_number_of_any_verb_is_nan(mpsl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def register(app: typer.Typer) -> None:
+        def tune(gain_db: float = 1.0) -> None:
+            raise AssertionError
+
+        group = typer.Typer()
+        group.command("deep")(tune)
+        app.command("tune")(tune)
+        app.add_typer(group, name="more")
+
+    class AddOn:
+        name, dist = "tuner", None
+
+        def load(self) -> Callable[[typer.Typer], None]:
+            return register
+
+    monkeypatch.setattr(cli, "entry_points", lambda group: [AddOn()])
+    for words in (["tune"], ["more", "deep"]):
+        code, _, err = mpsl(*words, "--gain-db", "nan")
+        assert (code, err) == (2, "mpsl: no number; got nan; expected a number; in --gain-db\n")
 
 
 def test_debug_shows_where_bad_input_was_found_too(mpsl: Run) -> None:

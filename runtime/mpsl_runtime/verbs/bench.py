@@ -39,11 +39,11 @@ Data = Annotated[
     Path | None, typer.Option("--data", metavar="DIR", help="Where the test set lies.")
 ]
 Samples = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Recordings or test samples to take.")
+    int, typer.Option(metavar="N", min=1, max=10**9, help="Recordings or test samples to take.")
 ]
-Threads = Annotated[int, typer.Option(metavar="N", min=1, help="Of every program.")]
+Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of every program.")]
 Rounds = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Turns of every program; medians count.")
+    int, typer.Option(metavar="N", min=1, max=10**6, help="Turns of every program; medians count.")
 ]
 
 

@@ -17,6 +17,8 @@ StepSeconds = Annotated[
     typer.Option(
         "--dt-s",
         metavar="S",
+        min=1e-12,
+        max=1e6,
         help="Seconds that a step of a .nir without our metadata stands for; to run it on events, "
         "give --steps and --step-us too.",
     ),

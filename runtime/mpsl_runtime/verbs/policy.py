@@ -33,7 +33,10 @@ PolicyWord = Annotated[
     ),
 ]
 Every = Annotated[
-    int, typer.Option("--every", metavar="K", min=1, help="sliding: a window begins every K steps.")
+    int,
+    typer.Option(
+        "--every", metavar="K", min=1, max=100_000, help="sliding: a window begins every K steps."
+    ),
 ]
 OnsetWord = Annotated[
     str | None,
@@ -59,16 +62,28 @@ HoldMs = Annotated[
 LeastEvents = Annotated[
     int | None,
     typer.Option(
-        "--least-events", metavar="N", min=0, help="Fewer in a window: none. [the model's, else 1]"
+        "--least-events",
+        metavar="N",
+        min=0,
+        max=10**9,
+        help="Fewer in a window: none. [the model's, else 1]",
     ),
 ]
 LeastScore = Annotated[
     float | None,
-    typer.Option("--least-score", metavar="S", help="Best score not above: none. [the model's]"),
+    typer.Option(
+        "--least-score",
+        metavar="S",
+        min=-1e9,
+        max=1e9,
+        help="Best score not above: none. [the model's]",
+    ),
 ]
 LeastMargin = Annotated[
     float | None,
-    typer.Option("--least-margin", metavar="M", min=0, help="Smaller lead: none. [the model's]"),
+    typer.Option(
+        "--least-margin", metavar="M", min=0, max=1e9, help="Smaller lead: none. [the model's]"
+    ),
 ]
 
 

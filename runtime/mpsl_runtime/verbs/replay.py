@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -20,7 +21,10 @@ def replay(
         ),
     ],
     speed: Annotated[
-        float, typer.Option(help="1 is as fast as the camera was, inf does not wait.")
+        float,
+        typer.Option(
+            min=1e-6, max=math.inf, help="1 is as fast as the camera was, inf does not wait."
+        ),
     ] = 1.0,
     as_json: Json = False,
 ) -> None:

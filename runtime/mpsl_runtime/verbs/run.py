@@ -39,11 +39,18 @@ Sources = Annotated[
     ),
 ]
 Steps = Annotated[
-    int | None, typer.Option(metavar="T", min=1, help="Steps of a window. [the model's]")
+    int | None,
+    typer.Option(metavar="T", min=1, max=100_000, help="Steps of a window. [the model's]"),
 ]
 StepUs = Annotated[
     int | None,
-    typer.Option("--step-us", metavar="N", min=1, help="Microseconds a step. [the model's]"),
+    typer.Option(
+        "--step-us",
+        metavar="N",
+        min=1,
+        max=3_600_000_000,
+        help="Microseconds a step. [the model's]",
+    ),
 ]
 Plot = Annotated[
     Path | None,
@@ -51,7 +58,7 @@ Plot = Annotated[
 ]
 EngineOption = Annotated[str, typer.Option(help="native or reference (numpy).")]
 Threads = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Of the native engine; the same spikes.")
+    int, typer.Option(metavar="N", min=1, max=1024, help="Of the native engine; the same spikes.")
 ]
 
 

@@ -43,7 +43,7 @@ Crop = Annotated[
     str | None,
     typer.Option(metavar="L,T,W,H", help="Take this window of the camera's pixels."),
 ]
-Downsample = Annotated[int, typer.Option(metavar="K", min=1, help="Sum K x K pixels.")]
+Downsample = Annotated[int, typer.Option(metavar="K", min=1, max=65_536, help="Sum K x K pixels.")]
 FlipWord = Annotated[
     str, typer.Option("--flip", metavar="h|v|hv", help="Mirror left to right, top to bottom.")
 ]
@@ -61,13 +61,18 @@ Background = Annotated[
         "--background-us",
         metavar="T",
         min=1,
+        max=3_600_000_000,
         help="Leave out events near which nothing fired for T.",
     ),
 ]
 Refractory = Annotated[
     int | None,
     typer.Option(
-        "--refractory-us", metavar="T", min=1, help="Leave out a pixel's next events for T."
+        "--refractory-us",
+        metavar="T",
+        min=1,
+        max=3_600_000_000,
+        help="Leave out a pixel's next events for T.",
     ),
 ]
 Polarity = Annotated[
@@ -78,7 +83,10 @@ Strict = Annotated[
     bool, typer.Option("--strict", help="What is not whole in a recording is an error.")
 ]
 SortWindow = Annotated[
-    float | None, typer.Option(metavar="MS", help="Put events that come so late in their place.")
+    float | None,
+    typer.Option(
+        metavar="MS", min=0, max=3_600_000, help="Put events that come so late in their place."
+    ),
 ]
 StreamName = Annotated[
     str | None, typer.Option("--stream", metavar="NAME", help="Which of several streams in a file.")
@@ -93,13 +101,19 @@ TimeUnitName = Annotated[
 
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout-s", metavar="S", help="Live: end after so long without a word."),
+    typer.Option(
+        "--timeout-s", metavar="S", min=0, max=1e9, help="Live: end after so long without a word."
+    ),
 ]
 Serve = Annotated[bool, typer.Option("--serve", help="Live: go on when a sender has finished.")]
 ReorderMs = Annotated[
     float,
     typer.Option(
-        "--reorder-ms", metavar="MS", help="Live: wait so long for datagrams that were overtaken."
+        "--reorder-ms",
+        metavar="MS",
+        min=0,
+        max=60_000,
+        help="Live: wait so long for datagrams that were overtaken.",
     ),
 ]
 

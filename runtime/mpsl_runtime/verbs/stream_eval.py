@@ -41,7 +41,8 @@ Noise = Annotated[
     ),
 ]
 Samples = Annotated[
-    int | None, typer.Option("--samples", metavar="N", min=1, help="Recordings to show. [all]")
+    int | None,
+    typer.Option("--samples", metavar="N", min=1, max=10**9, help="Recordings to show. [all]"),
 ]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of order, pauses and noise.")
