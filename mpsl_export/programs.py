@@ -40,6 +40,8 @@ def torch(plan: Plan, threads: int) -> Program:
 def averaging(plan: Plan) -> Plan:
     """The same network with sums over windows written as averages, which both programs have as one
     operation. Only where the window's area is a power of two, so that no number is rounded."""
+    if not plan.is_chain:
+        return plan
     nodes: list[Node] = []
     factor = np.float32(1)
     for position, node in enumerate(plan.nodes):

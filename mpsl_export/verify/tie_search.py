@@ -74,6 +74,8 @@ def chains_of(plan: Plan) -> list[list[Node]]:
     Raises:
         ModelError: a population that is none of mpsl.
     """
+    if not plan.is_chain:
+        raise ModelError("only layers one behind the other can be compared", where=plan.source)
     chains: list[list[Node]] = []
     nodes: list[Node] = []
     for node in plan.nodes:

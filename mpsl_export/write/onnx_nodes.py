@@ -3,6 +3,9 @@
 Values are named after the nodes of the NIR graph: `n02_lif.v` the state between steps (also `.j`,
 the synaptic current of a CubaLIF), `n02_lif.membrane` U and `n02_lif.spikes` S. The order of
 operations is that of `mpsl_runtime.model.plan.Neuron`.
+
+All states start from 0. Of a loop the output of the step before is a state (`.late`), of a Delay
+its ring (`.ring`); neurons that start elsewhere have one that says that they have begun (`.begun`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import (
     Convolution,
+    Delay,
     Dense,
     Flatten,
     Neuron,
@@ -25,9 +29,13 @@ from mpsl_runtime.model.plan import (
     Pooling,
     Scaling,
     Shape,
+    Sum,
 )
 
-__all__ = ["StepGraph", "build_step", "output_names"]
+__all__ = ["STATES", "StepGraph", "build_step", "output_names"]
+
+STATES = (".v", ".j", ".late", ".ring", ".begun")
+"""How the names of states end."""
 
 
 @dataclass
@@ -63,27 +71,41 @@ class StepGraph:
 
 def output_names(plan: Plan) -> list[str]:
     """Names of the outputs besides the states."""
-    last = _last_neuron(plan)
-    if last.kind == "integrating":
+    last = plan.output_neuron
+    if last is None or last.kind == "integrating":
         return ["membrane"]
     if last.kind == "spiking" and plan.metadata and plan.metadata.readout == "membrane":
         return ["spikes", "membrane"]
     return ["spikes"]
 
 
-def _last_neuron(plan: Plan) -> Neuron:
-    return [node for node in plan.nodes if isinstance(node, Neuron)][-1]
-
-
 def build_step(plan: Plan, suffix: str = "") -> StepGraph:
     """The nodes of one step; input and outputs are named with `suffix`."""
     graph = StepGraph(value=f"x{suffix}")
-    for node in plan.nodes:
+    values, shapes = {-1: graph.value}, {-1: plan.input_shape}
+    for index, (node, sources) in enumerate(zip(plan.nodes, plan.wiring, strict=True)):
+        for number, (i, delayed) in enumerate(sources):
+            source = plan.nodes[i]
+            value = f"{source.name}.late" if delayed else values[i]
+            if (source.output_shape if delayed else shapes[i]) != node.input_shape:
+                target = np.array([-1, *node.input_shape], np.int64)
+                key = f"{node.name}.shape{number}"
+                value = graph.add("Reshape", [value, graph.array(key, target)], f"{key}d")
+            graph.value = (
+                graph.add("Add", [graph.value, value], f"{node.name}.sum{number}")
+                if number
+                else value
+            )
         _add_node(graph, node, plan)
+        values[index], shapes[index] = graph.value, node.output_shape
+    for index in plan.late:
+        node = plan.nodes[index]
+        graph.states[f"{node.name}.late"] = node.output_shape
+        graph.add("Identity", [values[index]], f"{node.name}.late_next")
     outputs = output_names(plan)
-    graph.add("Identity", [graph.value], f"{outputs[0]}{suffix}")
-    if len(outputs) > 1:
-        graph.add("Identity", [f"{_last_neuron(plan).name}.membrane"], f"{outputs[1]}{suffix}")
+    graph.add("Identity", [values[len(plan.nodes) - 1]], f"{outputs[0]}{suffix}")
+    if len(outputs) > 1 and plan.output_neuron is not None:
+        graph.add("Identity", [f"{plan.output_neuron.name}.membrane"], f"{outputs[1]}{suffix}")
     return graph
 
 
@@ -111,8 +133,12 @@ def _add_node(graph: StepGraph, node: Node, plan: Plan) -> None:
         graph.add("Gemm", [graph.value, weight, bias], name, transB=1)
     elif isinstance(node, Pooling):
         _add_pooling(graph, node)
-    elif isinstance(node, Flatten):
+    elif isinstance(node, Flatten) and node.input_shape != node.output_shape:
         graph.add("Flatten", [graph.value], name, axis=1)
+    elif isinstance(node, Flatten | Sum):
+        graph.add("Identity", [graph.value], name)
+    elif isinstance(node, Delay):
+        _add_delay(graph, node)
     elif isinstance(node, Scaling):
         graph.add("Mul", [graph.value, graph.constant(f"{name}.scale", node.scale)], name)
     elif isinstance(node, Neuron):
@@ -142,6 +168,28 @@ def _add_pooling(graph: StepGraph, node: Pooling) -> None:
     )
 
 
+def _add_delay(graph: StepGraph, node: Delay) -> None:
+    """Of the values [B, 1 + D, *shape], the latest first, each element takes one: the sum of all,
+    but for that one times 0."""
+    name, longest = node.name, int(node.steps.max())
+    if not longest:
+        graph.add("Identity", [graph.value], name)
+        return
+    graph.states[f"{name}.ring"] = (longest, *node.output_shape)
+    axis = graph.array(f"{name}.axis", np.array([1], np.int64))
+    now = graph.add("Unsqueeze", [graph.value, axis], f"{name}.now")
+    past = graph.add("Concat", [now, f"{name}.ring"], f"{name}.past", axis=1)
+    bounds = [
+        graph.array(f"{name}.{key}", np.array([at], np.int64))
+        for key, at in (("from", 0), ("to", longest))
+    ]
+    graph.add("Slice", [past, *bounds, axis], f"{name}.ring_next")
+    age = np.arange(longest + 1).reshape(-1, *[1] * node.steps.ndim)
+    chosen = graph.array(f"{name}.chosen", (age == node.steps).astype(np.float32)[None])
+    masked = graph.add("Mul", [past, chosen], f"{name}.masked")
+    graph.add("ReduceSum", [masked, axis], name, keepdims=0)
+
+
 def _add_neuron(graph: StepGraph, node: Neuron) -> None:
     """One step of `mpsl_runtime.model.plan.Neuron`, operation by operation."""
     name, current = node.name, graph.value
@@ -164,7 +212,8 @@ def _add_neuron(graph: StepGraph, node: Neuron) -> None:
         current = graph.add("Add", [scaled, leak], f"{name}.current")
     graph.states[f"{name}.v"] = node.output_shape
     decay = graph.constant(f"{name}.decay", node.decay)
-    kept = graph.add("Mul", [f"{name}.v", decay], f"{name}.v_kept")
+    V = f"{name}.v" if node.initial is None else _started(graph, node)
+    kept = graph.add("Mul", [V, decay], f"{name}.v_kept")
     membrane = graph.add("Add", [kept, current], f"{name}.membrane")
     if node.kind == "integrating":
         graph.add("Identity", [membrane], f"{name}.v_next")
@@ -179,3 +228,15 @@ def _add_neuron(graph: StepGraph, node: Neuron) -> None:
         graph.add("Where", [fired, value, membrane], f"{name}.v_next")
         spikes = graph.add("Cast", [fired], f"{name}.spikes", to=1)
     graph.value = spikes
+
+
+def _started(graph: StepGraph, node: Neuron) -> str:
+    """V, and in the first step what it starts from."""
+    name = node.name
+    graph.states[f"{name}.begun"] = (1,) * len(node.output_shape)
+    one = graph.array(f"{name}.one", np.ones((), np.float32))
+    initial = graph.constant(f"{name}.initial", np.asarray(node.initial))
+    zero = graph.array(f"{name}.zero", np.zeros((), np.float32))
+    begun = graph.add("Greater", [f"{name}.begun", zero], f"{name}.has_begun")
+    graph.add("Max", [f"{name}.begun", one], f"{name}.begun_next")
+    return graph.add("Where", [begun, f"{name}.v", initial], f"{name}.v_now")

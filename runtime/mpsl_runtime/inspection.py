@@ -61,19 +61,23 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
         ModelError: see `mpsl_runtime.model.graph`.
     """
     from mpsl_runtime.model.graph import load_graph, plan_of
+    from mpsl_runtime.model.nested import flatten_graph
     from mpsl_runtime.model.plan import Neuron
 
     graph = load_graph(path)
     plan, dt_known = _plan(graph, path, dt_s, plan_of)
+    flat = flatten_graph(graph, str(path)).nodes
     layers = []
     total = 0
     for node in plan.nodes:
         row: dict[str, Any] = {
             "name": node.name,
-            "type": type(graph.nodes[node.name]).__name__,
+            "type": type(flat.get(node.name, node)).__name__,
             "output_shape": list(node.output_shape),
             "parameters": 0,
         }
+        if not plan.is_chain:
+            row["sees"] = _sees(plan, node)
         for part in ("weight", "bias"):
             row["parameters"] += getattr(getattr(node, part, None), "size", 0)
         total += row["parameters"]
@@ -92,6 +96,7 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     if plan.metadata is not None:
         # As it is read, but with the version that the file has.
         metadata = {**plan.metadata.to_mapping(), "mpsl": int(graph.metadata["mpsl"])}
+    notes = {"notes": list(plan.notes)} if plan.notes else {}
     return {
         "kind": "nir",
         "file": str(path),
@@ -102,6 +107,7 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
         "neurons": sum(_size(node.output_shape) for node in plan.nodes if isinstance(node, Neuron)),
         "steps": metadata.get("steps"),
         "step_us": metadata.get("step_us"),
+        **notes,
         "layers": layers,
         "metadata": metadata,
     }
@@ -115,6 +121,16 @@ def _plan(graph: Any, path: Path, dt_s: float | None, plan_of: Any) -> tuple[Any
             raise
     # A foreign file does not say its step: shapes do not depend on it, decay does.
     return plan_of(graph, source=str(path), dt_s=_ANY_DT_S), False
+
+
+def _sees(plan: Any, node: Any) -> str:
+    """The names of a node's sources; those of the step before in brackets."""
+    index = plan.nodes.index(node)
+    names = ["input" if i < 0 else plan.nodes[i].name for i, _ in plan.wiring[index]]
+    return " + ".join(
+        f"({name})" if delayed else name
+        for name, (_, delayed) in zip(names, plan.wiring[index], strict=True)
+    )
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_export.write.onnx_file import graphs_of, read_model
+from mpsl_export.write.onnx_nodes import STATES
 from mpsl_runtime.errors import MissingExtraError, ModelError
 
 __all__ = ["OnnxRuntime"]
-
-_STATES = (".v", ".j")
 
 
 class OnnxRuntime:
@@ -40,7 +39,7 @@ class OnnxRuntime:
         if (
             "x" not in inputs
             or "spikes" not in self._outputs
-            or not all(name == "x" or name.endswith(_STATES) for name in inputs)
+            or not all(name == "x" or name.endswith(STATES) for name in inputs)
             or (not self._is_step and len(inputs["x"].shape) < 3)
         ):
             raise ModelError(

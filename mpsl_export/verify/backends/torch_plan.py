@@ -13,9 +13,21 @@ from numpy.typing import NDArray
 
 from mpsl_export.verify.backends import LayerActivity, Outcome
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.plan import Convolution, Dense, Flatten, Neuron, Plan, Pooling, Scaling
+from mpsl_runtime.model.plan import (
+    Convolution,
+    Delay,
+    Dense,
+    Flatten,
+    Neuron,
+    Plan,
+    Pooling,
+    Scaling,
+    Sum,
+)
 
 __all__ = ["TorchPlan", "exact_float32", "from_numpy", "preferred_device"]
+
+_KNOWN = (Convolution, Delay, Dense, Flatten, Neuron, Pooling, Scaling, Sum)
 
 
 def preferred_device() -> torch.device:
@@ -57,7 +69,7 @@ class TorchPlan:
         self.device = self._device.type
         self._constants: dict[str, dict[str, torch.Tensor]] = {}
         for node in plan.nodes:
-            if not isinstance(node, Convolution | Dense | Flatten | Neuron | Pooling | Scaling):
+            if not isinstance(node, _KNOWN):
                 raise ModelError(
                     "node has no torch form",
                     got=type(node).__name__,
@@ -71,10 +83,10 @@ class TorchPlan:
     def run(self, frames: NDArray[np.float32]) -> Outcome:
         """See `Backend.run`."""
         spikes, membrane = [], None
-        last = [node.name for node in self._plan.nodes if isinstance(node, Neuron)][-1]
+        last = self._plan.output_neuron
         for values, kept in self._steps(frames):
             spikes.append(values)
-            membrane = kept.get(f"{last}.u")
+            membrane = values if last is None else kept.get(f"{last.name}.u")
         return Outcome(
             spikes=torch.stack(spikes).cpu().numpy().astype(np.uint8),
             membrane=None if membrane is None else membrane.cpu().numpy(),
@@ -100,10 +112,29 @@ class TorchPlan:
         kept: dict[str, torch.Tensor] = {}
         for frame in frames:
             with exact_float32():
-                values = from_numpy(frame, self._device)
-                for node in self._plan.nodes:
-                    values = self._apply(node, values, kept)
+                values = self._step(from_numpy(frame, self._device), kept)
             yield values, kept
+
+    def _step(self, x: torch.Tensor, kept: dict[str, torch.Tensor]) -> torch.Tensor:
+        """One step, x [B, *input_shape]; states and late values are in `kept`."""
+        if self._plan.is_chain:
+            for node in self._plan.nodes:
+                x = self._apply(node, x, kept)
+            return x
+        signals = {-1: x}
+        for index, (node, sources) in enumerate(
+            zip(self._plan.nodes, self._plan.wiring, strict=True)
+        ):
+            parts = [kept.get(f"{i}.late") if delayed else signals[i] for i, delayed in sources]
+            seen = [part for part in parts if part is not None]  # before the first step: 0
+            shape = (len(x), *node.input_shape)
+            total = seen[0].reshape(shape) if seen else x.new_zeros(shape)
+            for part in seen[1:]:
+                total = total + part.reshape(shape)
+            signals[index] = self._apply(node, total, kept)
+        for index in self._plan.late:
+            kept[f"{index}.late"] = signals[index]
+        return signals[len(self._plan.nodes) - 1]
 
     def _apply(self, node: Any, x: torch.Tensor, kept: dict[str, torch.Tensor]) -> torch.Tensor:
         c = self._constants[node.name]
@@ -116,15 +147,30 @@ class TorchPlan:
                 x, c["weight"], c["bias"], node.stride, padding, node.dilation, node.groups
             )
         if isinstance(node, Dense):
-            return F.linear(x, c["weight"], c["bias"])
+            return F.linear(x.reshape(len(x), -1), c["weight"], c["bias"])
         if isinstance(node, Pooling):
             total = F.avg_pool2d(x, node.kernel, node.stride, node.padding, divisor_override=1)
             return total * node.scale
         if isinstance(node, Flatten):
-            return x.flatten(1)
+            return x.reshape(len(x), *node.output_shape)
+        if isinstance(node, Sum):
+            return x
+        if isinstance(node, Delay):
+            return _delayed(node, x, c["steps"], kept)
         if isinstance(node, Scaling):
             return c["scale"] * x
         return _neuron(node, x, c, kept)
+
+
+def _delayed(
+    node: Delay, x: torch.Tensor, steps: torch.Tensor, kept: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """The value of `steps` steps before; the ring [D, B, *shape], the latest first, in `kept`."""
+    longest = int(node.steps.max())
+    ring = kept.get(f"{node.name}.ring", x.new_zeros((longest, *x.shape)))
+    past = torch.cat([x[None], ring])
+    kept[f"{node.name}.ring"] = past[:longest]
+    return past.gather(0, steps.expand(x.shape)[None])[0]
 
 
 def _neuron(
@@ -141,7 +187,8 @@ def _neuron(
         kept[f"{name}.j"] = current
     if node.has_input_map:
         current = c["gain"] * current + c["leak"]
-    membrane = c["decay"] * kept.get(f"{name}.v", zero) + current
+    start = zero if node.initial is None else c["initial"]
+    membrane = c["decay"] * kept.get(f"{name}.v", start) + current
     kept[f"{name}.u"] = membrane
     if node.kind == "integrating":
         kept[f"{name}.v"] = membrane

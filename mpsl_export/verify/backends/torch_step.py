@@ -49,9 +49,7 @@ class TorchStep(TorchPlan):
             values = torch.tensor(frame)[None]
             if values.ndim == 4:
                 values = values.contiguous(memory_format=torch.channels_last)
-            for node in self._plan.nodes:
-                values = self._apply(node, values, self._kept)
-            spikes: Array = values.reshape(-1).numpy()
+            spikes: Array = self._step(values, self._kept).reshape(-1).numpy()
         return spikes
 
     def states(self) -> dict[str, Array]:

@@ -182,7 +182,14 @@ def force_density(plan: Plan, given: BenchInput, density: float) -> Plan:
     """
     if not 0 < density < 1:
         raise UsageError("density cannot be forced", got=density, expected="between 0 and 1")
-    last = [node for node in plan.nodes if isinstance(node, Neuron)][-1]
+    last = plan.output_neuron
+    if not plan.is_chain or last is None:
+        raise UsageError(
+            "density cannot be forced",
+            got="branches or a loop" if last is not None else "an output that is no spikes",
+            expected="layers one behind the other",
+            where=plan.source,
+        )
     nodes: list[Node] = []
     signals: list[Array] = list(given.samples)
     for position, node in enumerate(plan.nodes):

@@ -20,7 +20,7 @@ from mpsl_runtime.bench.inputs import BenchInput
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan, Shape
 from mpsl_runtime.run.engine import Engine
 
-__all__ = ["LayerTime", "layer_times"]
+__all__ = ["LayerTime", "has_layer_times", "layer_times"]
 
 Array = NDArray[np.float32]
 
@@ -56,6 +56,11 @@ class LayerTime:
             "density": round(self.density, 6),
             "crossover": round(self.crossover, 3),
         }
+
+
+def has_layer_times(plan: Plan) -> bool:
+    """Whether a network has layers one behind the other, so that their times can be told apart."""
+    return plan.is_chain and plan.output_neuron is not None
 
 
 def layer_times(

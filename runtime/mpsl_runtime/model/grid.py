@@ -111,6 +111,12 @@ def layer_grids(plan: Plan) -> tuple[LayerGrid, ...]:
     metadata = plan.metadata
     if metadata is None or metadata.weights != "int8":
         raise ModelError("model is not an int8 model", where=plan.source)
+    if not plan.is_chain:
+        raise ModelError(
+            "an int8 model with branches or loops is not proven exact",
+            expected="layers one behind the other",
+            where=plan.source,
+        )
     quantum, largest = metadata.input_grid, metadata.input_max
     if not (
         _is_power_of_two(quantum) and _FINEST_INPUT <= quantum <= 1 and 1 <= largest < EXACT_LIMIT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nir
@@ -14,20 +14,19 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.metadata import weight_grid
 from mpsl_runtime.model.neurons import NEURON_TYPES, neuron_of
-from mpsl_runtime.model.plan import Convolution, Dense, Flatten, Node, Pooling, Scaling, Shape
+from mpsl_runtime.model.plan import (
+    Convolution,
+    Delay,
+    Dense,
+    Flatten,
+    Node,
+    Pooling,
+    Scaling,
+    Shape,
+)
+from mpsl_runtime.model.shapes import LARGEST_SIGNAL, sizes_of, spread, without_ones
 
-__all__ = ["LARGEST_SIGNAL", "NodeBuilder", "sizes_of"]
-
-LARGEST_SIGNAL = 1 << 27
-"""The most values between two nodes: half a GiB of float32."""
-
-
-def sizes_of(value: object, what: str, where: str) -> Shape:
-    """A shape as NIR stores it: a vector of whole numbers ≥ 1."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" or array.ndim != 1 or not array.size or (array < 1).any():
-        raise ModelError(f"{what} is not a shape", got=value, expected="sizes ≥ 1", where=where)
-    return tuple(int(size) for size in array)
+__all__ = ["NodeBuilder"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class NodeBuilder:
         name: of the node; where: node and file, for messages.
         shape: of its input.
         dt_s: seconds that one step stands for, or None where nobody said.
+        following: the nodes that see this one.
+        notes: takes one more line where the node is not taken at its word.
     """
 
     name: str
@@ -45,13 +46,20 @@ class NodeBuilder:
     shape: Shape
     where: str
     dt_s: float | None
+    following: tuple[nir.NIRNode, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
     def build(self) -> Node:
         """The node; raises ModelError, naming it, for anything that cannot run."""
         if isinstance(self.node, NEURON_TYPES):
-            return neuron_of(self.name, self.node, self.shape, dt_s=self.dt_s, where=self.where)
+            neuron = neuron_of(self.name, self.node, self.shape, dt_s=self.dt_s, where=self.where)
+            if neuron.kind == "spiking" and (neuron.threshold <= 0).any():
+                self.notes.append(f"a threshold of {self.name!r} is ≤ 0: it fires at every step")
+            return neuron
         builders: dict[type, Callable[[], Node]] = {
+            nir.Conv1d: self._convolution,
             nir.Conv2d: self._convolution,
+            nir.Delay: self._delay,
             nir.Linear: self._dense,
             nir.Affine: self._dense,
             nir.SumPool2d: self._pooling,
@@ -105,7 +113,12 @@ class NodeBuilder:
 
     def _convolution(self) -> Convolution:
         channels, rows, columns = self._image()
-        weight = self._array("weight", 4)
+        is_1d = isinstance(self.node, nir.Conv1d)
+        weight = self._array("weight", 3 if is_1d else 4)
+        if is_1d:
+            if rows != 1:
+                raise self._error("Conv1d needs a row", self.shape, "[channels, length]")
+            weight = weight[:, :, None]
         filters, per_group, kernel = weight.shape[0], weight.shape[1], weight.shape[2:]
         groups = np.asarray(self.node.groups)
         if groups.dtype.kind not in "iu" or groups.size != 1 or groups.item() < 1:
@@ -117,14 +130,23 @@ class NodeBuilder:
                 f"shape {weight.shape} in {group_count} groups",
                 f"{channels} input channels",
             )
-        bias = np.zeros(filters, np.float32) if self.node.bias is None else self._array("bias", 1)
+        if self.node.bias is None:
+            self.notes.append(f"{self.name!r} has no bias: 0")
+            bias = np.zeros(filters, np.float32)
+        else:
+            bias = self._array("bias", 1)
         if bias.shape != (filters,):
             raise self._error("bias does not fit the weight", bias.shape, (filters,))
         stated = self.node.input_shape
-        if stated is not None and sizes_of(stated, "input_shape", self.where) != (rows, columns):
-            raise self._error("input_shape does not fit the input", stated, (rows, columns))
+        size = (columns,) if is_1d else (rows, columns)
+        if stated is not None and sizes_of(stated, "input_shape", self.where) != size:
+            raise self._error("input_shape does not fit the input", stated, size)
         stride, dilation = self._pair("stride", 1), self._pair("dilation", 1)
+        if is_1d:
+            stride, dilation = (1, stride[1]), (1, dilation[1])
         padding = self._padding((kernel[0], kernel[1]), stride, dilation)
+        if is_1d:
+            padding = (0, 0), padding[1]
         out = tuple(
             _windows(size, before + after, dilate * (taps - 1) + 1, step)
             for size, (before, after), dilate, taps, step in zip(
@@ -156,14 +178,19 @@ class NodeBuilder:
         if padding == "valid":
             return (0, 0), (0, 0)
         if padding != "same" or stride != (1, 1):
-            raise self._error("padding is not known", f"{padding!r}, stride {stride}", "a number")
+            raise self._error(
+                "padding 'same' is not defined with a stride" if padding == "same"
+                else "padding is not known",
+                f"{padding!r}, stride {stride}",
+                "numbers of rows and columns",
+            )  # fmt: skip
         # As torch does: the odd one goes to the bottom and the right.
         total = [dilate * (taps - 1) for dilate, taps in zip(dilation, kernel, strict=True)]
         return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
 
     def _dense(self) -> Dense:
         weight = self._array("weight", 2)
-        if self.shape != (weight.shape[1],):
+        if without_ones(self.shape) != without_ones((weight.shape[1],)):
             raise self._error(
                 "weight does not fit the input", f"shape {weight.shape}", f"[out, {self.shape}]"
             )
@@ -173,7 +200,7 @@ class NodeBuilder:
             if bias.shape != (weight.shape[0],):
                 raise self._error("bias does not fit the weight", bias.shape, (weight.shape[0],))
         grid = weight_grid(self.node.metadata, self.where)
-        return Dense(self.name, weight, bias, self.shape, (weight.shape[0],), grid)
+        return Dense(self.name, weight, bias, (weight.shape[1],), (weight.shape[0],), grid)
 
     def _pooling(self) -> Pooling:
         channels, rows, columns = self._image()
@@ -193,32 +220,70 @@ class NodeBuilder:
         return Pooling(self.name, kernel, stride, padding, scale, self.shape, (channels, *out))
 
     def _flatten(self) -> Flatten:
-        dimensions = len(self.shape)
         start, end = (int(np.asarray(getattr(self.node, k))) for k in ("start_dim", "end_dim"))
-        start, end = (dim + dimensions if dim < 0 else dim for dim in (start, end))
         stated: Any = self.node.input_type["input"]
-        if stated is not None and sizes_of(stated, "input_type", self.where) != self.shape:
-            raise self._error("input_type does not fit the input", stated, self.shape)
-        if dimensions > 1 and (start, end) != (0, dimensions - 1):
-            raise self._error(
-                "only flattening to one dimension is supported",
-                f"start_dim {self.node.start_dim}, end_dim {self.node.end_dim}",
-                "start_dim 0, end_dim -1",
+        dimensions = len(self.shape)
+        if stated is not None:
+            sizes = sizes_of(stated, "input_type", self.where)
+            dimensions = len(sizes)
+            if without_ones(sizes) != without_ones(self.shape):
+                raise self._error("input_type does not fit the input", stated, self.shape)
+        start, end = (dim + dimensions if dim < 0 else dim for dim in (start, end))
+        flat = Flatten(self.name, self.shape, (math.prod(self.shape),))
+        if len(self.shape) == 1 or (start, end) == (0, dimensions - 1):
+            return flat
+        if start == end < dimensions:
+            self.notes.append(f"{self.name!r} flattens nothing")
+            return Flatten(self.name, self.shape, self.shape)
+        if (start, end) == (1, dimensions - 1) and (
+            dimensions > len(self.shape) or self._feeds_vectors()
+        ):
+            self.notes.append(
+                f"{self.name!r} takes its first dimension for the batch: flattens all"
             )
-        return Flatten(self.name, self.shape, (math.prod(self.shape),))
+            return flat
+        raise self._error(
+            "only flattening to one dimension is supported",
+            f"start_dim {self.node.start_dim}, end_dim {self.node.end_dim}",
+            "start_dim 0, end_dim -1",
+        )
+
+    def _feeds_vectors(self) -> bool:
+        """Whether the weights behind it take all of the input at once."""
+        size = math.prod(self.shape)
+        return bool(self.following) and all(
+            isinstance(node, nir.Linear | nir.Affine) and np.shape(node.weight)[1:] == (size,)
+            for node in self.following
+        )
+
+    def _delay(self) -> Delay:
+        if self.dt_s is None:
+            raise ModelError(
+                "Delay needs the length of a step, and the model does not say it",
+                expected="--dt-s SECONDS (dt_s)",
+                where=self.where,
+            )
+        delay = np.asarray(self.node.delay)
+        seconds = spread(self._array("delay", delay.ndim).astype(np.float64), self.shape)
+        if seconds is None:
+            raise self._error("delay does not fit the input", delay.shape, self.shape)
+        steps = np.rint(seconds / self.dt_s)
+        if (seconds < 0).any() or steps.max() * math.prod(self.shape) > LARGEST_SIGNAL:
+            raise self._error(
+                "delay is out of range",
+                f"{seconds.min():g} … {seconds.max():g} s",
+                f"0 … {LARGEST_SIGNAL // math.prod(self.shape)} steps of {self.dt_s:g} s",
+            )
+        if (np.abs(seconds / self.dt_s - steps) > 1e-3).any():
+            self.notes.append(f"{self.name!r} delays by no whole number of steps: the nearest")
+        return Delay(self.name, steps.astype(np.int64), self.shape, self.shape)
 
     def _scaling(self) -> Scaling:
         value = np.asarray(self.node.scale)
-        scale = self._array("scale", value.ndim)
-        if scale.size != 1 and scale.shape != self.shape:
-            raise self._error("scale does not fit the input", scale.shape, self.shape)
-        full = scale.reshape(()) if scale.size == 1 else scale
-        return Scaling(
-            self.name,
-            np.ascontiguousarray(np.broadcast_to(full, self.shape)),
-            self.shape,
-            self.shape,
-        )
+        full = spread(self._array("scale", value.ndim), self.shape)
+        if full is None:
+            raise self._error("scale does not fit the input", value.shape, self.shape)
+        return Scaling(self.name, np.ascontiguousarray(full), self.shape, self.shape)
 
 
 def _windows(size: int, padding: int, extent: int, stride: int) -> int:

@@ -4,8 +4,11 @@ NIR gives differential equations; one step of `dt_s` seconds is forward Euler:
 
     LIF      v += dt_s/tau · ((v_leak − v) + r·I)          fires on v > v_threshold, v = v_reset
     LI       the same without firing;  IF, I             v += dt_s·r·I
-    CubaLIF  J += dt_s/tau_syn · (w_in·I − J), then the LIF's step with I = J
+    CubaLIF  J += dt_s/tau_syn · (w_in·I − J), then the LIF's step with I = the new J
+    CubaLI   the same without firing
     Threshold  fires on I > threshold, keeps nothing
+
+v starts at v_leak, as in norse and spikingjelly; an IF, an I and what mpsl wrote at 0.
 
 A LIF that mpsl wrote holds our neuron in the units v = (1−ρ)·U with v_threshold one float below
 (1−ρ)·V_th, so that NIR's `>` is our `≥`; metadata says what NIR cannot (reset by subtraction, the
@@ -25,11 +28,12 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import ModelError, UsageError
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.plan import Neuron, Shape
+from mpsl_runtime.model.shapes import spread
 
 __all__ = ["NEURON_TYPES", "encode_neuron", "neuron_of"]
 
 Array = NDArray[np.float32]
-NEURON_TYPES = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.Threshold)
+NEURON_TYPES = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.CubaLI, nir.Threshold)
 
 
 def encode_neuron(threshold: float, decay: float, shape: Shape, dt_s: float) -> dict[str, Array]:
@@ -106,7 +110,8 @@ class _Values:
         value = np.asarray(getattr(self.node, key))
         if value.dtype.kind not in "biuf":
             raise ModelError(f"{key} is not a number", got=value.dtype, where=self.where)
-        if value.size != 1 and value.shape != self.shape:
+        full = spread(value, self.shape)
+        if full is None:
             raise ModelError(
                 f"{key} does not fit the neurons",
                 got=f"shape {value.shape}",
@@ -120,10 +125,10 @@ class _Values:
             raise ModelError(
                 f"{key} is not finite",
                 got=f"{value.reshape(-1)[~finite.reshape(-1)][0]} at {index}",
+                expected="an IF or an I, which have no leak" if key[:3] == "tau" else "numbers",
                 where=self.where,
             )
-        value = value.astype(np.float64)
-        return value.reshape(()) if value.size == 1 else value
+        return value.astype(np.float64).reshape(()) if value.size == 1 else full.astype(np.float64)
 
     def leak_rate(self, key: str, dt_s: float) -> NDArray[np.float64]:
         """dt_s/tau, in (0, 1]."""
@@ -138,7 +143,8 @@ class _Values:
             raise ModelError(
                 f"{key} is shorter than a step",
                 got=f"{tau.min():g} s",
-                expected=f"≥ the step of {dt_s:g} s (--dt-s)",
+                expected=f"≥ the step of {dt_s:g} s (--dt-s); norse writes dt·tau for tau: there "
+                "dt² is the step",
                 where=self.where,
             )
         return np.minimum(rate, 1.0)
@@ -200,6 +206,7 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
 def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neuron:
     """A neuron with NIR's own meaning, in the units of the file."""
     fires = isinstance(node, nir.LIF | nir.IF | nir.CubaLIF)
+    has_synapse = isinstance(node, nir.CubaLIF | nir.CubaLI)
     threshold: NDArray[np.float64] | float = _above(values["v_threshold"]) if fires else math.inf
     reset_value: NDArray[np.float64] | float = values["v_reset"] if fires else 0.0
     kind: Literal["spiking", "integrating"] = "spiking" if fires else "integrating"
@@ -213,9 +220,9 @@ def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neur
             reset_value=reset_value,
             gain=dt_s * values["r"],
         )
-    rate = values.leak_rate("tau_mem" if isinstance(node, nir.CubaLIF) else "tau", dt_s)
+    rate = values.leak_rate("tau_mem" if has_synapse else "tau", dt_s)
     synapse: dict[str, Any] = {}
-    if isinstance(node, nir.CubaLIF):
+    if has_synapse:
         synaptic_rate = values.leak_rate("tau_syn", dt_s)
         synapse = {
             "synaptic_decay": 1 - synaptic_rate,
@@ -230,6 +237,7 @@ def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neur
         reset_value=reset_value,
         gain=rate * values["r"],
         leak=rate * values["v_leak"],
+        initial=values["v_leak"],
         **synapse,
     )
 
@@ -252,6 +260,7 @@ def _neuron(
     leak: NDArray[np.float64] | float = 0.0,
     synaptic_decay: NDArray[np.float64] | None = None,
     synaptic_gain: NDArray[np.float64] | None = None,
+    initial: NDArray[np.float64] | None = None,
 ) -> Neuron:
     def full(value: NDArray[np.float64] | float) -> Array:
         return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float32), shape))
@@ -270,4 +279,5 @@ def _neuron(
         synaptic_gain=None if synaptic_gain is None else full(synaptic_gain),
         input_shape=shape,
         output_shape=shape,
+        initial=None if initial is None or not initial.any() else full(initial),
     )

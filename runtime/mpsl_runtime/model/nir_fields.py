@@ -107,8 +107,31 @@ def _pair_or_word(value: object, name: str, where: str) -> Array | str:
     return _pair(value, name, where)
 
 
+def _one(value: object, name: str, where: str) -> int:
+    """One whole number, which may come as a list of one or as a float."""
+    pair = _pair(value, name, where)
+    if pair.size != 1:
+        raise ModelError(
+            f"{name} is not a whole number", got=pair.tolist(), expected="one number", where=where
+        )
+    return int(pair.item())
+
+
+def _one_or_word(value: object, name: str, where: str) -> int | str:
+    return (
+        str(_pair_or_word(value, name, where))
+        if isinstance(value, str)
+        else _one(value, name, where)
+    )
+
+
 def _sizes(value: object, name: str, where: str) -> Array:
-    """A shape: a list of whole numbers. How many and how large is the plan's matter."""
+    """A shape: a list of whole numbers. How many and how large is the plan's matter.
+
+    Some programs write {input: shape}.
+    """
+    if isinstance(value, dict) and len(value) == 1:
+        value = next(iter(value.values()))
     array = _array(value, name, where)
     if array.dtype.kind not in "iu" or array.ndim != 1 or array.size > _MOST_SIZES:
         raise ModelError(
@@ -141,7 +164,18 @@ _FIELDS: dict[str, dict[str, _Field]] = {
         "groups": _Field(_whole),
         "bias": _Field(_numbers(1, 1), optional=True),
     },
+    "Conv1d": {
+        "input_shape": _Field(_whole, optional=True),
+        "weight": _Field(_numbers(3, 3)),
+        "stride": _Field(_one),
+        "padding": _Field(_one_or_word),
+        "dilation": _Field(_one),
+        "groups": _Field(_whole),
+        "bias": _Field(_numbers(1, 1), optional=True),
+    },
+    "CubaLI": _neurons("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
     "CubaLIF": _neurons("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
+    "Delay": {"delay": _Field(_numbers(0, 8))},
     "Flatten": {
         "start_dim": _Field(_whole),
         "end_dim": _Field(_whole),
@@ -158,21 +192,24 @@ _FIELDS: dict[str, dict[str, _Field]] = {
     "SumPool2d": _POOLING,
     "Threshold": {"threshold": _Field(_numbers(0, 8))},
 }
-_NEURONS = ("CubaLIF", "I", "IF", "LI", "LIF")
+_NEURONS = ("CubaLI", "CubaLIF", "I", "IF", "LI", "LIF")
 
 SUPPORTED_TYPES = frozenset(_FIELDS)
 """The node types that the engine runs, by their NIR names."""
 
 
-def node_of(kind: str, values: Mapping[str, object], where: str) -> nir.NIRNode:
+def node_of(
+    kind: str, values: Mapping[str, object], where: str, notes: list[str] | None = None
+) -> nir.NIRNode:
     """The NIR node of a type and what a file has under its name.
 
     Args:
         kind: one of `SUPPORTED_TYPES`.
         values: arrays, text and groups, without `type`. where: node and file, for messages.
+        notes: takes a line for what NIR does not know, which is left alone.
 
     Raises:
-        ModelError: a field is absent, not known, or not what its node needs; it is named.
+        ModelError: a field is absent or not what its node needs; it is named.
     """
     table = _FIELDS[kind]
     fields: dict[str, Any] = {}
@@ -182,13 +219,8 @@ def node_of(kind: str, values: Mapping[str, object], where: str) -> nir.NIRNode:
         elif not field.optional:
             raise ModelError(f"{kind} lacks {name}", expected=", ".join(table), where=where)
     unknown = sorted(set(values) - set(table) - {"metadata"})
-    if unknown:
-        raise ModelError(
-            f"{kind} has a field that NIR does not know",
-            got=unknown[0],
-            expected=", ".join(table),
-            where=where,
-        )
+    if unknown and notes is not None:
+        notes.append(f"{kind} has {', '.join(unknown)}, which NIR does not know: left alone")
     metadata = values.get("metadata", {})
     if not isinstance(metadata, dict):
         raise ModelError("metadata is not a group", where=where)
@@ -207,28 +239,37 @@ def _built(kind: str, fields: dict[str, Any], where: str) -> nir.NIRNode:
         stated = fields.pop("input_type", None)
         _check_flatten(fields, stated, where)
         fields["input_type"] = {"input": stated}
-    elif kind == "Conv2d":
+    elif kind in ("Conv1d", "Conv2d"):
         # Given a shape, nir computes another from it before any check, and for square kernels only.
         stated = fields.pop("input_shape", None)
-        node = nir.Conv2d(**{"bias": None, **fields}, input_shape=None)
+        node = getattr(nir, kind)(**{"bias": None, **fields}, input_shape=None)
         node.input_shape = stated
         return node
     return getattr(nir, kind)(**fields)
 
 
-def _check_shapes(kind: str, fields: Mapping[str, Any], where: str) -> None:
-    """All arrays of a neuron have one shape; w_in may be a single number."""
-    first = next(iter(_FIELDS[kind]))
+def _check_shapes(kind: str, fields: dict[str, Any], where: str) -> None:
+    """All arrays of a neuron get one shape: that of the largest. The others may be a single number,
+    or have ones where it has more: a number for each channel."""
+    names = [name for name in fields if name != "metadata"]
+    first = max(names, key=lambda name: (fields[name].size, fields[name].ndim))
     shape = fields[first].shape
-    for name, value in fields.items():
-        if name == "metadata" or value.shape == shape or (name == "w_in" and value.size == 1):
-            continue
-        raise ModelError(
-            f"{name} has another shape than {first}",
-            got=list(value.shape),
-            expected=list(shape),
-            where=where,
-        )
+    for name in names:
+        value = fields[name]
+        if value.size == 1:
+            value = value.reshape(())
+        elif value.ndim != len(shape) or any(
+            size not in (1, full) for size, full in zip(value.shape, shape, strict=True)
+        ):
+            raise ModelError(
+                f"{name} has another shape than {first}",
+                got=list(value.shape),
+                expected=list(shape),
+                where=where,
+            )
+        if value.shape != shape:
+            # A view: nothing grows.
+            fields[name] = np.broadcast_to(value, shape)
 
 
 def _check_flatten(fields: Mapping[str, int], stated: Array | None, where: str) -> None:

@@ -1,4 +1,4 @@
-"""A checked NIR graph, laid out in the order in which it runs.
+"""A checked NIR graph: its nodes in the order in which they run, each with its sources.
 
 `Plan` is not a second description of a model: `graph` derives it from a `nir.NIRGraph` each time,
 and nothing ever stores it. Reference, engine, ONNX and torch back ends all run this list, so that
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from mpsl_runtime.model.readout import Readout
 
 __all__ = [
     "Convolution",
+    "Delay",
     "Dense",
     "Flatten",
     "Neuron",
@@ -29,10 +31,23 @@ __all__ = [
     "Pooling",
     "Scaling",
     "Shape",
+    "Source",
+    "Sum",
 ]
 
 Shape = tuple[int, ...]
 Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a node sees: the output of `node` (None: the network's input).
+
+    `delayed`: that of the step before, and 0 before the first step.
+    """
+
+    node: str | None
+    delayed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +56,10 @@ class Convolution:
 
     `padding` is ((top, bottom), (left, right)); `stride` and `dilation` are (rows, columns).
     `weight_grid` is the exponent of the grid of an int8 layer, see `mpsl_runtime.model.grid`.
+    A Conv1d over [C, L] is one over [C, 1, L].
+
+    Every node's input is the sum over its `sources`, added in their order; without any it is the
+    node before it.
     """
 
     name: str
@@ -53,6 +72,7 @@ class Convolution:
     input_shape: Shape
     output_shape: Shape
     weight_grid: int | None = None
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +85,7 @@ class Dense:
     input_shape: Shape
     output_shape: Shape
     weight_grid: int | None = None
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,15 +102,17 @@ class Pooling:
     scale: float
     input_shape: Shape
     output_shape: Shape
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Flatten:
-    """[C, H, W] -> [C·H·W], channel-major."""
+    """[C, H, W] -> [C·H·W], channel-major; or nothing, where the shapes are the same."""
 
     name: str
     input_shape: Shape
     output_shape: Shape
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +123,31 @@ class Scaling:
     scale: Array
     input_shape: Shape
     output_shape: Shape
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Delay:
+    """The value of `steps` steps before, for each element; 0 before there was one.
+
+    `steps` int64 [*input_shape], ≥ 0.
+    """
+
+    name: str
+    steps: NDArray[np.int64]
+    input_shape: Shape
+    output_shape: Shape
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """Its sources' sum and nothing more: an Output that several nodes feed."""
+
+    name: str
+    input_shape: Shape
+    output_shape: Shape
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +166,7 @@ class Neuron:
 
     NIR fires on v > v_threshold: the loader turns that into U ≥ nextafter(v_threshold, ∞).
     Models with mpsl metadata run in the units of U (DESIGN §6): decay ρ_m, threshold V_th.
+    V starts at `initial`, or at 0 where that is None; J starts at 0.
 
     Attributes:
         kind: `spiking`, `integrating` or `threshold`.
@@ -141,24 +190,27 @@ class Neuron:
     output_shape: Shape
     V_th: float | None = None
     rho: float | None = None
+    initial: Array | None = None
+    sources: tuple[Source, ...] = ()
 
     def with_threshold(self, V_th: float) -> Neuron:
         """The same population, each neuron with this threshold."""
         return replace(self, threshold=np.full_like(self.threshold, V_th), V_th=V_th)
 
 
-Node = Convolution | Dense | Pooling | Flatten | Scaling | Neuron
+Node = Convolution | Dense | Pooling | Flatten | Scaling | Delay | Sum | Neuron
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The nodes of a feed-forward network in order of execution.
+    """The nodes of a network in order of execution; the last one's output is the network's.
 
     Attributes:
-        nodes: in order; names are those of the NIR graph.
+        nodes: in order; names are those of the NIR graph, `outer.inner` in a graph inside a graph.
         input_shape, output_shape: of one sample and one step.
         metadata: of a model written by mpsl, else None (then `step_us` etc. come from the caller).
         source: the file, for messages.
+        notes: what the file says and was not taken at its word, for people.
     """
 
     nodes: tuple[Node, ...]
@@ -166,6 +218,40 @@ class Plan:
     output_shape: Shape
     metadata: ModelMetadata | None
     source: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_chain(self) -> bool:
+        """Each node sees the one before it and nothing else."""
+        return not any(node.sources for node in self.nodes)
+
+    @cached_property
+    def wiring(self) -> tuple[tuple[tuple[int, bool], ...], ...]:
+        """For each node its sources: the index in `nodes`, −1 for the input, and `delayed`."""
+        index: dict[str | None, int] = {node.name: i for i, node in enumerate(self.nodes)}
+        index[None] = -1
+        return tuple(
+            tuple((index[source.node], source.delayed) for source in node.sources)
+            or ((i - 1, False),)
+            for i, node in enumerate(self.nodes)
+        )
+
+    @cached_property
+    def late(self) -> tuple[int, ...]:
+        """Indices of the nodes, −1 for the input, whose last step's value somebody sees."""
+        return tuple(sorted({i for row in self.wiring for i, delayed in row if delayed}))
+
+    @property
+    def output_neuron(self) -> Neuron | None:
+        """The population whose output is the network's; None where that is another node's."""
+        index = len(self.nodes) - 1
+        while index >= 0 and isinstance(self.nodes[index], Flatten):
+            sources = self.wiring[index]
+            if len(sources) > 1 or sources[0][1]:
+                return None
+            index = sources[0][0]
+        node = self.nodes[index] if index >= 0 else None
+        return node if isinstance(node, Neuron) else None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -176,11 +262,11 @@ class Plan:
 
     @property
     def readout(self) -> Readout:
-        """As the model says; else `membrane` where the last neurons never fire, and `count`."""
+        """As the model says; else `count`, or `membrane` where the output is no spikes."""
         if self.metadata is not None:
             return self.metadata.readout
-        last = [node for node in self.nodes if isinstance(node, Neuron)][-1:]
-        return "membrane" if last and last[0].kind == "integrating" else "count"
+        last = self.output_neuron
+        return "membrane" if last is None or last.kind == "integrating" else "count"
 
     def binning(self, *, steps: int | None = None, step_us: int | None = None) -> Binning | None:
         """How events become this network's input; None where it takes no events, or where its time

@@ -17,6 +17,7 @@ from mpsl_runtime.errors import ModelError, UsageError
 from mpsl_runtime.model.grid import InputBound, LayerGrid, is_int8, layer_grids
 from mpsl_runtime.model.plan import (
     Convolution,
+    Delay,
     Dense,
     Flatten,
     Neuron,
@@ -27,7 +28,7 @@ from mpsl_runtime.model.plan import (
 )
 from mpsl_runtime.run.reference import checked, checked_addresses, checked_frames
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "runs_natively"]
 
 Array = NDArray[np.float32]
 _MOST_THREADS = 1024
@@ -67,6 +68,12 @@ class Engine:
         if not isinstance(threads, int) or not 1 <= threads <= _MOST_THREADS:
             raise UsageError(
                 "number of threads", got=threads, expected=f"1 … {_MOST_THREADS}", where="threads"
+            )
+        if not runs_natively(plan):
+            raise ModelError(
+                "the engine does not run branches, loops, delays or a start at v_leak yet",
+                expected="--engine reference",
+                where=plan.source,
             )
         self.plan = plan
         self._threads = threads
@@ -213,6 +220,18 @@ class Engine:
     def _sequence(self, frames: Array) -> Array:
         """frames [T, *input_shape], checked."""
         return checked_frames(frames, self.plan)
+
+
+def runs_natively(plan: Plan) -> bool:
+    """Whether the engine runs a plan: a chain that ends in neurons, all of which start at 0."""
+    return (
+        plan.is_chain
+        and plan.output_neuron is not None
+        and not any(
+            isinstance(node, Delay) or (isinstance(node, Neuron) and node.initial is not None)
+            for node in plan.nodes
+        )
+    )
 
 
 def _grids(plan: Plan) -> dict[str, LayerGrid]:

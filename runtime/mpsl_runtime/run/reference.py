@@ -22,6 +22,7 @@ from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.grid import InputBound
 from mpsl_runtime.model.plan import (
     Convolution,
+    Delay,
     Dense,
     Flatten,
     Neuron,
@@ -29,6 +30,7 @@ from mpsl_runtime.model.plan import (
     Plan,
     Pooling,
     Scaling,
+    Sum,
 )
 
 __all__ = ["Reference", "apply", "checked", "checked_addresses", "checked_frames", "fanout"]
@@ -48,6 +50,8 @@ def apply(node: Node, x: Array) -> Array:
         return x * node.scale
     if isinstance(node, Flatten):
         return x.reshape(len(x), *node.output_shape)
+    if isinstance(node, Sum):
+        return x
     raise TypeError(f"{type(node).__name__} keeps state")
 
 
@@ -222,6 +226,9 @@ class Reference:
         }
         self._states: dict[str, _State] = {}
         self._outputs: dict[str, Array] = {}
+        # Of the last step, of the nodes that somebody sees late: values, and spikes behind them.
+        self._late: dict[int, tuple[Array, Array]] = {}
+        self._rings: dict[str, Array] = {}  # of each Delay [D, B, *shape], the latest first
         self.reset()
 
     def fork(self) -> Reference:
@@ -229,13 +236,19 @@ class Reference:
         return Reference(self.plan)
 
     def reset(self, batch: int = 1) -> None:
-        """Sets every V to 0 and the counter to 0, for `batch` samples side by side."""
+        """Sets every V to its start and the counter to 0, for `batch` samples side by side."""
         self.synops = 0
-        for node in self.plan.nodes:
+        for index, node in enumerate(self.plan.nodes):
+            zeros = np.zeros((batch, *node.output_shape), np.float32)
             if isinstance(node, Neuron):
-                zeros = np.zeros((batch, *node.output_shape), np.float32)
-                self._states[node.name] = _State(zeros, zeros, zeros)
+                start = zeros if node.initial is None else zeros + node.initial
+                self._states[node.name] = _State(start, zeros, zeros)
                 self._outputs[node.name] = zeros
+            elif isinstance(node, Delay):
+                self._rings[node.name] = np.zeros((int(node.steps.max()), *zeros.shape), np.float32)
+            if index in self.plan.late:
+                self._late[index] = zeros, zeros
+        self._last = np.zeros((batch, *self.plan.output_shape), np.float32)
 
     def step(self, frame: Array) -> Array:
         """Advances one step.
@@ -317,10 +330,10 @@ class Reference:
     def membrane(self) -> Array:
         """U of the last population at the last step, before its reset: float32 [K].
 
-        After `run_batch` with B > 1: [B, K].
+        Where the output is that of another node, its values. After `run_batch` with B > 1: [B, K].
         """
-        last = next(n for n in reversed(self.plan.nodes) if isinstance(n, Neuron))
-        U = self._states[last.name].U
+        last = self.plan.output_neuron
+        U = self._last if last is None else self._states[last.name].U
         return U.reshape(len(U), -1) if len(U) > 1 else U.reshape(-1)
 
     def _sequence(self, frames: Array) -> Array:
@@ -329,22 +342,52 @@ class Reference:
     def _step(self, x: Array) -> Array:
         """x [B, *input_shape] -> [B, K]."""
         self._bound.check(x)
-        # `activity` counts, along with x, the spikes behind each value: pooling adds them up.
-        activity = (x != 0).astype(np.float32)
+        # Along with each value the spikes behind it: pooling and sums add them up.
+        signals = {-1: (x, (x != 0).astype(np.float32))}
         with np.errstate(over="ignore", invalid="ignore"):
-            for node in self.plan.nodes:
-                if isinstance(node, Neuron):
-                    x = _fire(node, self._states[node.name], x)
-                    self._outputs[node.name] = x
-                else:
-                    x = apply(node, x)
+            for index, (node, sources) in enumerate(
+                zip(self.plan.nodes, self.plan.wiring, strict=True)
+            ):
+                x, activity = _sum(
+                    [self._late[i] if delayed else signals[i] for i, delayed in sources],
+                    node.input_shape,
+                )
                 if isinstance(node, Convolution | Dense):
                     spikes = activity.sum(axis=0, dtype=np.float64)
                     self.synops += int((spikes * self._fanout[node.name]).sum())
-                if isinstance(node, Pooling):
-                    activity = _pool(node, activity)
-                elif isinstance(node, Flatten):
-                    activity = activity.reshape(x.shape)
-                elif not isinstance(node, Scaling):
-                    activity = (x != 0).astype(np.float32)
-        return x.reshape(len(x), -1)
+                signals[index] = self._apply(node, x, activity)
+        for index in self.plan.late:
+            self._late[index] = signals[index]
+        self._last = signals[len(self.plan.nodes) - 1][0]
+        return self._last.reshape(len(self._last), -1)
+
+    def _apply(self, node: Node, x: Array, activity: Array) -> tuple[Array, Array]:
+        """A node's output, and the spikes behind each value."""
+        if isinstance(node, Neuron):
+            y = self._outputs[node.name] = _fire(node, self._states[node.name], x)
+        elif isinstance(node, Delay):
+            y, self._rings[node.name] = _delayed(node, x, self._rings[node.name])
+        else:
+            y = apply(node, x)
+        if isinstance(node, Pooling):
+            return y, _pool(node, activity)
+        if isinstance(node, Flatten | Scaling | Sum):
+            return y, activity.reshape(y.shape)
+        return y, (y != 0).astype(np.float32)
+
+
+def _sum(sources: list[tuple[Array, Array]], shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """What a node sees: values and activity, added in order, each [B, *shape]."""
+    x, activity = sources[0]
+    x, activity = x.reshape(len(x), *shape), activity.reshape(len(x), *shape)
+    for other, behind in sources[1:]:
+        x = x + other.reshape(x.shape)
+        activity = (activity + behind.reshape(x.shape)) * (x != 0)
+    return x, activity
+
+
+def _delayed(node: Delay, x: Array, ring: Array) -> tuple[Array, Array]:
+    """The output [B, *shape] and the ring after this step."""
+    past = np.concatenate([x[None], ring])
+    steps = np.broadcast_to(node.steps, x.shape)[None]
+    return np.take_along_axis(past, steps, axis=0)[0], past[: len(ring)]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
+from mpsl_runtime.verbs.notes import show_notes
 from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def bench(
     wanted: list[float | None] = [*_densities(density)] or [None]
     programs = find_programs([name.strip() for name in against.split(",") if name.strip()])
     plan = load_plan(find_model(model), dt_s=dt_s)
+    show_notes(plan)
     given = _input(plan, source, data, samples, forced=bool(density))
     rows = [
         benchmark(plan, given, programs=programs, density=value, threads=threads, rounds=rounds)

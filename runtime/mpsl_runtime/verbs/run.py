@@ -12,6 +12,7 @@ import typer
 from mpsl_runtime.terminal import show, show_json, show_lines
 from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs import source as sources
+from mpsl_runtime.verbs.notes import show_notes
 from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
 
 if TYPE_CHECKING:
@@ -122,6 +123,7 @@ def run(
     loaded = load(
         model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
+    show_notes(loaded.plan)
     found: Feed | Iterator[Image]
     if loaded.takes_images:
         _refuse(context, _OF_EVENTS)

@@ -10,6 +10,7 @@ import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
 from mpsl_runtime.verbs import policy as policies
+from mpsl_runtime.verbs.notes import show_notes
 from mpsl_runtime.verbs.options import Json, ModelName
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def stream_eval(
     from mpsl_runtime.run.model import load
 
     loaded = load(model)
+    show_notes(loaded.plan)
     staging = Staging(_pauses(pause_ms), noise_hz, seed)
     chosen = _policies(
         loaded, policy or (),

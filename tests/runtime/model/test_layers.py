@@ -13,7 +13,7 @@ from mpsl_runtime.model.plan import Convolution, Pooling, Scaling
 from .graphs import chain, conv, f32, lif, plan, refusal
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (1, 2, 5, 5), (0, 5, 5), (-2, 5, 5), (1 << 30, 4, 4)])
+@pytest.mark.parametrize("shape", [(5, 5), (3, 2, 5, 5), (0, 5, 5), (-2, 5, 5), (1 << 30, 4, 4)])
 def test_an_input_shape_that_cannot_be_is_refused(shape: tuple[int, ...]) -> None:
     assert "'input'" in refusal(chain(shape, conv(), lif(4, 5, 5), out=(4, 5, 5)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ def with_every_type(path: Path) -> Path:
         "i_if": neurons("IF", 3),
         "j_affine": nir.Affine(f32(3, 3), f32(3)),
         "k_cuba": neurons("CubaLIF", 3),
+        "k_delay": nir.Delay(f32(3, value=2 * DT_S)),
+        "k_li": neurons("CubaLI", 3),
         "l_li": neurons("LI", 3),
         "m_i": neurons("I", 3),
         "output": nir.Output({"output": np.array([3])}),
@@ -56,6 +59,18 @@ def with_every_type(path: Path) -> Path:
     names = list(nodes)
     edges = list(pairwise(names))
     nir.write(str(path), nir.NIRGraph(nodes, edges, type_check=False))
+    return path
+
+
+def with_a_row(path: Path) -> Path:
+    """Conv1d, which takes [channels, length]."""
+    nodes = {
+        "input": nir.Input({"input": np.array([2, 9])}),
+        "row": nir.Conv1d(9, f32(4, 2, 3), 1, 1, 1, 1, f32(4)),
+        "lif": neurons("LIF", 4, 9),
+        "output": nir.Output({"output": np.array([4, 9])}),
+    }
+    nir.write(str(path), nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False))
     return path
 
 
@@ -95,14 +110,17 @@ def test_the_chain_has_every_type_and_runs(tmp_path: Path) -> None:
     plan = load_plan(path, dt_s=DT_S)
     with h5py.File(path, "r") as file:
         types = {group["type"][()].decode() for group in file["node/nodes"].values()}
-    assert types == SUPPORTED_TYPES
-    assert len(plan.nodes) == 13
+    assert types == SUPPORTED_TYPES - {"Conv1d"}
+    assert len(plan.nodes) == 15
 
 
+@pytest.mark.parametrize("make", [with_every_type, with_a_row])
 @pytest.mark.parametrize("value", [*WRONG, "group", "absent"])
-def test_no_field_of_any_node_gives_anything_but_one_line(tmp_path: Path, value: str) -> None:
+def test_no_field_of_any_node_gives_anything_but_one_line(
+    tmp_path: Path, value: str, make: Callable[[Path], Path]
+) -> None:
     """Or a network that runs: `bias` may be missing, `padding` may be 0."""
-    path = with_every_type(tmp_path / "a.nir")
+    path = make(tmp_path / "a.nir")
     content = path.read_bytes()
     with h5py.File(path, "r") as file:
         fields = [
@@ -136,12 +154,12 @@ def test_no_field_of_any_node_gives_anything_but_one_line(tmp_path: Path, value:
     assert refused > len(fields) // 2
 
 
-def test_a_field_that_nir_does_not_know_is_named(tmp_path: Path) -> None:
+def test_a_field_that_nir_does_not_know_is_left_alone_and_said(tmp_path: Path) -> None:
     path = with_every_type(tmp_path / "a.nir")
     with h5py.File(path, "a") as file:
         file["node/nodes/b_lif/colour"] = 1
-    with pytest.raises(ModelError, match="LIF has a field that NIR does not know; got colour"):
-        load_plan(path, dt_s=DT_S)
+    notes = load_plan(path, dt_s=DT_S).notes
+    assert "LIF has colour, which NIR does not know: left alone" in notes
 
 
 def test_a_convolution_without_a_bias_has_none(tmp_path: Path) -> None:
