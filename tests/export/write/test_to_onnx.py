@@ -183,11 +183,16 @@ def test_a_node_without_an_onnx_form_is_refused_by_name(plan: Plan) -> None:
     from dataclasses import dataclass, replace
 
     @dataclass(frozen=True)
-    class Delay:
-        name: str = "n13_delay"
+    class Dropout:
+        name: str
+        input_shape: tuple[int, ...]
+        output_shape: tuple[int, ...]
+        sources: tuple[()] = ()
 
-    strange = replace(plan, nodes=(*plan.nodes[:-1], Delay(), plan.nodes[-1]))  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match=r"Delay.*n13_delay"):
+    seen = plan.nodes[-2].output_shape
+    none = Dropout("n13_dropout", seen, seen)
+    strange = replace(plan, nodes=(*plan.nodes[:-1], none, plan.nodes[-1]))  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"Dropout.*n13_dropout"):
         step_model(strange)
 
 

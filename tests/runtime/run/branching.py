@@ -165,8 +165,7 @@ def simulate(graph: nir.NIRGraph, late: set[tuple[str, str]], given: Array) -> d
 
     @cache
     def seen(name: str, t: int) -> Any:
-        parts = [output(tail, t - ((tail, name) in late)) for tail in before[name]]
-        return sum(parts)
+        return sum(output(tail, t - ((tail, name) in late)) for tail in before[name])
 
     @cache
     def state(name: str, t: int) -> tuple[Any, Any, Any]:
