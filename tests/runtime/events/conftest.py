@@ -169,7 +169,7 @@ def aedat4(
 ) -> bytes:
     nodes = "".join(
         f'<node name="{number}"><attr key="typeIdentifier" type="string">{kind}</attr>'
-        f'<attr key="originalOutputName" type="string">{"events" if not number else number}</attr>'
+        f'<attr key="originalOutputName" type="string">{number or "events"}</attr>'
         f'<attr key="compression" type="string">{packing.upper()}</attr>'
         f'<node name="info"><attr key="sizeX" type="int">{WIDTH}</attr>'
         f'<attr key="sizeY" type="int">{HEIGHT}</attr>'
