@@ -113,12 +113,12 @@ class Order:
         """What is wrong with the times, as one line."""
         index, time, before = self._first_late or (0, 0, 0)
         window_ms = -(-self._latest_us // 1000)
-        many = "event comes" if self.late == 1 else "events come"
+        late = f"late by up to {self._latest_us / 1000:,g} ms"
         hint = f" (--sort-window {window_ms} sorts them)" if window_ms <= _LONGEST_DELAY_MS else ""
         return DataError(
             "time falls",
-            got=f"{self.late:,} of {self.seen:,} {many} up to {self._latest_us / 1000:,g} ms late, "
-            f"the first is event {index}: {time} µs after {before} µs",
+            got=f"{self.late:,} of {self.seen:,} events {late}, the first is event {index}: "
+            f"{time} µs after {before} µs",
             expected=f"times that never decrease{hint}",
             where=where,
         )

@@ -84,7 +84,7 @@ class Chunks(Iterator[Events]):
         self.decoder = Decoder(path, options)
         self._on_trouble = on_trouble
         try:
-            self._file = path.open("rb")
+            self._file = path.open("rb", buffering=0)
         except OSError as error:
             raise _unreadable(path, error) from None
         self._path = path
@@ -104,22 +104,27 @@ class Chunks(Iterator[Events]):
         self._items.close()
         self._file.close()
 
-    def _bytes(self) -> Iterator[bytes]:
-        while True:
-            try:
-                piece = self._file.read(CHUNK_BYTES)
-            except OSError as error:
-                raise _unreadable(self._path, error) from None
-            if not piece:
-                return
+    def _read(self) -> bytes:
+        """What is there, at most a chunk: a pipe is not waited for until one is full."""
+        try:
+            return self._file.read(CHUNK_BYTES) or b""
+        except OSError as error:
+            raise _unreadable(self._path, error) from None
+
+    def _bytes(self, piece: bytes) -> Iterator[bytes]:
+        while piece:
             yield piece
+            piece = self._read()
 
     def _run(self) -> Generator[Events, None, None]:
         decoder = self.decoder
         try:
-            found = table_opener(self._file.peek(LONGEST_TABLE_MARK)[:LONGEST_TABLE_MARK])
+            begin = self._read()
+            while 0 < len(begin) < LONGEST_TABLE_MARK and (more := self._read()):
+                begin += more
+            found = table_opener(begin)
             if found is None:
-                yield from self._decoded(self._bytes(), decoder.feed, decoder.count)
+                yield from self._decoded(self._bytes(begin), decoder.feed, decoder.count)
             else:
                 _, opener = found
                 with closing(decoder.attach(self._path, opener)) as table:

@@ -26,6 +26,7 @@ __all__ = [
     "table_opener",
 ]
 
+_LARGEST_BYTES = 1 << 33
 OpenTable = Callable[[Path, ReadOptions, Trouble, object], Table]
 _TABLES: dict[bytes, tuple[str, OpenTable]] = {
     b"\x89HDF\r\n\x1a\n": ("HDF5", Hdf5Table),
@@ -77,10 +78,18 @@ class WholeParser:
         self.sensor_size: tuple[int, int] | None = None
         self._opener = opener
         self._about = options, trouble, where
+        self._size = 0
         self._kept = tempfile.NamedTemporaryFile(prefix="mpsl-")  # noqa: SIM115 (until `finish`)
 
     def feed(self, data: bytes) -> Columns:
         """See `Parser`."""
+        self._size += len(data)
+        if self._size > _LARGEST_BYTES:
+            raise DataError(
+                "recording is too large to be kept until its end",
+                expected=f"≤ {_LARGEST_BYTES >> 30} GiB, or a file",
+                where=self._about[2],
+            )
         try:
             self._kept.write(data)
         except OSError as error:

@@ -101,14 +101,14 @@ def test_an_event_that_comes_later_than_the_window_is_an_error_with_its_number_a
     with pytest.raises(DataError) as caught:
         decode_events(rows, "a.csv")
     assert str(caught.value) == (
-        "time falls; got 2 of 6 events come up to 7 ms late, the first is event 3: 4000 µs after "
+        "time falls; got 2 of 6 events late by up to 7 ms, the first is event 3: 4000 µs after "
         "9000 µs; expected times that never decrease (--sort-window 7 sorts them); in a.csv"
     )
     assert len(decode_events(rows, "a.csv", ReadOptions(sort_window_ms=7), on_trouble=print)) == 6
 
 
 def test_a_clock_that_was_set_back_is_not_offered_to_be_sorted() -> None:
-    with pytest.raises(DataError, match=r"up to 100,000 ms late.*times that never decrease; in"):
+    with pytest.raises(DataError, match=r"late by up to 100,000 ms.*times that never decrease; in"):
         decode_events(b"100000000,1,2,1\n0,1,2,1\n1,1,2,1\n", "a.csv")
 
 

@@ -70,7 +70,7 @@ def test_an_event_without_room_in_the_nmnist_format_is_refused_and_nothing_is_wr
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
-        ("back.bin", bytes([0, 0, 0, 0, 9, 0, 0, 0, 0, 3]), "time falls; got 1 of 2 event"),
+        ("back.bin", bytes([0, 0, 0, 0, 9, 0, 0, 0, 0, 3]), "time falls; got 1 of 2 events late"),
         ("a.csv", b"t,x,y,p\n5,1,2,1\n3,3,4,0\n", "time falls"),
         ("a.csv", b"t,x,y\n5,1,2\n", "header of the text"),
         ("a.csv", b"5,1,2\n", "text has 3 columns where 4 are to be"),
@@ -266,5 +266,5 @@ def test_time_that_falls_in_a_later_chunk_is_counted_to_the_end_of_the_file(tmp_
     path = tmp_path / "a.dat"
     rows = [(5 if i % 100_000 == 99_999 else i, 0) for i in range(400_000)]
     path.write_bytes(b"% a\n\x0c\x08" + np.array(rows, "<u4").tobytes())
-    with pytest.raises(DataError, match=r"got 4 of 400,000 events come up to 399\.993 ms late"):
+    with pytest.raises(DataError, match=r"got 4 of 400,000 events late by up to 399\.993 ms"):
         read_events(path)

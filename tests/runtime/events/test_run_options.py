@@ -47,7 +47,7 @@ def test_time_that_falls_is_an_error_that_proposes_the_window(
     path.write_text(rows(100, 2500, 1200, 4800))
     code, _, err = mpsl("run", model_file, path)
     assert code == 2
-    assert "got 1 of 4 events come up to 1.3 ms late" in err.replace("event comes", "events come")
+    assert "got 1 of 4 events late by up to 1.3 ms" in err
     assert "--sort-window 2 sorts them" in err
     code, out, err = mpsl("run", model_file, path, "--sort-window", "2", *TUMBLING, "--json")
     assert code == 0
@@ -107,7 +107,7 @@ def test_the_first_events_of_a_file_that_is_still_written_come_before_its_end(
     """A named pipe: nothing of what follows is there yet when the first events come out."""
     path = tmp_path / "pipe.csv"
     os.mkfifo(path)
-    first, go_on = rows(*range(100_000)).encode(), threading.Event()
+    first, go_on = rows(*range(1_000)).encode(), threading.Event()
 
     def write() -> None:
         with path.open("wb") as pipe:
@@ -120,8 +120,8 @@ def test_the_first_events_of_a_file_that_is_still_written_come_before_its_end(
     writer.start()
     with read_chunks(path) as chunks:
         events = next(chunks)
-        assert len(events) > 1000
+        assert len(events) > 10
         assert int(events.t[0]) == 0
         go_on.set()
-        assert sum(len(piece) for piece in chunks) + len(events) == 100_001
+        assert sum(len(piece) for piece in chunks) + len(events) == 1_001
     writer.join()
