@@ -236,7 +236,8 @@ def _layer(entry: Mapping[str, Any], tensors: Mapping[str, Array], path: Path) -
             raise ValueError(f"layer {name} has batchnorm_eps {eps}")
         norm = BatchNorm(**parts, eps=float(eps))
     threshold, decay = float(entry["threshold"]), float(entry["decay"])
-    if not _THRESHOLDS[0] <= threshold <= _THRESHOLDS[1] or not 0 <= decay <= _LARGEST_DECAY:
+    has_tau = 0 <= decay <= _LARGEST_DECAY
+    if not _THRESHOLDS[0] <= threshold <= _THRESHOLDS[1] or not (has_tau or decay == 1):
         raise ValueError(f"layer {name} has threshold {threshold}, decay {decay}")
     stride, padding = _sizes(entry["stride"], 2), _sizes(entry["padding"], 2, least=0)
     return Layer(

@@ -161,7 +161,8 @@ def quantised_graph(graph: nir.NIRGraph, scales: Sequence[Scale], input_max: int
     """
     import nir
 
-    from mpsl_runtime.model.graph import encode_neuron, plan_of
+    from mpsl_runtime.model.graph import plan_of
+    from mpsl_runtime.model.neurons import neuron_node
 
     plan = quantised_plan(plan_of(graph, source="the merged network"), scales, input_max)
     nodes = dict(graph.nodes)
@@ -175,8 +176,7 @@ def quantised_graph(graph: nir.NIRGraph, scales: Sequence[Scale], input_max: int
         elif isinstance(node, Neuron):
             before = NeuronMetadata.from_mapping(nodes[node.name].metadata, node.name)
             after = replace(before, threshold=float(node.threshold.flat[0]))
-            arrays = encode_neuron(after.threshold, after.decay, node.output_shape, after.dt_s)
-            nodes[node.name] = nir.LIF(**arrays, metadata={**after.to_mapping(), **grid})
+            nodes[node.name] = neuron_node(after, node.output_shape, grid)
     metadata = plan.metadata.to_mapping() if plan.metadata is not None else {}
     return nir.NIRGraph(nodes=nodes, edges=list(graph.edges), metadata=metadata)
 

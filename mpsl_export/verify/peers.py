@@ -19,7 +19,8 @@ def load_norse(path: Path) -> Any:
 
     norse 1.1.0 always builds a LIF that resets to a value (its `reset_method` option reaches only
     CubaLIF), and NIR cannot say anything else; our metadata does. Where it says `subtract` the
-    cell's reset is exchanged, which is the whole fix. norse needs torchvision only for its own
+    cell's reset is exchanged, which is the whole fix; an IF's whole step, since its reset is no
+    option. norse needs torchvision only for its own
     example tasks: `norse.torch` imports without it.
 
     Args:
@@ -62,5 +63,20 @@ def load_norse(path: Path) -> Any:
     for node in plan.nodes:
         if isinstance(node, Neuron) and node.reset == "subtract":
             cell = module.get_submodule(node.name)
-            cell.p = cell.p._replace(reset_method=reset_subtract)
+            if hasattr(cell.p, "reset_method"):
+                cell.p = cell.p._replace(reset_method=reset_subtract)
+            else:
+                cell.activation = _integrate_and_subtract
     return module
+
+
+def _integrate_and_subtract(x: Any, state: Any, p: Any, dt: float) -> tuple[Any, Any]:
+    """norse's own step of an IF, but for its last line: what it fires is subtracted, not v set to
+    `v_reset`. Its parameters have no `reset_method`. What is subtracted is V_th, one float above
+    the file's `v_threshold`, so that v is U to the last bit."""
+    import torch
+
+    v = state.v + x
+    spikes = (v > p.v_th).to(v.dtype)
+    exact = torch.nextafter(p.v_th, torch.full_like(p.v_th, torch.inf))
+    return spikes, state._replace(v=v - spikes * exact)

@@ -177,7 +177,8 @@ def _layer_nodes(
             expected=list(shape),
             where=where,
         )
-    nodes.append(("lif", _neuron_node(layer, shape, checkpoint.model.dt_s)))
+    neuron = _neuron_node(layer, shape, checkpoint.model.dt_s)
+    nodes.append((type(neuron).__name__.lower(), neuron))
     return nodes, shape
 
 
@@ -210,12 +211,9 @@ def _weighted_node(
     return ("conv", node), tuple(int(size) for size in node.output_type["output"])
 
 
-def _neuron_node(layer: Layer, shape: Shape, dt_s: float) -> nir.LIF:
-    import nir
+def _neuron_node(layer: Layer, shape: Shape, dt_s: float) -> nir.LIF | nir.IF:
+    from mpsl_runtime.model.neurons import neuron_node
 
-    from mpsl_runtime.model.graph import encode_neuron
-
-    arrays = encode_neuron(layer.threshold, layer.decay, shape, dt_s)
     metadata = NeuronMetadata(
         reset=layer.reset,
         order="reset-decay-add-fire",
@@ -223,4 +221,4 @@ def _neuron_node(layer: Layer, shape: Shape, dt_s: float) -> nir.LIF:
         threshold=layer.threshold,
         dt_s=dt_s,
     )
-    return nir.LIF(**arrays, metadata=metadata.to_mapping())
+    return neuron_node(metadata, shape)

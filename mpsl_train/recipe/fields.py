@@ -69,9 +69,10 @@ class Data(_Section):
 
 
 class Neuron(_Section):
-    """`[neuron]`: ρ_m, V_th, the width a of the rectangular surrogate, the reset."""
+    """`[neuron]`: ρ_m (1: integrate and fire, no leak), V_th, the width a of the rectangular
+    surrogate, the reset."""
 
-    decay: Annotated[float, Field(ge=0, lt=1)] = 0.75
+    decay: Annotated[float, Field(ge=0, le=1)] = 0.75
     threshold: Positive = 0.3
     surrogate_width: Positive = 1.0
     reset: Literal["subtract", "zero"] = "subtract"

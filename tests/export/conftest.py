@@ -109,6 +109,30 @@ def image_run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
     return run
 
 
+@pytest.fixture(scope="session")
+def if_run(tmp_path_factory: pytest.TempPathFactory) -> FakeRun:
+    """Recordings, neurons without a leak (ρ = 1), a 5 x 5 kernel with stride 2."""
+    base = tmp_path_factory.mktemp("ifs")
+    write_recordings(base / "data", seed=9)
+    leakless = {"decay": 1.0, "threshold": 0.5, "mechanisms": ["stbp", "hebbian"]}
+    layers = [
+        layer("L00", "conv", [6, 2, 5, 5], [6, 9, 9], stride=[2, 2], padding=[2, 2], **leakless),
+        layer("L01", "conv", [8, 6, 3, 3], [8, 4, 4], pool_before=2, **leakless),
+        layer("L02", "fc", [8, 128], [8], flatten_before=True, **leakless),
+    ]
+    tensors = draw_tensors(layers, seed=3, gain=1.5)
+    description = {
+        "format": 1,
+        "network": "6C5S2-AP2-8C3-8",
+        "input_shape": [2, 17, 17],
+        "model": model_metadata(network="6C5S2-AP2-8C3-8"),
+        "layers": layers,
+    }
+    run = FakeRun(base / "run", base / "data", tensors, description).write(base / "run")
+    run.record()
+    return run
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Callable[[FakeRun], FakeRun]:
     """A copy of a run that the test may change; tensors and description are copies too."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 import pytest
 
@@ -44,6 +45,24 @@ def test_a_run_is_exported_and_verified(event_run: Any, copied: Copy, mpsl: Comm
     assert {name for model in report["models"] for name in model["spike_mismatch"]} == {
         "torch", "onnx", "reference", "engine",
     }  # fmt: skip
+
+
+def test_neurons_without_a_leak_are_exported_as_ifs_and_verified_as_int8_too(
+    if_run: Any, copied: Copy, mpsl: Command
+) -> None:
+    run = copied(if_run)
+    for kind in ("nir", "onnx"):
+        assert mpsl("export", run.path, "--format", kind)[0] == 0
+        int8 = ("--weights", "int8", "--data", run.data)
+        assert mpsl("export", run.path, "--format", kind, *int8)[0] == 0
+    graph = nir.read(run.path / "model.nir")
+    assert [name for name in graph.nodes if name.endswith("_if")] == ["n02_if", "n05_if", "n08_if"]
+    # The exit code is not asked for: banks that were drawn lose accuracy as int8.
+    _, out, _ = mpsl("verify", run.path, "--data", run.data, "--json")
+    models = json.loads(out)["models"]
+    assert sorted({model["against"] for model in models}) == ["reference", "trained"]
+    assert len(models) == 6
+    assert all(set(model["spike_mismatch"].values()) == {0} for model in models)
 
 
 def test_norse_is_asked_for_by_name(event_run: Any, copied: Copy, mpsl: Command) -> None:

@@ -32,6 +32,12 @@ def test_the_defaults_are_those_of_the_design(minimal: Path) -> None:
     assert recipe.data.validation == 0.1
 
 
+def test_neurons_may_have_no_leak_but_nothing_may_grow(minimal: Path) -> None:
+    assert load(minimal, ["neuron.decay=1.0", "quantize=int8"]).neuron.decay == 1.0
+    with pytest.raises(RecipeError, match=r"neuron\.decay"):
+        load(minimal, ["neuron.decay=1.01"])
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [

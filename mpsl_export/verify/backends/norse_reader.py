@@ -76,6 +76,9 @@ class Norse:
             if name == last:
                 # norse gives v after its reset only; before it, v is this, and U = v·tau/dt.
                 before = inputs[1].v if len(inputs) > 1 and inputs[1] is not None else 0.0
+                if not hasattr(cell.p, "tau_mem_inv"):
+                    self._membrane = before + inputs[0]  # an IF: v = U
+                    return
                 rate = cell.dt * cell.p.tau_mem_inv
                 self._membrane = (before + rate * (inputs[0] - before)) / rate
 

@@ -186,7 +186,7 @@ def weight_grid(data: object, where: str) -> int | None:
 
 @dataclass(frozen=True)
 class NeuronMetadata:
-    """The neuron of Eq. 1–3 behind a `nir.LIF`.
+    """The neuron of Eq. 1–3 behind a `nir.LIF`, or a `nir.IF` where ρ_m is 1.
 
     Attributes:
         reset: `subtract` (U − S·V_th) or `zero`.

@@ -12,12 +12,15 @@ v starts at v_leak, as in norse and spikingjelly; an IF, an I and what mpsl wrot
 
 A LIF that mpsl wrote holds our neuron in the units v = (1−ρ)·U with v_threshold one float below
 (1−ρ)·V_th, so that NIR's `>` is our `≥`; metadata says what NIR cannot (reset by subtraction, the
-exact V_th and ρ).
+exact V_th and ρ). ρ = 1 has no finite tau: it is an IF with r = 1, as norse, sinabs and snntorch
+want it, in the units of U. To them a step is one second; ours, in the metadata, is not read as
+NIR's dt there.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -30,42 +33,60 @@ from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.plan import Neuron, Shape
 from mpsl_runtime.model.shapes import spread
 
-__all__ = ["NEURON_TYPES", "encode_neuron", "neuron_of"]
+__all__ = ["NEURON_TYPES", "encode_neuron", "neuron_node", "neuron_of"]
 
 Array = NDArray[np.float32]
 NEURON_TYPES = (nir.LIF, nir.IF, nir.LI, nir.I, nir.CubaLIF, nir.CubaLI, nir.Threshold)
 
 
 def encode_neuron(threshold: float, decay: float, shape: Shape, dt_s: float) -> dict[str, Array]:
-    """The arrays of the `nir.LIF` that is our neuron, Eq. 1–3.
+    """The arrays of the `nir.LIF` that is our neuron, Eq. 1–3; of the `nir.IF` where ρ_m is 1.
 
     Args:
         threshold: V_th > 0.
-        decay: ρ_m, 0 ≤ ρ_m < 1.
+        decay: ρ_m, 0 ≤ ρ_m ≤ 1.
         shape: of the population.
         dt_s: seconds that one step stands for.
 
     Returns:
-        float32 arrays `tau, r, v_leak, v_reset, v_threshold` of `shape`.
+        float32 arrays `tau, r, v_leak, v_reset, v_threshold` of `shape`; `r, v_reset, v_threshold`
+        for ρ_m = 1.
 
     Raises:
-        UsageError: a value outside these ranges; ρ_m = 1 has no finite tau.
+        UsageError: a value outside these ranges.
     """
-    if not (0.0 <= decay < 1.0 and 0.0 < threshold < math.inf and 0.0 < dt_s < math.inf):
+    if not (0.0 <= decay <= 1.0 and 0.0 < threshold < math.inf and 0.0 < dt_s < math.inf):
         raise UsageError(
-            "neuron cannot be written as a NIR LIF",
+            "neuron cannot be written in NIR",
             got=f"decay {decay}, threshold {threshold}, dt_s {dt_s}",
-            expected="0 ≤ decay < 1, threshold > 0, dt_s > 0",
+            expected="0 ≤ decay ≤ 1, threshold > 0, dt_s > 0",
         )
-    v_threshold = np.nextafter(np.float32((1.0 - decay) * threshold), np.float32(0))
+    scale = 1.0 if decay == 1.0 else 1.0 - decay
     values = {
-        "tau": np.float32(dt_s / (1.0 - decay)),
         "r": np.float32(1),
-        "v_leak": np.float32(0),
         "v_reset": np.float32(0),
-        "v_threshold": v_threshold,
+        "v_threshold": np.nextafter(np.float32(scale * threshold), np.float32(0)),
     }
+    if decay < 1.0:
+        values |= {"tau": np.float32(dt_s / scale), "v_leak": np.float32(0)}
     return {name: np.full(shape, value, dtype=np.float32) for name, value in values.items()}
+
+
+def neuron_node(
+    about: NeuronMetadata, shape: Shape, grid: Mapping[str, Any] | None = None
+) -> nir.LIF | nir.IF:
+    """Our neuron as a node: a LIF, or an IF where ρ_m is 1.
+
+    Args:
+        about: what it is, and the node's metadata. shape: of the population.
+        grid: further metadata, of an int8 layer.
+
+    Raises:
+        UsageError: see `encode_neuron`.
+    """
+    arrays = encode_neuron(about.threshold, about.decay, shape, about.dt_s)
+    kind = nir.IF if about.decay == 1.0 else nir.LIF
+    return kind(**arrays, metadata={**about.to_mapping(), **(grid or {})})
 
 
 def neuron_of(
@@ -95,7 +116,7 @@ def neuron_of(
             expected="--dt-s SECONDS (dt_s)",
             where=where,
         )
-    if metadata and isinstance(node, nir.LIF | nir.LI):
+    if metadata and isinstance(node, nir.LIF | nir.LI | nir.IF | nir.I):
         return _ours(name, node, values, metadata)
     return _foreign(name, node, values, step_s)
 
@@ -156,30 +177,32 @@ def _metadata(node: nir.NIRNode, where: str) -> NeuronMetadata | None:
         return None
     metadata = NeuronMetadata.from_mapping(node.metadata, where)
     if not (
-        0 <= metadata.decay < 1
+        0 <= metadata.decay <= 1
         and 0 < metadata.threshold < math.inf
         and 0 < metadata.dt_s < math.inf
     ):
         raise ModelError(
             "neuron metadata is out of range",
             got=f"decay {metadata.decay}, threshold {metadata.threshold}, dt_s {metadata.dt_s}",
-            expected="0 ≤ decay < 1, threshold > 0, dt_s > 0",
+            expected="0 ≤ decay ≤ 1, threshold > 0, dt_s > 0",
             where=where,
         )
     return metadata
 
 
 def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadata) -> Neuron:
-    """A LIF or LI that mpsl wrote, in the units of U = v/(1−ρ).
+    """A LIF or LI that mpsl wrote, in the units of U = v/(1−ρ), or an IF or I, where U = v.
 
     The node's arrays are the truth. Where they are what metadata encodes to, metadata gives V_th
     and ρ without the rounding of the encoding; a file that was changed runs as it was changed.
     """
     shape = values.shape
-    fires = isinstance(node, nir.LIF)
+    fires, leaks = isinstance(node, nir.LIF | nir.IF), isinstance(node, nir.LIF | nir.LI)
     encoded = encode_neuron(metadata.threshold, metadata.decay, shape, metadata.dt_s)
-    keys = tuple(encoded) if fires else ("tau", "r", "v_leak")
-    if all(np.array_equal(getattr(node, key), encoded[key]) for key in keys):
+    keys = [key for key in encoded if fires or key not in ("v_reset", "v_threshold")]
+    if leaks == ("tau" in encoded) and all(
+        np.array_equal(getattr(node, key), encoded[key]) for key in keys
+    ):
         exact = _neuron(
             name,
             shape,
@@ -189,17 +212,17 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
             reset="subtract" if metadata.reset == "subtract" and fires else "value",
         )
         return replace(exact, V_th=metadata.threshold, rho=metadata.decay)
-    rate = values.leak_rate("tau", metadata.dt_s)
+    rate: Any = values.leak_rate("tau", metadata.dt_s) if leaks else 1.0
     return _neuron(
         name,
         shape,
         kind="spiking" if fires else "integrating",
-        decay=1 - rate,
+        decay=1 - rate if leaks else 1.0,
         threshold=_above(values["v_threshold"]) / rate if fires else math.inf,
         reset="subtract" if metadata.reset == "subtract" and fires else "value",
         reset_value=values["v_reset"] / rate if fires else 0.0,
         gain=values["r"],
-        leak=values["v_leak"],
+        leak=values["v_leak"] if leaks else 0.0,
     )
 
 

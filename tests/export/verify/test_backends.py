@@ -38,7 +38,7 @@ def open_backend(name: str, path: Path) -> Backend:
     return ExportedFile.at(path).open(name)
 
 
-@pytest.fixture(scope="module", params=["event_run", "image_run"])
+@pytest.fixture(scope="module", params=["event_run", "image_run", "if_run"])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(run, folder with both exports, input of all test samples [T, B, C, H, W])."""
     run = request.getfixturevalue(request.param)

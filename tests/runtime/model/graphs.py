@@ -13,6 +13,7 @@ import pytest
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.graph import encode_neuron, load_plan, plan_of
 from mpsl_runtime.model.metadata import NeuronMetadata
+from mpsl_runtime.model.neurons import neuron_node
 
 DT_S = 1e-4
 
@@ -45,10 +46,12 @@ def ours(
     decay: float = 0.75,
     reset: str = "subtract",
     **changes: Any,
-) -> nir.LIF:
+) -> nir.LIF | nir.IF:
     metadata = NeuronMetadata(reset, "reset-decay-add-fire", decay, threshold, DT_S)  # type: ignore[arg-type]
-    arrays = {**encode_neuron(threshold, decay, shape, DT_S), **changes}
-    return nir.LIF(**arrays, metadata=metadata.to_mapping())
+    node = neuron_node(metadata, shape)
+    for name, value in changes.items():
+        setattr(node, name, value)
+    return node
 
 
 def chain(shape: tuple[int, ...], *nodes: nir.NIRNode, out: tuple[int, ...]) -> nir.NIRGraph:

@@ -15,7 +15,7 @@ from mpsl_runtime.model.plan import Neuron
 from .graphs import DT_S, chain, f32, lif, ours, plan, refusal, small
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5, 0.75, 0.9, 0.99])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.75, 0.9, 0.99, 1.0])
 @pytest.mark.parametrize("threshold", [0.3, 1.0, 7.5])
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 def test_our_neurons_come_back_exactly(decay: float, threshold: float, reset: str) -> None:
@@ -43,6 +43,39 @@ def test_a_changed_node_runs_as_changed_not_as_its_metadata_says(
     neuron = plan(chain((3,), ours(3, **{key: changed}), out=(3,))).nodes[0]
     np.testing.assert_allclose(getattr(neuron, attribute), expected, rtol=1e-6)
     assert neuron.reset == "subtract"
+
+
+def test_our_neuron_without_a_leak_is_an_if_that_other_frameworks_read() -> None:
+    node = ours(2, threshold=0.3, decay=1.0)
+    assert isinstance(node, nir.IF)
+    np.testing.assert_array_equal(node.r, 1)
+    np.testing.assert_array_equal(node.v_reset, 0)
+    below = np.nextafter(np.float32(0.3), np.float32(0))
+    np.testing.assert_array_equal(node.v_threshold, below)
+    neuron = plan(chain((2,), node, out=(2,)), dt_s=None).nodes[0]
+    assert isinstance(neuron, Neuron)
+    assert (neuron.V_th, neuron.rho, neuron.has_input_map) == (0.3, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "attribute", "expected"), [("v_threshold", "threshold", 0.6), ("r", "gain", 2.0)]
+)
+def test_a_changed_if_of_ours_runs_as_changed(key: str, attribute: str, expected: float) -> None:
+    node = ours(3, threshold=0.3, decay=1.0)
+    setattr(node, key, getattr(node, key) * np.float32(2))
+    neuron = plan(chain((3,), node, out=(3,)), dt_s=None).nodes[0]
+    assert isinstance(neuron, Neuron)
+    np.testing.assert_allclose(getattr(neuron, attribute), expected, rtol=1e-6)
+    np.testing.assert_array_equal(neuron.decay, 1)
+    assert (neuron.reset, neuron.V_th, neuron.rho) == ("subtract", None, None)
+
+
+def test_a_lif_whose_metadata_say_that_it_has_no_leak_runs_as_the_lif_that_it_is() -> None:
+    node = ours(3)
+    node.metadata = {**node.metadata, "decay": 1.0}
+    neuron = plan(chain((3,), node, out=(3,)), dt_s=None).nodes[0]
+    assert isinstance(neuron, Neuron)
+    np.testing.assert_allclose(neuron.decay, 0.75)
 
 
 def test_a_foreign_lif_is_one_euler_step_of_its_equation() -> None:
@@ -105,7 +138,7 @@ def test_a_step_that_does_not_last_is_refused(dt_s: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("threshold", "decay", "dt_s"), [(0, 0.5, 1), (1, 1, 1), (1, -0.1, 1), (1, 0.5, 0)]
+    ("threshold", "decay", "dt_s"), [(0, 0.5, 1), (1, 1.01, 1), (1, -0.1, 1), (1, 0.5, 0)]
 )
 def test_neurons_that_nir_cannot_say_are_not_encoded(
     threshold: float, decay: float, dt_s: float
