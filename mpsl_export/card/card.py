@@ -25,7 +25,8 @@ from mpsl_export.card.synaptic_operations import measure_operations
 from mpsl_export.export import export
 from mpsl_export.merge import parameter_counts
 from mpsl_export.recipe_file import holdout_of
-from mpsl_export.verify.samples import check_record, open_test_split
+from mpsl_export.verify.own_record import check_own_record
+from mpsl_export.verify.samples import check_record, open_samples, open_test_split
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.format import format_of, formats
 from mpsl_runtime.atomic import replacing_together
@@ -68,7 +69,7 @@ def make_card(
         The card's report.json; its `verification` says whether the exports passed.
 
     Raises:
-        RunError: a run is damaged, or its record is contradicted by the data set.
+        RunError: a run is damaged, or its record contradicted by the data set or its own banks.
         UsageError: runs that do not belong on one card. DataError: the data set is absent.
     """
     runs = [read_run(path) for path in paths]
@@ -78,6 +79,9 @@ def make_card(
     test = open_test_split(first.checkpoint.model.dataset, data)
     for run in runs:
         check_record(run.checkpoint, run.evaluation, test)
+    for run in runs[1:]:  # the first is verified with its exports
+        samples = open_samples(run.checkpoint, run.evaluation, test, limit)
+        check_own_record(run.checkpoint, samples, progress)
     model = _exported(first.path, data)
     wanted = list(backends) or _backends(first.path)
     verification = verify(

@@ -10,6 +10,7 @@ banks: a wrong weight that no test sample shows is still wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,6 @@ from numpy.typing import NDArray
 from mpsl_export.checkpoint import Checkpoint
 from mpsl_export.verify.backend_run import BackendRun
 from mpsl_export.verify.backends import Backend, LayerActivity
-from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.samples import Samples
 from mpsl_export.verify.ties import Difference, Explanation, Referee
 from mpsl_export.verify.verdict import Verdict
@@ -48,16 +48,16 @@ class Judge:
         self._banks: Backend | None = None
 
     def verdict(
-        self, file: ExportedFile, altered: Sequence[Alteration], runs: Sequence[BackendRun]
+        self, file: Path, altered: Sequence[Alteration], runs: Sequence[BackendRun]
     ) -> Verdict:
         """The verdict on one file.
 
         Args:
-            altered: what its exporter would not have written. runs: of it, none where it was not
-                run.
+            file: its path. altered: what its exporter would not have written.
+            runs: of the file; none where it was not run.
         """
         trained = float((self._record.predictions == self._record.labels).mean())
-        verdict = Verdict(str(file.path), "trained", {"trained": trained})
+        verdict = Verdict(str(file), "trained", {"trained": trained})
         verdict.fail_by_content(altered, "the merge of the banks")
         for run in runs:
             if run.fault:

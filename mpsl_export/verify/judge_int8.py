@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ from numpy.typing import NDArray
 from mpsl_export.verify.backend_run import BackendRun
 from mpsl_export.verify.backends import Backend, LayerActivity
 from mpsl_export.verify.backends.runtime import RuntimeProgram
-from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.int8_anchor import Anchor
 from mpsl_export.verify.judge import SPIKE_TOLERANCE
 from mpsl_export.verify.samples import Samples
@@ -69,7 +69,7 @@ class Int8Judge:
 
     def verdict(
         self,
-        file: ExportedFile,
+        file: Path,
         anchor: Anchor,
         altered: Sequence[Alteration],
         runs: Sequence[BackendRun],
@@ -77,12 +77,12 @@ class Int8Judge:
         """The verdict on one file.
 
         Args:
-            anchor: of the file, its reference has run. altered: what the exporter of the file would
-                not have written. runs: of the file.
+            file: its path. anchor: of the file, its reference has run.
+            altered: what the exporter of the file would not have written. runs: of the file.
         """
         trained = float((self._record.predictions == self._record.labels).mean())
         verdict = Verdict(
-            str(file.path), "trained" if self._trained_int8 else "reference", {"trained": trained}
+            str(file), "trained" if self._trained_int8 else "reference", {"trained": trained}
         )
         verdict.fail_by_content(altered, "the int8 form of the banks")
         reference = anchor.reference

@@ -196,8 +196,8 @@ def _verdicts(
     judge = Judge(checkpoint, merged.plan, samples)
     int8_judge = Int8Judge(samples, trained_int8=checkpoint.scales is not None)
     return [
-        judge.verdict(each.file, each.altered, each.runs)
+        judge.verdict(each.file.path, each.altered, each.runs)
         if each.anchor is None
-        else int8_judge.verdict(each.file, each.anchor, each.altered, each.runs)
+        else int8_judge.verdict(each.file.path, each.anchor, each.altered, each.runs)
         for each in examined
     ]

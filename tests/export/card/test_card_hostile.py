@@ -37,6 +37,22 @@ def _forge_labels(run: Path) -> None:
     _report(run, accuracy=1.0)
 
 
+def _forge_spikes(run: Path) -> None:
+    """The same in every part: each sample's class, and nothing else, fires in every step."""
+    with np.load(run / "evaluation.npz") as archive:
+        arrays = {key: archive[key].copy() for key in archive.files}
+    steps, classes = arrays["spikes"].shape[1:]
+    right = np.eye(classes, dtype=np.uint8)[arrays["labels"]]
+    arrays["spikes"] = np.repeat(right[:, None], steps, axis=1)
+    arrays["scores"] = (right * steps).astype(np.float32)
+    arrays["predictions"] = arrays["labels"]
+    places = [arrays["ids"].tolist().index(name) for name in arrays["probe_ids"]]
+    last = max(key for key in arrays if key.startswith("probe_L"))
+    arrays[last] = np.packbits(arrays["spikes"][places].astype(bool), axis=-1)
+    np.savez(run / "evaluation.npz", **arrays)
+    _report(run, accuracy=1.0)
+
+
 def _report(run: Path, **values: Any) -> None:
     path = run / "report.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
@@ -49,6 +65,23 @@ def test_forged_labels_get_no_card_whichever_run_has_them(
     _forge_labels(runs / name)
     result = card("a", "b", "stbp", options=("--limit", "1"))
     _refused(result, runs, "record has other labels than the data set")
+
+
+@pytest.mark.parametrize("options", [(), ("--limit", "8")])
+@pytest.mark.parametrize("name", ["b", "stbp"])
+def test_a_record_that_agrees_with_itself_and_not_with_its_banks_gets_no_card(
+    card: Command, runs: Path, name: str, options: tuple[str, ...]
+) -> None:
+    _forge_spikes(runs / name)
+    result = card("a", "b", "stbp", options=options)
+    _refused(result, runs, "record is not what the banks of its run do; got trained: sample 0/0000")
+
+
+def test_such_a_record_of_the_published_run_fails_verification(card: Command, runs: Path) -> None:
+    _forge_spikes(runs / "a")
+    code, out, err = card("a", options=("--backend", "engine"))
+    assert (code, out) == (1, "")
+    assert "FAILED" in err
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ import torch
 from typer.testing import CliRunner
 
 from mpsl_export.checkpoint import read_checkpoint
+from mpsl_export.evaluation import read_evaluation
 from mpsl_export.int8.to_int8 import to_int8
+from mpsl_export.verify.own_record import check_own_record
+from mpsl_export.verify.samples import open_samples, open_test_split
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.to_nir import write_nir
 from mpsl_runtime.cli import build
@@ -125,6 +128,20 @@ def test_verification_is_against_the_record_of_training_and_nothing_differs(
     assert seen == {"torch", "onnx", "reference", "engine"}
     with np.load(run / "evaluation.npz") as record:
         assert 0.01 < record["spikes"].mean() < 0.99
+
+
+def test_the_record_of_such_a_run_is_what_its_banks_do(
+    trained: tuple[Path, Path, Any], tmp_path: Path
+) -> None:
+    run, data, _ = trained
+    checkpoint, test = read_checkpoint(run), open_test_split("nmnist8", data)
+    check_own_record(checkpoint, open_samples(checkpoint, read_evaluation(run), test))
+    shutil.copytree(run, tmp_path / "run")
+    readout = checkpoint.model.readout
+    _altered(tmp_path / "run", "counts" if readout == "count" else "spikes")
+    samples = open_samples(checkpoint, read_evaluation(tmp_path / "run"), test)
+    with pytest.raises(RunError, match="record is not what the banks of its run do"):
+        check_own_record(checkpoint, samples)
 
 
 def _altered(run: Path, change: str) -> None:

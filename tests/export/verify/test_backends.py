@@ -14,9 +14,10 @@ from mpsl_export.evaluation import read_evaluation
 from mpsl_export.verify.backends import Backend
 from mpsl_export.verify.backends.banks import TrainedBanks
 from mpsl_export.verify.backends.onnx_runtime import OnnxRuntime
-from mpsl_export.verify.backends.torch_plan import exact_float32
+from mpsl_export.verify.backends.torch_plan import TorchPlan, exact_float32
 from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.peers import load_norse
+from mpsl_export.verify.verify import verify
 from mpsl_export.write.format import formats
 from mpsl_export.write.to_nir import graph_of, write_nir
 from mpsl_export.write.to_onnx import write_onnx
@@ -176,3 +177,40 @@ def test_an_onnx_model_of_another_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ModelError, match="not of the form"):
         OnnxRuntime(tmp_path / "m.onnx")
+
+
+def test_an_onnx_model_that_loads_and_does_not_run_is_one_line(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper, numpy_helper
+
+    value = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["r"]),
+        helper.make_node("Identity", ["r"], ["spikes"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [value("x", TensorProto.FLOAT, ["T", "B", 5])], [value("spikes", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([7, 11], np.int64), "shape")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    backend = OnnxRuntime(tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=r"ONNX Runtime cannot run the model.*m\.onnx") as caught:
+        backend.run(np.zeros((3, 2, 5), np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_that_fails_on_a_sample_fails_verification(
+    event_run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_nir(graph_of(read_checkpoint(event_run.path)), tmp_path / "model.nir")
+
+    def failing(self: Any, frames: np.ndarray) -> Any:
+        raise ModelError("cannot run the model", where="model.nir")
+
+    monkeypatch.setattr(TorchPlan, "run", failing)
+    report = verify(event_run.path, models=[tmp_path / "model.nir"], data=event_run.data)
+    (model,) = report["models"]
+    assert not report["passed"]
+    assert model["reasons"] == ["torch: cannot run the model; in model.nir"]
+    assert set(model["spike_mismatch"]) == {"reference", "engine"}
