@@ -35,7 +35,8 @@ SHORTER = {
     r"mpsl train dvs-digits": " --set training.epochs=1 --set data.train_limit=200",
     r"mpsl (ablate|compare)": " --set training.epochs=1 --set training.batch_size=20 --workers 2",
     r"mpsl compare": " --method stbp --method mpsl",
-    r"mpsl (robustness|features)": " --limit 40",
+    r"mpsl robustness": " --limit 20 --seeds 1 --corruption noise",
+    r"mpsl features": " --limit 40",
     r"mpsl bench": " --rounds 1 --samples 1",
 }
 SMALLER = (("--seeds 5", "--seeds 1"), ("--updates 200", "--updates 2"))
