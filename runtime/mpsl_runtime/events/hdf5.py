@@ -91,7 +91,12 @@ class Hdf5Table:
         stream = self._stream
         unit = stream.naming.unit if stream.naming else None
         conversion = Conversion(
-            self._options, self._trouble, self._where, named=unit, offset_us=self._offset_us
+            self._options,
+            self._trouble,
+            self._where,
+            named=unit,
+            offset_us=self._offset_us,
+            has_names=stream.naming is not None,
         )
         try:
             if stream.whole is None:

@@ -131,7 +131,8 @@ def _pieces(
 ) -> Iterator[Columns]:
     """The events of one array that holds all columns."""
     naming = _naming(array, where)
-    conversion = Conversion(options, trouble, where, named=naming.unit if naming else None)
+    unit = naming.unit if naming else None
+    conversion = Conversion(options, trouble, where, named=unit, has_names=naming is not None)
     order = "".join(options.column_names) or None
     while len(rows := array.read(ROWS)):
         if naming is not None:

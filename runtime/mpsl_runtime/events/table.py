@@ -79,6 +79,8 @@ class Conversion:
     Args:
         named: unit that the file states; the options go before it.
         offset_us: to be added to all times.
+        has_names: the columns have names; without, whole numbers that are kept as floats may as
+            well be milliseconds (tonic's DVS128 Gesture).
     """
 
     def __init__(
@@ -89,11 +91,13 @@ class Conversion:
         *,
         named: TimeUnit | None = None,
         offset_us: int = 0,
+        has_names: bool = True,
     ) -> None:
         self._unit = options.time_unit or named
         self._trouble = trouble
         self._where = where
         self._offset_us = offset_us
+        self._has_names = has_names
 
     def columns(self, t: Array, x: Array, y: Array, p: Array) -> Columns:
         """Rows that are no event are left out and counted.
@@ -133,6 +137,8 @@ class Conversion:
             return "us"
         finite = t[np.isfinite(t)].astype(np.float64)
         if bool((finite == np.floor(finite)).all()):
+            if not self._has_names:
+                raise self._cannot_tell("unit of time cannot be told", t)
             return "us"
         thousands = finite * 1000
         if bool((np.abs(thousands - np.rint(thousands)) < 1e-6 * np.maximum(1, finite)).all()):

@@ -175,7 +175,7 @@ def test_packings_that_are_not_read_are_named(
     [
         ("records.npy", {}),
         ("table.npy", {}),
-        ("prophesee-order.npy", {}),
+        ("floats.npy", {"time_unit": "us"}),
         ("seconds.npy", {}),
         ("ms.npy", {"time_unit": "ms"}),
         ("four-rows.npy", {}),
@@ -195,7 +195,7 @@ def test_numpy_files_are_read(
         np.save(path, structured(events, "x", "y", "t", "p"))
     elif name == "table.npy":
         np.save(path, table)
-    elif name == "prophesee-order.npy":
+    elif name == "floats.npy":
         np.save(path, table_of(events, "xypt").astype(np.float64))
     elif name == "seconds.npy":
         np.save(path, table * [1e-6, 1, 1, 1])
@@ -219,6 +219,7 @@ def test_numpy_files_are_read(
     [
         (np.array([[5, 1, 1, 0], [6, 0, 1, 1]]), "columns of the table cannot be told"),
         (np.array([[5, 10, 20, 7]]), "columns of the table cannot be told"),
+        (np.array([[5.0, 10, 20, 1], [9.0, 3, 4, 0]]), "unit of time cannot be told"),
         (np.array([[0.5, 10, 20, 1], [1.5, 3, 4, 0]]), "unit of time cannot be told"),
         (np.array([[1700000000000000000, 10, 20, 1]]), "times are too large for microseconds"),
         (np.zeros((3, 3)), "array is no table of events"),
@@ -292,3 +293,99 @@ def test_an_array_that_is_cut_gives_its_whole_rows(tmp_path: Path, some_events: 
     with pytest.warns(UserWarning, match="ends inside the array"):
         cut = decode_events(content[:-40], "a.npy")
     assert cut.t.tolist() == events.t[:-2].tolist()
+
+
+def blosc(data: bytes, packer: str, order: str, type_bytes: int, *, split: bool) -> bytes:
+    """A chunk of Blosc 1 with two blocks, the last of them short."""
+    import zlib
+
+    import lz4.block
+
+    from mpsl_runtime.events.compression import zstandard
+
+    pack = {
+        "lz4": lambda part: lz4.block.compress(part, store_size=False),
+        "zlib": zlib.compress,
+        "zstd": zstandard().compress,
+    }
+    code = {"copy": 1, "lz4": 1, "zlib": 3, "zstd": 4}[packer]
+    flags = code << 5 | {"plain": 0, "bytes": 1, "bits": 4}[order] | (0 if split else 0x10)
+    block_bytes = len(data) * 2 // 3 // (8 * type_bytes) * 8 * type_bytes
+    if packer == "copy":
+        head = struct.pack("<BBBBIII", 2, 1, 2, type_bytes, len(data), block_bytes, 16 + len(data))
+        return head + data
+    blocks = b""
+    starts = []
+    for at in range(0, len(data), block_bytes):
+        part = data[at : at + block_bytes]
+        if order == "bytes":
+            part = np.frombuffer(part, np.uint8).reshape(-1, type_bytes).T.tobytes()
+        elif order == "bits":
+            bits = np.unpackbits(np.frombuffer(part, np.uint8), bitorder="little")
+            part = np.packbits(bits.reshape(-1, 8 * type_bytes).T, bitorder="little").tobytes()
+        starts.append(16 + 4 * -(-len(data) // block_bytes) + len(blocks))
+        streams = type_bytes if split and len(part) == block_bytes else 1
+        share = len(part) // streams
+        for i in range(streams):
+            stream = part[i * share : (i + 1) * share]
+            packed = pack[packer](stream)
+            packed = stream if len(packed) >= len(stream) else packed
+            blocks += struct.pack("<I", len(packed)) + packed
+    size = starts[0] + len(blocks)
+    head = struct.pack("<BBBBIII", 2, 1, flags, type_bytes, len(data), block_bytes, size)
+    return head + struct.pack(f"<{len(starts)}I", *starts) + blocks
+
+
+@pytest.mark.parametrize("packer", ["lz4", "zlib", "zstd", "copy"])
+@pytest.mark.parametrize("order", ["plain", "bytes", "bits"])
+@pytest.mark.parametrize("split", [False, True])
+def test_blosc_is_unpacked_whatever_is_inside(packer: str, order: str, split: bool) -> None:
+    from mpsl_runtime.events.blosc import unpack_blosc
+
+    for type_bytes, dtype in ((1, np.uint8), (2, np.uint16), (8, np.int64)):
+        data = np.sort(np.random.default_rng(3).integers(0, 200, 2_400)).astype(dtype).tobytes()
+        packed = blosc(data, packer, order, type_bytes, split=split)
+        assert unpack_blosc(packed, len(data)) == data
+
+
+def test_hdf5_packed_by_blosc_is_read_and_its_damage_is_one_line(
+    tmp_path: Path, some_events: Make
+) -> None:
+    events = some_events(11, 5000, 300_000)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in "txyp":
+            column = getattr(events, name)
+            plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plan.set_chunk((2000,))
+            plan.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, column.itemsize, 2000, 5, 1, 5))
+            kind, space = h5py.h5t.py_create(column.dtype), h5py.h5s.create_simple((5000,))
+            data = h5py.h5d.create(file.id, name.encode(), kind, space, plan)
+            for at in range(0, 5000, 2000):
+                part = np.zeros(2000, column.dtype)
+                part[: len(column[at : at + 2000])] = column[at : at + 2000]
+                chunk = blosc(part.tobytes(), "zstd", "bytes", column.itemsize, split=False)
+                data.write_direct_chunk((at,), chunk)
+    assert same(read_both(path), events)
+    content = path.read_bytes()
+    damaged = content.replace(b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfe")
+    assert damaged != content
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"damaged HDF5 file; got .*decompress"):
+        read_events(path)
+
+
+def test_a_damaged_heap_of_text_is_not_walked_for_ever(tmp_path: Path, some_events: Make) -> None:
+    events = some_events(12)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["CD/events"] = structured(events, "x", "y", "p", "t")
+        file.attrs["geometry"] = "34x30"
+    assert read_events(path).sensor_size == (34, 30)
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 24 : heap + 32] = (2**64 - 16).to_bytes(8, "little")
+    path.write_bytes(content)
+    read = read_events(path)
+    assert same(read, events)
+    assert read.sensor_size is None
