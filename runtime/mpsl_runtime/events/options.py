@@ -11,7 +11,7 @@ from mpsl_runtime.errors import UsageError
 __all__ = ["ReadOptions", "TimeUnit"]
 
 TimeUnit = Literal["s", "ms", "us", "ns"]
-_LARGEST_WINDOW_MS = 600_000
+_LARGEST_WINDOW_MS = 3_600_000
 
 
 @dataclass(frozen=True)

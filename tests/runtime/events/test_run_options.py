@@ -80,7 +80,7 @@ def test_a_text_is_read_as_it_is_told(
     [
         (["--columns", "t,x,y"], "columns are not those of events"),
         (["--time-unit", "h"], "unknown unit of time"),
-        (["--sort-window", "nan"], "sort window is no stretch of time"),
+        (["--sort-window", "nan"], "--sort-window"),
         (["--stream", "left"], "no such"),
     ],
 )
