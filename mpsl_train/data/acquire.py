@@ -6,12 +6,10 @@ import os
 from pathlib import Path
 
 from mpsl_runtime.data import datasets
-from mpsl_runtime.errors import DataError
+from mpsl_train.data import download
+from mpsl_train.data.sources import Simulation, source_of
 
-__all__ = ["MADE", "default_root", "locate", "make"]
-
-_FETCHED = ("mnist", "fashion-mnist", "nmnist", "cifar10", "dvs-gesture")
-MADE = ("dvs-digits", "dvs-gesture-made")
+__all__ = ["default_root", "locate", "make"]
 
 
 def default_root(name: str, data: Path | None) -> Path:
@@ -25,15 +23,20 @@ def default_root(name: str, data: Path | None) -> Path:
 
 
 def make(name: str, root: Path, *, seed: int = 0) -> None:
-    """Makes one of the data sets of `MADE`; errors as the makers say."""
-    if name == "dvs-digits":
-        from mpsl_train.data import dvs_digits
+    """Makes or downloads a data set that has a source.
 
-        dvs_digits.make(root, seed=seed)
+    Args:
+        seed: of a simulation; a download has none.
+
+    Raises:
+        DataError: it cannot be got, or `root` holds something else. OutputError: `root` cannot be
+            written. UsageError: it has no source.
+    """
+    source = source_of(name)
+    if isinstance(source, Simulation):
+        source.make(root, seed=seed)
     else:
-        from mpsl_train.data import made_gestures
-
-        made_gestures.make(root, seed=seed)
+        download.fetch(name, root)
 
 
 def locate(name: str, data: Path | None) -> Path:
@@ -43,15 +46,6 @@ def locate(name: str, data: Path | None) -> Path:
     Raises:
         DataError: it is not there and cannot be got.
     """
-    try:
-        return datasets.find(name, data)
-    except DataError:
-        if data is not None or name not in (*_FETCHED, *MADE):
-            raise
-    if name in MADE:
+    if data is None and source_of(name) is not None and datasets.look_for(name) is None:
         make(name, default_root(name, None))
-    else:
-        from mpsl_train.data import download
-
-        download.fetch(name, default_root(name, None))
-    return datasets.find(name, None)
+    return datasets.find(name, data)

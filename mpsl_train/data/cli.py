@@ -58,11 +58,13 @@ def list_(
     Example: mpsl data list --data ../shared/data
     """
     from mpsl_runtime.data import datasets
+    from mpsl_train.data.sources import source_of
 
     rows: list[dict[str, Any]] = []
     for name, facts in datasets.DATASETS.items():
         # With --data only DIR/NAME: every folder of events would pass for three data sets.
         found = datasets.look_for(name, None if data is None else data / name)
+        source = source_of(name)
         rows.append(
             {
                 "name": name,
@@ -70,7 +72,7 @@ def list_(
                 "classes": list(facts.class_names),
                 "found": None if found is None else str(found),
                 "needs": facts.missing,
-                "made_by": _made_by(name),
+                "made_by": None if source is None else source.kind,
             }
         )
     where = "$MPSL_DATA/NAME, ~/.cache/mpsl/NAME" if data is None else f"{data}/NAME"
@@ -89,13 +91,14 @@ def check(name: Name, data: Data = None, as_json: Json = False) -> None:
     Example: mpsl data check nmnist8 --data ../shared/data/nmnist8
     """
     from mpsl_runtime.data import datasets
+    from mpsl_train.data.sources import Download, source_of
 
-    root = datasets.find(name, data)
+    root, source = datasets.find(name, data), source_of(name)
     result: dict[str, Any] = {"dataset": name, "root": str(root), "published": None, "splits": {}}
     train = datasets.open_split(name, root, "train")
     test = datasets.open_split(name, root, "test")
-    if train.kind == "image":
-        result["published"] = _as_published(name, root)
+    if isinstance(source, Download) and source.published is not None:
+        result["published"] = source.published(root)
     for split in (train, test):
         result["splits"][split.split] = _described(split)
     if as_json:
@@ -135,33 +138,22 @@ def make(
     from mpsl_runtime.data import datasets
     from mpsl_runtime.errors import DataError, UsageError
     from mpsl_train.data import acquire
+    from mpsl_train.data.sources import Simulation, source_of
 
-    facts = datasets.facts_of(name)
-    if seed is not None and name not in acquire.MADE:
+    facts, source = datasets.facts_of(name), source_of(name)
+    if seed is not None and not isinstance(source, Simulation):
         raise UsageError(f"data set {name} has no seed", got=f"--seed {seed}")
     root = datasets.look_for(name, data) or acquire.default_root(name, data)
-    if name in acquire.MADE:
-        acquire.make(name, root, seed=seed or 0)
-    elif not _is_complete(name, root):
-        if _made_by(name) != "download":
+    if isinstance(source, Simulation) or not _is_complete(name, root):
+        if source is None:
             raise DataError(
                 f"data set {name} can be neither made nor downloaded; {facts.missing}", where=root
             )
-        from mpsl_train.data import download
-
-        download.fetch(name, root)
+        acquire.make(name, root, seed=seed or 0)
     if as_json:
         show_json({"dataset": name, "root": str(root)})
     else:
         show(f"{name} is in {root}")
-
-
-def _made_by(name: str) -> str | None:
-    from mpsl_train.data import acquire, download
-
-    if name in acquire.MADE:
-        return "simulation"
-    return "download" if name in download.DOWNLOADS else None
 
 
 def _is_complete(name: str, root: Path) -> bool:
@@ -174,22 +166,6 @@ def _is_complete(name: str, root: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _as_published(name: str, root: Path) -> bool:
-    """Whether the images, compressed or not, have the content that was published."""
-    import hashlib
-
-    from mpsl_runtime.data.layouts import cifar, idx
-    from mpsl_train.data import download
-
-    if name == "cifar10":
-        batches = {**cifar.read_batches(root, "train"), **cifar.read_batches(root, "test")}
-        found = {key: hashlib.sha256(content).hexdigest() for key, content in batches.items()}
-        return found == download.CIFAR10_BATCHES
-    paths = [path for split in ("train", "test") for path in idx.find_pair(root, split) or ()]
-    files = download.remote_files(name)
-    return all(download.matches(path, file) for path, file in zip(paths, files, strict=True))
 
 
 def _described(split: Split) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,15 @@ import pytest
 
 from mpsl_runtime import cli
 from mpsl_runtime.data import datasets
-from mpsl_train.data import download, dvs_digits
+from mpsl_train.data import dvs_digits
+from mpsl_train.data.sources import Download, RemoteFile, source, source_of
+
+
+def files_of(name: str) -> list[RemoteFile]:
+    """What there is to download."""
+    found = source_of(name)
+    assert isinstance(found, Download)
+    return list(found.files())
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +28,10 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No data set of this machine is found, and none can be downloaded."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("MPSL_DATA", str(tmp_path / "data"))
-    for name in download.MIRRORS:
-        monkeypatch.setitem(download.MIRRORS, name, ("http://127.0.0.1:9/",))
+    for name in ("mnist", "fashion-mnist", "cifar10"):
+        files = [replace(file, urls=("http://127.0.0.1:9/",)) for file in files_of(name)]
+        here = Download(name, lambda files=files: files, source_of(name).published)
+        monkeypatch.setitem(source._SOURCES, name, here)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path / "data"
 
@@ -173,7 +184,7 @@ def test_a_download_without_a_network_leaves_nothing(says: Says, empty_home: Pat
 
 def test_real_images_are_known_as_published(says: Says, shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "mnist").mkdir()
-    for file in download.remote_files("mnist"):
+    for file in files_of("mnist"):
         (tmp_path / "mnist" / file.name).symlink_to(shared_data / "mnist" / file.name)
     document = says.json("check", "mnist", "--data", tmp_path)
     assert document["published"] is True

@@ -8,9 +8,11 @@ import io
 import tarfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ import pytest
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.layouts import cifar, idx
 from mpsl_runtime.errors import DataError, OutputError, UsageError
-from mpsl_train.data import download
-from mpsl_train.data.download import RemoteFile, fetch
+from mpsl_train.data.download import fetch
+from mpsl_train.data.sources import Download, RemoteFile, source, source_of
+from mpsl_train.data.sources.idx_files import idx_download
 
 NAMES = [
     f"{part}-{what}-ubyte.gz"
@@ -62,7 +65,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     folder = tmp_path / "served"
     folder.mkdir()
-    hashes = {}
+    hashes = []
     for name in NAMES:
         count = 20 if name.startswith("train") else 10
         rng = np.random.default_rng(count)
@@ -73,12 +76,36 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             head = np.array([0x801, count], ">u4").tobytes()
             data = head + (np.arange(count) % 10).astype(np.uint8).tobytes()
         (folder / name).write_bytes(gzip.compress(data))
-        hashes[name] = hashlib.sha256(data).hexdigest()
+        hashes.append(hashlib.sha256(data).hexdigest())
     server = Server(folder)
-    monkeypatch.setitem(download._IDX_SHA256, "mnist", hashes)
-    monkeypatch.setitem(download.MIRRORS, "mnist", (server.url,))
+    assert source_of("mnist") is not None  # all have registered
+    monkeypatch.setitem(source._SOURCES, "mnist", idx_download("mnist", [server.url], hashes))
     yield server
     server.close()
+
+
+def files_of(name: str) -> list[RemoteFile]:
+    """What there is to download."""
+    found = source_of(name)
+    assert isinstance(found, Download)
+    return list(found.files())
+
+
+def served_by(
+    monkeypatch: pytest.MonkeyPatch, name: str, *mirrors: str, digest: str | None = None
+) -> None:
+    """The same files at other addresses."""
+    real = source_of(name)
+    assert isinstance(real, Download)
+    files = [
+        replace(
+            file,
+            urls=tuple(base + file.name for base in mirrors),
+            digest=digest or file.digest,
+        )
+        for file in real.files()
+    ]
+    monkeypatch.setitem(source._SOURCES, name, replace(real, files=lambda: files))
 
 
 @pytest.fixture
@@ -148,7 +175,7 @@ def test_a_file_with_a_wrong_hash_is_refused(harm: str, mirror: Server, tmp_path
 def test_a_file_that_unpacks_without_end_is_refused(
     mirror: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_LARGEST_CONTENT", 1 << 20)
+    monkeypatch.setattr(source, "_LARGEST_CONTENT", 1 << 20)
     (mirror.folder / NAMES[0]).write_bytes(gzip.compress(bytes(1 << 22)))
     with pytest.raises(DataError, match="sha256 is not"):
         fetch("mnist", tmp_path / "mnist")
@@ -158,7 +185,7 @@ def test_a_file_that_unpacks_without_end_is_refused(
 def test_the_next_mirror_is_tried(
     mirror: Server, dead_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(download.MIRRORS, "mnist", (dead_url, mirror.url + "absent/", mirror.url))
+    served_by(monkeypatch, "mnist", dead_url, mirror.url + "absent/", mirror.url)
     fetch("mnist", tmp_path / "mnist")
     assert left_in(tmp_path / "mnist") == sorted(NAMES)
 
@@ -166,15 +193,15 @@ def test_the_next_mirror_is_tried(
 def test_without_a_network_one_line_says_what_to_do(
     mirror: Server, dead_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(download.MIRRORS, "mnist", (dead_url, mirror.url + "absent/"))
+    served_by(monkeypatch, "mnist", dead_url, mirror.url + "absent/")
     root = tmp_path / "mnist"
     with pytest.raises(DataError) as caught:
         fetch("mnist", root)
     line = str(caught.value)
     assert "\n" not in line
-    assert f"no connection at {dead_url}{NAMES[0]}" in line
-    assert f"HTTP 404 at {mirror.url}absent/{NAMES[0]}" in line
-    assert f"put it in {root}" in line
+    assert f"no connection at {urlsplit(dead_url).netloc}" in line
+    assert f"HTTP 404 at {urlsplit(mirror.url).netloc}" in line
+    assert str(root) in line
     assert "--data" in line
     assert left_in(tmp_path) == []
 
@@ -215,30 +242,28 @@ def test_the_zips_of_nmnist_are_checked_by_their_md5(
 
     served = (mirror.folder / NAMES[1]).read_bytes()
     right = hashlib.md5(served, usedforsecurity=False).hexdigest()
-    monkeypatch.setattr(download, "remote_files", lambda _: files("0" * 32))
+    monkeypatch.setitem(source._SOURCES, "nmnist", Download("nmnist", lambda: files("0" * 32)))
     with pytest.raises(DataError, match="md5 is not"):
         fetch("nmnist", tmp_path / "nmnist")
     assert left_in(tmp_path) == []
-    monkeypatch.setattr(download, "remote_files", lambda _: files(right))
+    monkeypatch.setitem(source._SOURCES, "nmnist", Download("nmnist", lambda: files(right)))
     fetch("nmnist", tmp_path / "nmnist")
     assert (tmp_path / "nmnist" / "train.zip").read_bytes() == served
 
 
 def test_nmnist_comes_from_where_tonic_gets_it() -> None:
-    files = download.remote_files("nmnist")
+    files = files_of("nmnist")
     assert [file.name for file in files] == ["train.zip", "test.zip"]
     assert all(file.urls[0].startswith("https://") and len(file.digest) == 32 for file in files)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
 def test_the_hashes_are_those_of_the_real_files(name: str, shared_data: Path) -> None:
-    files = download.remote_files(name)
+    files = files_of(name)
     assert len(files) == 4
     for file in files:
-        assert download.matches(shared_data / name / file.name, file)
-        assert not download.matches(
-            shared_data / name / file.name, RemoteFile(file.name, (), "sha256", "0" * 64)
-        )
+        assert file.matches(shared_data / name / file.name)
+        assert not replace(file, digest="0" * 64).matches(shared_data / name / file.name)
 
 
 @pytest.mark.parametrize("name", ["nmnist8", "imagenet"])
@@ -258,12 +283,12 @@ def test_the_archive_of_cifar10_is_fetched_checked_and_read_as_it_is(
             member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
             member.size = len(record)
             packed.addfile(member, io.BytesIO(record))
-    monkeypatch.setitem(download.MIRRORS, "cifar10", (mirror.url,))
+    served_by(monkeypatch, "cifar10", mirror.url)
     with pytest.raises(DataError, match="file-sha256 is not c4a38c50"):
         fetch("cifar10", tmp_path / "cifar10")
     assert left_in(tmp_path) == []
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(download, "_CIFAR10_SHA256", digest)
+    served_by(monkeypatch, "cifar10", mirror.url, digest=digest)
     fetch("cifar10", tmp_path / "cifar10")
     assert left_in(tmp_path / "cifar10") == [cifar.ARCHIVE]
     assert len(datasets.open_split("cifar10", tmp_path / "cifar10", "train")) == 10
@@ -290,7 +315,7 @@ def gestures(mirror: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         (mirror.folder / "browser" / number).write_bytes(b"")
         monkeypatch.setattr(DVSGesture, f"{split}_url", f"{mirror.url}browser/{number}")
         monkeypatch.setattr(DVSGesture, f"{split}_md5", digest.hexdigest())
-    monkeypatch.setattr(download, "FIGSHARE", mirror.url)
+    monkeypatch.setattr("mpsl_train.data.sources.dvs_gesture.FIGSHARE", mirror.url)
     return mirror
 
 
@@ -317,6 +342,6 @@ def test_the_empty_page_that_tonic_gets_is_refused(gestures: Server, tmp_path: P
 
 
 def test_the_published_address_is_turned_into_the_one_for_programs() -> None:
-    addresses = [file.urls for file in download.remote_files("dvs-gesture")]
+    addresses = [file.urls for file in files_of("dvs-gesture")]
     assert addresses[0][0] == "https://api.figshare.com/v2/file/download/38022171"
     assert addresses[1][0] == "https://api.figshare.com/v2/file/download/38020584"
