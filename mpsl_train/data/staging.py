@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from mpsl_runtime.atomic import stage_in, sweep
 from mpsl_runtime.errors import DataError, OutputError
 
 __all__ = ["is_made", "staged"]
@@ -19,31 +18,28 @@ def staged(root: Path) -> Iterator[Path]:
     """Yields an empty hidden folder; when the block ends its content is what `root` holds.
 
     A `root` that is absent or empty is replaced in one step. One that has files of its own keeps
-    them and gets each new entry in one step. When the block raises, `root` is as it was.
+    them and gets each new entry in one step. When the block raises, `root` is as it was; what a
+    killed process left is removed by the next one.
 
     Raises:
         OutputError: a folder cannot be made or renamed, or the disk is full.
     """
-    stage: Path | None = None
     try:
+        sweep(root)
         occupied = root.is_dir() and any(root.iterdir())
         place = root if occupied else root.parent
         place.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=place))
-        yield stage
-        if occupied:
-            for entry in sorted(stage.iterdir()):
-                entry.rename(root / entry.name)
-        else:
-            stage.chmod(0o755)  # mkdtemp's own is for one user
-            stage.rename(root)
+        with stage_in(place) as stage:
+            yield stage
+            if occupied:
+                for entry in sorted(stage.iterdir()):
+                    entry.rename(root / entry.name)
+            else:
+                stage.rename(root)
     except OSError as error:
         raise OutputError(
             "data set cannot be written", got=error.strerror or error, where=root
         ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
 
 
 def is_made(root: Path, record: Mapping[str, object], name: str) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mpsl_runtime.errors import OutputError
 
-__all__ = ["replacing", "replacing_together", "sweep"]
+__all__ = ["replacing", "replacing_together", "stage_in", "sweep"]
 
 _PREFIX = ".mpsl-stage-"
 _STAGE = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
@@ -54,6 +54,23 @@ def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """
     with _staged(folder, list(dict.fromkeys(names)), folder) as new:
         yield new
+
+
+@contextmanager
+def stage_in(folder: Path) -> Iterator[Path]:
+    """Yields an empty hidden folder in `folder`, to be filled and renamed from there; whatever is
+    left of it when the block ends is removed, and so is what killed writers left.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    sweep(folder)
+    with ExitStack() as stack:
+        stage = _new_stage(folder, stack)
+        try:
+            yield stage / _NEW
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
 
 
 def sweep(folder: Path) -> None:
