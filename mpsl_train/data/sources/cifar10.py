@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mpsl_train.data.sources.source import Download, RemoteFile, register
 
-__all__: list[str] = []
+__all__ = ["SOURCE"]
 
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -30,7 +30,7 @@ def _published(root: Path) -> bool:
     return found == _BATCHES
 
 
-register(
+SOURCE = register(
     Download(
         "cifar10",
         lambda: [

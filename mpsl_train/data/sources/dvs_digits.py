@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mpsl_train.data.sources.source import Simulation, register
 
-__all__: list[str] = []
+__all__ = ["SOURCE"]
 
 
 def _make(root: Path, *, seed: int = 0) -> None:
@@ -15,4 +15,4 @@ def _make(root: Path, *, seed: int = 0) -> None:
     dvs_digits.make(root, seed=seed)
 
 
-register(Simulation("dvs-digits", _make))
+SOURCE = register(Simulation("dvs-digits", _make))

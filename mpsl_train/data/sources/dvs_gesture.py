@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mpsl_train.data.sources.source import Download, RemoteFile, register
 
-__all__ = ["FIGSHARE"]
+__all__ = ["FIGSHARE", "SOURCE"]
 
 FIGSHARE = "https://api.figshare.com/v2/file/download/"
 
@@ -29,4 +29,4 @@ def _files() -> list[RemoteFile]:
     ]  # fmt: skip
 
 
-register(Download("dvs-gesture", _files))
+SOURCE = register(Download("dvs-gesture", _files))

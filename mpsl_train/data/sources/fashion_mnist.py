@@ -5,9 +5,9 @@ from __future__ import annotations
 from mpsl_train.data.sources.idx_files import idx_download
 from mpsl_train.data.sources.source import register
 
-__all__: list[str] = []
+__all__ = ["SOURCE"]
 
-register(
+SOURCE = register(
     idx_download(
         "fashion-mnist",
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mpsl_train.data.sources.source import Download, RemoteFile, register
 
-__all__: list[str] = []
+__all__ = ["SOURCE"]
 
 
 def _files() -> list[RemoteFile]:
@@ -16,4 +16,4 @@ def _files() -> list[RemoteFile]:
     ]
 
 
-register(Download("nmnist", _files))
+SOURCE = register(Download("nmnist", _files))

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 __all__ = ["Download", "RemoteFile", "Simulation", "register", "source_of"]
 
@@ -83,9 +83,13 @@ class Simulation:
 _SOURCES: dict[str, Download | Simulation] = {}
 
 
-def register(source: Download | Simulation) -> None:
-    """Makes a source known under the name of its data set."""
+Source = TypeVar("Source", Download, Simulation)
+
+
+def register(source: Source) -> Source:
+    """Makes a source known under the name of its data set; returns it."""
     _SOURCES[source.dataset] = source
+    return source
 
 
 def source_of(dataset: str) -> Download | Simulation | None:
