@@ -260,7 +260,7 @@ class CompiledKernels(Kernels):
     def learn(
         self,
         change: Tensor,
-        eta: float,
+        eta: float | Tensor,
         decay: float,
         factor: Tensor | float,
         banks: Sequence[Tensor],
@@ -280,7 +280,7 @@ class CompiledKernels(Kernels):
         self._of(base).learn(
             change.data_ptr(), base.data_ptr(), banks[0].data_ptr(),
             banks[1].data_ptr() if steered else 0, 0 if weight is None else weight.data_ptr(),
-            rows[0].data_ptr(), rows[1].data_ptr(), rows[-1].data_ptr(), decay, eta,
+            rows[0].data_ptr(), rows[1].data_ptr(), rows[-1].data_ptr(), decay, float(eta),
             *self._bank(base), torch.get_num_threads(),
         )  # fmt: skip
         return weight

@@ -51,9 +51,12 @@ class Kernels:
 
     Attributes:
         name: for the line that says what runs.
+        reads_numbers: scalars of a layer are read from the device once a window, which is quicker
+            where operations start one by one; else they stay tensors.
     """
 
     name = "torch, in place"
+    reads_numbers = True
 
     def arrange(self, weight: Tensor) -> Tensor:
         """What has the shape of weights, laid out as the other functions want it."""
@@ -152,7 +155,7 @@ class Kernels:
     def learn(
         self,
         change: Tensor,
-        eta: float,
+        eta: float | Tensor,
         decay: float,
         factor: Tensor | float,
         banks: Sequence[Tensor],

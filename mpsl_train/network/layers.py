@@ -275,10 +275,12 @@ class SpikingLayer(nn.Module):
         state.banks[index] = torch.add(change, state.banks[index], alpha=rule.settings.decay)
 
     @torch.no_grad()
-    def commit(self, state: LayerState) -> None:
+    def commit(self, state: LayerState, *, in_place: bool = False) -> None:
         """Keeps the banks for the next window, held to ‖Wk‖ ≤ cap·‖W1‖.
 
-        Rebound, never copied in place: the old tensors are still needed by the backward pass.
+        Args:
+            in_place: the bank's memory stays where it is, as a CUDA graph needs it. Else banks are
+                rebound: the old tensors are still needed by the backward pass.
         """
         learned = next(
             (bank for rule, bank in zip(self.rule_list, self.banks, strict=True) if rule.learned),
@@ -292,4 +294,7 @@ class SpikingLayer(nn.Module):
             if self.cap > 0 and learned is not None:
                 scale = (self.cap * learned.norm() / bank.norm().clamp_min(1e-12)).clamp(max=1.0)
                 bank = bank * scale
-            setattr(self, f"W{index}", bank)
+            if in_place:
+                getattr(self, f"W{index}").copy_(bank)
+            else:
+                setattr(self, f"W{index}", bank)

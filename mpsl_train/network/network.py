@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from mpsl_runtime.errors import MpslError
 from mpsl_train.network.compiled import choose
+from mpsl_train.network.graphed import GraphedWindow
 from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
 from mpsl_train.network.plasticity import Post, Pre, Rule, RuleSettings, find_rule
 from mpsl_train.network.processes import everyone
-from mpsl_train.network.step_choice import detour, obstacle
+from mpsl_train.network.step_choice import detour, graph_obstacle, obstacle
 from mpsl_train.network.window import run_window
 from mpsl_train.notation import LayerSpec
 
@@ -54,7 +55,7 @@ class Network(nn.Module):
     Attributes:
         layers: in order; their names are `L00`, `L01`, ….
         mechanisms: of the network; a layer may have fewer.
-        step: how a plastic window runs: `auto`, `fused`, or `autograd`, the reference.
+        step: how a plastic window runs: `auto`, `fused`, `graphed`, or `autograd`, the reference.
         kernels: of a fused window; None: C++ where it can be.
         taken: what the last one did, in words; empty before the first.
     """
@@ -66,6 +67,7 @@ class Network(nn.Module):
         self._labels: Tensor | None = None
         self.step, self.taken = "auto", ""
         self.kernels: Kernels | None = None
+        self._window: GraphedWindow | None = None
 
     @property
     def layer_list(self) -> list[SpikingLayer]:
@@ -109,6 +111,8 @@ class Network(nn.Module):
         if constant and steps < 1:
             raise ValueError("a constant current needs the number of steps")
         self._labels = labels
+        if self._takes_graph(frames, record):
+            return self._graph(frames, steps if constant else len(frames))
         if self.plastic:
             steps = steps if constant else len(frames)
             if not record and self._takes_fused(frames):
@@ -119,6 +123,27 @@ class Network(nn.Module):
                 return self._fused(frames, steps if constant else len(frames))
             self.taken = "autograd over all steps at once, since no bank changes within a window"
         return self._layer_by_layer(frames, steps, record)
+
+    def _takes_graph(self, frames: Tensor, record: bool) -> bool:
+        if self.step != "graphed" or not frames.is_cuda or not self.training or record:
+            return False
+        if not torch.is_grad_enabled() or (reason := graph_obstacle(self.layer_list, frames)):
+            if torch.is_grad_enabled():
+                self.taken = f"not as a CUDA graph, because {reason}"
+            return False
+        self.taken = "fused (CUDA graphs)"
+        return True
+
+    def _graph(self, frames: Tensor, steps: int) -> Output:
+        window = self._window
+        if window is None or (window.shape, window.steps) != (frames.shape, steps):
+            window = self._window = GraphedWindow(self.layer_list, frames, steps)
+        spikes, membrane, states = window(frames)
+        if not self._finite(states):
+            self._name_bank(states)
+        for layer, state in zip(self.layer_list, states, strict=True):
+            layer.commit(state, in_place=True)
+        return Output(spikes, membrane)
 
     def _takes_fused(self, frames: Tensor) -> bool:
         reason = detour(self.step, self.layer_list, frames)

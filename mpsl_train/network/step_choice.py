@@ -13,7 +13,7 @@ from mpsl_train.network.plasticity.hebbian import Hebbian
 from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 from mpsl_train.network.plasticity.stbp import Stbp
 
-__all__ = ["detour", "obstacle"]
+__all__ = ["detour", "graph_obstacle", "obstacle"]
 
 _ORDERS: tuple[tuple[type[Rule], ...], ...] = (
     (Stbp,), (Stbp, Hebbian), (Stbp, Hebbian, SelfBackpropagation),
@@ -49,6 +49,16 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
     return None
 
 
+def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None:
+    """Why a window cannot be recorded as CUDA graphs; None: it can."""
+    for layer in layers:
+        if layer.spec.dropout_before > 0:
+            return "dropout draws anew for each window"
+        if layer.batchnorm is not None:
+            return "batch normalisation counts its windows"
+    return obstacle(layers, frames)
+
+
 def detour(step: str, layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> str | None:
     """Why a window goes through plain autograd; None: it takes the fused way.
 
@@ -61,9 +71,9 @@ def detour(step: str, layers: Sequence[SpikingLayer], frames: Tensor | None = No
     if step == "autograd":
         return "training.step says so"
     reason = obstacle(layers, frames)
-    if reason is not None and step == "fused":
+    if reason is not None and step in ("fused", "graphed"):
         raise RecipeError(
-            "the fused step cannot train this network", got=reason, expected="'auto'",
+            f"the {step} step cannot train this network", got=reason, expected="'auto'",
             where="recipe key training.step",
         )  # fmt: skip
     return reason

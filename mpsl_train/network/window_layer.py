@@ -84,8 +84,8 @@ class WindowLayer:
         shared = coefficients.dim() == 1
         flat = [self.value[name].reshape(1) for name in scalars]
         read = torch.cat([*flat, coefficients] if shared else flat or [weight.new_zeros(1)])
-        numbers: list[float] = read.tolist()
-        self.number = dict(zip(scalars, numbers, strict=False))
+        numbers: list[Any] = list(read.tolist() if self.kernels.reads_numbers else read.unbind())
+        self.number: dict[str, Any] = dict(zip(scalars, numbers, strict=False))
         # λ of each bank, as a factor of weights and as one of rows.
         self.rows: list[Tensor | float] = (
             [*numbers[len(scalars) :]] if shared else list(coefficients)
@@ -95,6 +95,8 @@ class WindowLayer:
         self.weight = self.base
         if self.hebbian is not None:
             self.initial = [bank.detach() for bank in self.state.banks[1:]]
+            if not self.kernels.reads_numbers:  # committed in place before the backward pass
+                self.initial = [bank.clone() for bank in self.initial]
             arranged = [self.kernels.arrange(bank) for bank in self.initial]
             # Changed in place from here on. What is laid out already stays where it is: all of it,
             # or, with one channel on both sides, another view of the same memory.
@@ -245,6 +247,7 @@ class WindowLayer:
             r = (received * self.above.number["eta"]).requires_grad_()
             delta = normalise(r, self.sbp.settings.delta)
         self.sums["steering"] += fraction * (delta.detach() * q).sum()
+        passed: Tensor
         (passed,) = torch.autograd.grad(delta, r, fraction * steering * q)
         return passed
 

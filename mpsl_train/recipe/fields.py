@@ -127,7 +127,8 @@ class Training(_Section):
             norm need more than 1, or no spike reaches the last (*measured*).
         precision: `bf16` runs the layers' multiplications in bfloat16; banks stay float32.
         step: how a window with plastic banks is trained: `fused`, exact and faster; `autograd`, the
-            reference, which every rule can take; `auto`, fused where it can. The run says which.
+            reference, which every rule can take; `graphed`, the fused one as CUDA graphs (on a CPU
+            it is `fused`); `auto`, fused where it can. The run says which.
     """
 
     epochs: Count = 10
@@ -146,7 +147,7 @@ class Training(_Section):
     quantize_epochs: Index = 0
     init_gain: Positive = 1.0
     precision: Literal["fp32", "bf16"] = "fp32"
-    step: Literal["auto", "fused", "autograd"] = "auto"
+    step: Literal["auto", "fused", "graphed", "autograd"] = "auto"
 
 
 class Augmentation(_Section):

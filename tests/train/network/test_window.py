@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
 from mpsl_train.network.compiled import CompiledKernels, built, choose
+from mpsl_train.network.graphed import ON_DEVICE
 from mpsl_train.network.kernels import TORCH, Kernels
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, NonFiniteError, build_network
@@ -27,6 +28,7 @@ from mpsl_train.notation import parse
 needs_compiled = pytest.mark.skipif(built() is None, reason="mpsl was installed without a compiler")
 KERNELS = [
     pytest.param(TORCH, id="torch"),
+    pytest.param(ON_DEVICE, id="on-device"),
     pytest.param(0.0, id="dense", marks=needs_compiled),
     pytest.param(1.0, id="events", marks=needs_compiled),
 ]
@@ -210,7 +212,7 @@ def test_other_instruction_sets_end_there_too(isa: str) -> None:
         env={**os.environ, "MPSL_ISA": isa}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout
 
 
 @needs_compiled

@@ -1,0 +1,82 @@
+"""Windows as CUDA graphs: exact against the fused window, and the fused window on a CPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mpsl_train.network.layers import NeuronSettings
+from mpsl_train.network.network import Network, build_network
+from mpsl_train.network.plasticity import RuleSettings
+from mpsl_train.network.step_choice import graph_obstacle
+from mpsl_train.notation import parse
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is there")
+
+
+def network(text: str = "4C3-AP2-5C3S2-7FC-3", mechanisms: str = "stbp+hebbian+sbp") -> Network:
+    torch.manual_seed(0)
+    return build_network(
+        parse(text, (2, 9, 9)), mechanisms.split("+"), NeuronSettings(), RuleSettings()
+    ).train()
+
+
+def trained(step: str, device: str, mechanisms: str) -> tuple[list[float], Network]:
+    """Losses of ten updates in float64, and the network after them."""
+    net = network(mechanisms=mechanisms).double().to(device)
+    net.step = step
+    frames = torch.poisson(torch.full((6, 2, 9, 9), 0.5, dtype=torch.float64)).to(device)
+    labels = torch.arange(6, device=device) % 3
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    losses = []
+    for _ in range(10):
+        optimiser.zero_grad()
+        spikes = net(frames, 5).spikes
+        loss = F.mse_loss(spikes.mean(0), F.one_hot(labels, 3).to(spikes))
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    return losses, net
+
+
+@needs_cuda
+@pytest.mark.parametrize("mechanisms", ["stbp", "stbp+hebbian", "stbp+hebbian+sbp"])
+def test_graphs_learn_what_the_fused_window_learns(mechanisms: str) -> None:
+    torch.manual_seed(5)
+    one, fused = trained("auto", "cuda", mechanisms)
+    torch.manual_seed(5)
+    other, graphed = trained("graphed", "cuda", mechanisms)
+    assert graphed.taken == "fused (CUDA graphs)"
+    assert one == pytest.approx(other, rel=1e-9)
+    for (name, a), b in zip(fused.state_dict().items(), graphed.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10, msg=name)
+
+
+def test_on_a_cpu_it_is_the_fused_window() -> None:
+    torch.manual_seed(5)
+    one, fused = trained("fused", "cpu", "stbp+hebbian+sbp")
+    torch.manual_seed(5)
+    other, graphed = trained("graphed", "cpu", "stbp+hebbian+sbp")
+    assert graphed.taken == fused.taken
+    assert one == other
+
+
+def test_banks_that_are_committed_in_place_are_the_same_banks() -> None:
+    nets = [network().double() for _ in range(2)]
+    for net, in_place in zip(nets, (False, True), strict=True):
+        for layer in net.layer_list:
+            state = layer.begin()
+            state.banks = [torch.full_like(bank, 3.0) for bank in state.banks]
+            before = layer.banks[1].data_ptr()
+            layer.commit(state, in_place=in_place)
+            assert (layer.banks[1].data_ptr() == before) == in_place
+    for a, b in zip(nets[0].state_dict().values(), nets[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_dropout_and_batch_normalisation_are_not_recorded() -> None:
+    frames = torch.zeros(6, 2, 9, 9)
+    assert graph_obstacle(network().layer_list, frames) is None
+    assert "dropout" in str(graph_obstacle(network("4C3-DP0.2-3").layer_list, frames))
+    assert "normalisation" in str(graph_obstacle(network("4C3-BN-3").layer_list, frames))
