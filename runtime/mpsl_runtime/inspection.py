@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpsl_runtime.errors import DataError, MissingExtraError, ModelError
 
-__all__ = ["describe", "describe_nir", "lines"]
+if TYPE_CHECKING:
+    from mpsl_runtime.model.plan import Plan
+
+__all__ = ["describe", "describe_nir", "lines", "read_plan"]
 
 # Only shapes and weights are shown of a file that does not say its step.
 _ANY_DT_S = 1e-4
@@ -60,12 +63,12 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     Raises:
         ModelError: see `mpsl_runtime.model.graph`.
     """
-    from mpsl_runtime.model.graph import load_graph, plan_of
+    from mpsl_runtime.model.graph import load_graph
     from mpsl_runtime.model.nested import flatten_graph
     from mpsl_runtime.model.plan import Neuron
 
     graph = load_graph(path)
-    plan, dt_known = _plan(graph, path, dt_s, plan_of)
+    plan, dt_known = _plan(graph, path, dt_s)
     flat = flatten_graph(graph, str(path)).nodes
     layers = []
     total = 0
@@ -85,7 +88,7 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
             row["weight_shape"] = list(node.weight.shape)
             row["weight_type"] = str(node.weight.dtype)
             # Of an int8 model: its weights are whole multiples of two to this.
-            row["weight_grid"] = node.weight_grid
+            row["weight_grid"] = getattr(node, "weight_grid", None)
         if isinstance(node, Neuron):
             row["reset"] = node.reset if node.kind == "spiking" else None
             if dt_known:
@@ -113,7 +116,22 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     }
 
 
-def _plan(graph: Any, path: Path, dt_s: float | None, plan_of: Any) -> tuple[Any, bool]:
+def read_plan(path: Path, *, dt_s: float | None = None) -> tuple[Plan, bool]:
+    """A NIR file as a plan to look at, and whether its time step is known.
+
+    Where it is not, shapes and weights are right and decays are not.
+
+    Raises:
+        ModelError: see `mpsl_runtime.model.graph`.
+    """
+    from mpsl_runtime.model.graph import load_graph
+
+    return _plan(load_graph(path), path, dt_s)
+
+
+def _plan(graph: Any, path: Path, dt_s: float | None) -> tuple[Plan, bool]:
+    from mpsl_runtime.model.graph import plan_of
+
     try:
         return plan_of(graph, source=str(path), dt_s=dt_s), True
     except ModelError:

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpsl_runtime.terminal import show_json, show_lines
 from mpsl_runtime.verbs.options import Json, StepSeconds
 
+if TYPE_CHECKING:
+    from mpsl_runtime.deploy.fit import Fit
+
 __all__ = ["inspect"]
+
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", metavar="DIR", help="Count operations on the model's test set, which lies there."
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, max=1_000_000_000, help="--data: test samples, evenly spread."
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="CHIP,…",
+        help="Does it fit? speck, loihi2, spinnaker2, xylo-audio, xylo-imu, akd1000, "
+        "brainscales2, all, or a chip's .toml file.",
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="--target: exit code 1 unless the model fits, as it is.")
+]
 
 
 def inspect(
@@ -19,18 +48,113 @@ def inspect(
             metavar="MODEL|RUN", help="A .nir or .onnx file, a model's name, or a run folder."
         ),
     ],
+    data: Data = None,
+    samples: Samples = 64,
+    target: Target = None,
+    strict: Strict = False,
     dt_s: StepSeconds = None,
     as_json: Json = False,
 ) -> None:
-    """Show what a model or a run folder holds.
+    """Show what a model or a run folder holds, what it costs, and which chips take it.
 
-    Example: mpsl inspect mnist-small
+    Example: mpsl inspect nmnist8-small --target speck
     """
     from mpsl_runtime.inspection import describe, lines
     from mpsl_runtime.zoo import find_model
 
-    description = describe(find_model(path, folders=True), dt_s=dt_s)
+    file = find_model(path, folders=True)
+    _check_options(file, data, target, strict)
+    description = describe(file, dt_s=dt_s)
+    fits = [] if target is None else _fits(file, target, dt_s)
+    costs = {} if data is None else _costs(file, data, samples, dt_s)
     if as_json:
-        show_json(description)
-        return
-    show_lines(lines(description))
+        show_json(description | costs | _targets(fits))
+    else:
+        _print(lines(description), costs, fits)
+    if strict and not all(result.fits for result in fits):
+        raise typer.Exit(1)
+
+
+def _check_options(file: Path, data: Path | None, target: str | None, strict: bool) -> None:
+    from mpsl_runtime.errors import UsageError
+
+    asked = "--data" if data is not None else "--target"
+    if (data is not None or target is not None) and (
+        file.is_dir() or file.suffix.lower() == ".onnx"
+    ):
+        raise UsageError(
+            f"{asked} looks at a NIR file", got=file, expected="a .nir file or a model's name"
+        )
+    if strict and target is None:
+        raise UsageError("--strict asks whether the model fits a chip", expected="--target CHIP")
+
+
+def _fits(file: Path, target: str, dt_s: float | None) -> list[Fit]:
+    from mpsl_runtime.deploy.chips import find_chips
+    from mpsl_runtime.deploy.fit import fit
+    from mpsl_runtime.inspection import read_plan
+
+    chips = find_chips(target)
+    plan, _ = read_plan(file, dt_s=dt_s)
+    return [fit(plan, chip) for chip in chips]
+
+
+def _costs(file: Path, data: Path, samples: int, dt_s: float | None) -> dict[str, Any]:
+    """NeuroBench's figures on the test set, and the estimate of energy."""
+    from mpsl_runtime.bench.inputs import from_test_set
+    from mpsl_runtime.deploy.energy import energy_estimate
+    from mpsl_runtime.deploy.workload import measure
+    from mpsl_runtime.errors import UsageError
+    from mpsl_runtime.model.graph import load_plan
+
+    plan = load_plan(file, dt_s=dt_s)
+    given = None if plan.metadata is None else from_test_set(plan, data, samples)
+    if given is None:
+        raise UsageError(
+            "model names no data set", expected="a model that mpsl wrote", where=f"--data, {file}"
+        )
+    figures = measure(plan, given.samples)
+    return {
+        "neurobench": {**figures, "source": given.source},
+        "energy_estimate": energy_estimate(figures["SynapticOperations"]),
+    }
+
+
+def _targets(fits: list[Fit]) -> dict[str, Any]:
+    from mpsl_runtime.deploy.fit import to_mapping
+
+    return {"targets": [to_mapping(result) for result in fits]} if fits else {}
+
+
+def _print(table: list[str], costs: dict[str, Any], fits: list[Fit]) -> None:
+    """The table of layers, unless chips are asked for; the costs; each chip."""
+    from mpsl_runtime.deploy.fit import lines
+
+    if not fits:
+        show_lines(table)
+    if costs:
+        show_lines(_cost_lines(costs["neurobench"], costs["energy_estimate"]))
+    for result in fits:
+        show_lines([*lines(result), ""])
+
+
+def _cost_lines(figures: dict[str, Any], energy: dict[str, Any]) -> list[str]:
+    operations = figures["SynapticOperations"]
+    rows = [
+        ("Footprint", f"{figures['Footprint']:,} bytes"),
+        ("ConnectionSparsity", f"{figures['ConnectionSparsity']:.4f}"),
+        ("ActivationSparsity", f"{figures['ActivationSparsity']:.4f}"),
+        *((f"SynapticOperations {name}", f"{value:,.1f}") for name, value in operations.items()),
+        ("MembraneUpdates", f"{figures['MembraneUpdates']:,.1f}"),
+        (
+            "energy, estimate",
+            f"{energy['sample_nj']:,.1f} nJ ({energy['mac_pj']} pJ a MAC, {energy['ac_pj']} pJ "
+            f"an AC; every Dense operation a MAC: {energy['dense_sample_nj']:,.1f} nJ)",
+        ),
+    ]
+    return [
+        "",
+        f"  by NeuroBench 2.3, a sample, mean of {figures['source']}",
+        *(f"  {name:<33} {value}" for name, value in rows),
+        f"  {energy['source']}",
+    ]
