@@ -1,9 +1,10 @@
 """Whether a network fits a chip: each limit beside what the network needs, and where it goes.
 
 For chips whose cores take whole layers (Speck), with c channels and f filters of kₓ·k_y taps, and
-an output of f·fₓ·f_y neurons before pooling, memory is counted as sinabs does:
+an output of f·fₓ·f_y neurons before pooling, memory is counted as sinabs does when it places layers
+(`DynapcnnLayer.memory_summary`); its documentation gives N = f·fₓ·f_y, which is less:
 
-    kernels  K = c · 2^(⌈log₂ kₓk_y⌉ + ⌈log₂ f⌉)        neurons  N = f · fₓ · f_y
+    kernels  K = c · 2^(⌈log₂ kₓk_y⌉ + ⌈log₂ f⌉)        neurons  N = f · 2^(⌈log₂ fₓ⌉ + ⌈log₂ f_y⌉)
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def kernel_entries(layer: Layer) -> int:
 
 def neuron_entries(layer: Layer) -> int:
     """N, entries of neuron memory, before pooling."""
-    return layer.filters * math.prod(layer.map_shape)
+    return layer.filters << sum((side - 1).bit_length() for side in layer.map_shape)
 
 
 def _match_cores(layers: tuple[Layer, ...], cores: Cores) -> tuple[list[Violation], list[str]]:

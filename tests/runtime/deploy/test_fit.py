@@ -69,7 +69,8 @@ def test_the_cnn_of_the_nir_paper_fits_a_speck_once_its_weights_are_bytes() -> N
     layers = demands_of(network((2, 34, 34), *PAPER)).layers
     # K = c · 2^(⌈log₂ kₓk_y⌉ + ⌈log₂ f⌉): 2·2^(5+4), 16·2^(4+4), 16·2^(4+3), 8·2^(4+8), 256·2^(0+4)
     assert [kernel_entries(layer) for layer in layers] == [1024, 4096, 2048, 32768, 4096]
-    assert [neuron_entries(layer) for layer in layers] == [16 * 289, 16 * 289, 8 * 64, 256, 10]
+    # N = f · 2^(⌈log₂ 17⌉ + ⌈log₂ 17⌉) for a map of 17x17.
+    assert [neuron_entries(layer) for layer in layers] == [16 << 10, 16 << 10, 8 << 6, 256, 10]
 
 
 def test_a_leak_and_a_wide_layer_keep_a_network_off_a_speck() -> None:
