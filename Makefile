@@ -109,19 +109,22 @@ sanitize: setup ## the tests of the engine, built with AddressSanitizer and UBSa
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 		ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/site:$(SITE) \
 		$(BIN)/python -S -m pytest -q -p no:cacheprovider tests/runtime/run/engine --ignore=tests/runtime/run/engine/test_engine.py \
-		tests/runtime/events/test_decoders.py tests/runtime/events/test_text.py tests/runtime/events/test_recordings.py
+		tests/runtime/events/test_decoders.py tests/runtime/events/test_text.py tests/runtime/events/test_recordings.py \
+		tests/runtime/events/test_filters.py tests/runtime/events/test_geometry.py \
+		tests/runtime/live/test_udp.py tests/runtime/live/test_damaged_datagrams.py
 
 fuzz: setup ## random networks and damaged files, new ones every time: FUZZ=2000 of each kind
 	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
 		tests/runtime/run/engine/test_engine_random.py tests/runtime/events/test_damaged_files.py \
-		tests/runtime/events/test_damaged_recordings.py
+		tests/runtime/events/test_damaged_recordings.py tests/runtime/live/test_damaged_datagrams.py
 
 # Not the AVX-512 builds: GCC 12's instrumentation makes them compute wrong sums, with one thread too.
 sanitize-threads: setup ## the tests of threads, built with ThreadSanitizer
 	$(call sanitized-runtime,thread)
 	LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" TSAN_OPTIONS=halt_on_error=1 \
 		PYTHONPATH=$(SANITIZED)/site:$(SITE) $(BIN)/python -S -m pytest -q -p no:cacheprovider \
-		tests/runtime/run/engine/test_engine_threads.py -k "(baseline or v3) and not forked"
+		tests/runtime/run/engine/test_engine_threads.py tests/runtime/live/test_udp.py \
+		-k "test_udp or (baseline or v3) and not forked"
 
 check: setup ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

@@ -15,14 +15,12 @@ Nothing here knows a socket or a clock: the time of arrival comes with the datag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 
-from mpsl_runtime.live.arrivals import Arrivals, Item, Run
+from mpsl_runtime.live.arrivals import Arrivals, Item
 from mpsl_runtime.live.datagram import (
     END,
     LARGEST_COUNT,
@@ -32,9 +30,10 @@ from mpsl_runtime.live.datagram import (
     faults,
     read_headers,
 )
+from mpsl_runtime.live.pieces import Begin, Data, End, Output, Report
 from mpsl_runtime.live.socket_queue import Batch
 
-__all__ = ["Assembler", "Begin", "Data", "End", "Output"]
+__all__ = ["Assembler"]
 
 SENDER_SILENT_S = 2.0
 _SMALLEST_FALL_US = 1_000_000
@@ -42,46 +41,6 @@ _MOST_WAITING = 4096
 _MOST_STRANGE = 16
 _IN_A_ROW_SAME, _IN_A_ROW_OTHER = 4, 2
 _LATE = "late or repeated datagram"
-
-
-@dataclass(frozen=True)
-class Begin:
-    """A recording begins. `size` is (0, 0) where the datagrams do not say it."""
-
-    origin_us: int | None
-    trial: bool
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """Events of the recording, and how many before them were lost."""
-
-    run: Run
-    missing: int
-
-
-@dataclass(frozen=True)
-class End:
-    """The recording ends; `last`: its sender says that nothing follows."""
-
-    last: bool
-
-
-Output = Begin | Data | End
-
-
-class Report(Protocol):
-    """Where it is counted: a `LiveSource`."""
-
-    def ignore(self, reason: str, number: int = 1) -> None:
-        """Datagrams that were no use."""
-
-    def lose(self, cause: str, number: int) -> int:
-        """Events that did not come through."""
-
-    def resynchronise(self, why: str) -> None:
-        """Time or numbers begin anew."""
 
 
 def _distance(a: int, b: int) -> int:
@@ -334,6 +293,14 @@ class Assembler:
         if self._has_begun:
             yield End(last)
         self._is_open, self._is_last = False, last
+        self._let_go(self._waiting.values())  # behind the end
+        self._waiting = {}
+
+    def _let_go(self, items: Collection[Item]) -> None:
+        """Counts datagrams that waited for what never came."""
+        if items:
+            self._report.ignore("datagram that belongs nowhere", len(items))
+            self._report.lose("belonging nowhere", sum(item.count for item in items))
 
     def _take_missing(self) -> int:
         missing, self._missing = self._missing, 0
@@ -384,6 +351,7 @@ class Assembler:
 
     def _begin_at(self, items: list[Item]) -> Iterator[Output]:
         """A recording whose first datagrams are these, in order; none before them is missed."""
+        self._let_go(self._ahead)
         self._ahead, self._waiting, self._strange = [], {}, []
         self._previous, self._recording = -1, items[0].recording
         self._sender = items[0].sender

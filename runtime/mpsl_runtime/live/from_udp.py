@@ -13,8 +13,9 @@ from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.steps import Chunk, Recording
 from mpsl_runtime.live.address import Address
 from mpsl_runtime.live.arrivals import Run
-from mpsl_runtime.live.assembly import Assembler, Begin, Data, End, Output
+from mpsl_runtime.live.assembly import Assembler
 from mpsl_runtime.live.options import SourceOptions
+from mpsl_runtime.live.pieces import Begin, Data, End, Output
 from mpsl_runtime.live.socket_queue import SocketQueue
 from mpsl_runtime.live.source import LONGEST_GAP_US, LiveSource
 

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpsl_runtime import Events
-from mpsl_runtime.live.assembly import Assembler, Begin, Data, End, Output
+from mpsl_runtime.live.assembly import Assembler
 from mpsl_runtime.live.datagram import END, LAST, Datagram, encode
+from mpsl_runtime.live.pieces import Begin, Data, End, Output
 from mpsl_runtime.live.replay import datagrams
 from mpsl_runtime.live.socket_queue import Batch
 
