@@ -129,23 +129,18 @@ DatagramQueue::DatagramQueue(int socket, std::size_t bytes, std::size_t largest_
     }
 }
 
-DatagramQueue::~DatagramQueue() {
-    stop();
-    close(wake_[0]);
-    close(wake_[1]);
-}
+DatagramQueue::~DatagramQueue() { stop(); }
 
 void DatagramQueue::stop() {
-    if (!stopping_.exchange(true)) {
-        const char byte = 0;
-        while (write(wake_[1], &byte, 1) < 0 && errno == EINTR) {}
-    }
-    if (thread_.joinable()) {
-        if (getpid() == process_)
-            thread_.join();
-        else
-            thread_.detach();  // a fork has the object, not the thread
-    }
+    const std::lock_guard<std::mutex> once(stop_mutex_);
+    if (stopping_.exchange(true)) return;
+    const char byte = 0;
+    while (write(wake_[1], &byte, 1) < 0 && errno == EINTR) {}
+    if (getpid() == process_)
+        thread_.join();
+    else
+        thread_.detach();  // a fork has the object, not the thread
+    for (const int end : wake_) close(end);
     arrived_.notify_all();
 }
 

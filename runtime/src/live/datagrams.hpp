@@ -68,7 +68,7 @@ private:
     const EventCount rule_;
     const long process_;
     int wake_[2] = {-1, -1};  // a pipe: `stop` writes, the thread's poll sees it
-    std::mutex mutex_;
+    std::mutex mutex_, stop_mutex_;
     std::condition_variable arrived_;
     std::vector<std::uint8_t> ring_;
     std::deque<Entry> entries_;
