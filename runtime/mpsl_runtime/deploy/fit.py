@@ -178,7 +178,7 @@ def _split_cores(layers: tuple[Layer, ...], cores: Cores) -> tuple[list[Violatio
 
 
 def _ki(entries: int) -> str:
-    return f"{entries / _KI:,.1f}".removesuffix(".0")
+    return f"{entries / _KI:.3g}"
 
 
 def _shown(value: int | str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mpsl_runtime.deploy.fit import fit, kernel_entries, lines, neuron_entries, 
 from mpsl_runtime.deploy.matching import match
 from mpsl_runtime.deploy.table import table
 from mpsl_runtime.errors import DataError, UsageError
+from mpsl_runtime.model.plan import Convolution, Dense
 from mpsl_runtime.zoo import known_models
 
 from .networks import network
@@ -71,6 +73,16 @@ def test_the_cnn_of_the_nir_paper_fits_a_speck_once_its_weights_are_bytes() -> N
     assert [kernel_entries(layer) for layer in layers] == [1024, 4096, 2048, 32768, 4096]
     # N = f · 2^(⌈log₂ 17⌉ + ⌈log₂ 17⌉) for a map of 17x17.
     assert [neuron_entries(layer) for layer in layers] == [16 << 10, 16 << 10, 8 << 6, 256, 10]
+
+
+def test_weights_on_a_grid_of_bytes_are_taken_as_they_are() -> None:
+    plan = network((2, 34, 34), *PAPER)
+    nodes = tuple(
+        replace(node, weight_grid=-7) if isinstance(node, Convolution | Dense) else node
+        for node in plan.nodes
+    )
+    result = fit(replace(plan, nodes=nodes), speck())
+    assert (result.fits, result.verdict, broken(result)) == (True, "fits", [])
 
 
 def test_a_leak_and_a_wide_layer_keep_a_network_off_a_speck() -> None:
@@ -149,6 +161,8 @@ def test_adding_a_chip_is_adding_one_file(
         {"measure": "neurons", "text": "neurons 3; the chip takes ≤ 2", "mend": "fewer neurons"}
     ]
     assert mpsl("inspect", model_file, "--target", path, "--strict")[0] == 1
+    path.write_text(MADE, encoding="utf-8")
+    assert mpsl("inspect", model_file, "--target", path, "--strict")[0] == 0
 
 
 def test_an_unknown_chip_is_one_line_with_those_there_are(
