@@ -115,7 +115,14 @@ def test_a_description_that_is_wrong_is_refused(
 
 @pytest.mark.parametrize(
     "change",
-    [{"decay": 1.0}, {"threshold": 0.0}, {"reset": "soft"}, {"kind": "rnn"}, {"pool_before": 0}],
+    [
+        {"decay": 1.01},
+        {"decay": 1 - 1e-12},  # its tau is not finite in float32
+        {"threshold": 0.0},
+        {"reset": "soft"},
+        {"kind": "rnn"},
+        {"pool_before": 0},
+    ],
 )
 def test_a_layer_that_cannot_be_meant_is_refused(
     event_run: Any, copied: Copy, change: dict[str, Any]

@@ -17,7 +17,7 @@ from .graphs import DT_S, chain, f32, file_refusal, lif, ours, plan, refusal
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("decay", 1.0), ("decay", np.nan), ("threshold", 0.0), ("threshold", np.inf), ("dt_s", -1.0)],
+    [("decay", 1.01), ("decay", np.nan), ("threshold", 0.0), ("threshold", np.inf), ("dt_s", -1.0)],
 )
 def test_metadata_out_of_range_is_refused(key: str, value: float) -> None:
     node = ours(3)
