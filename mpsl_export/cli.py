@@ -8,6 +8,7 @@ import typer
 
 from mpsl_runtime.purposes import Purpose
 from mpsl_runtime.terminal import show, show_json, show_lines, show_progress
+from mpsl_runtime.verbs.options import MemoryLimit
 
 __all__ = ["register"]
 
@@ -95,6 +96,7 @@ def verify(
         Path | None,
         typer.Option("--dump", metavar="FILE.npz", help="Write inputs and recorded spikes."),
     ] = None,
+    memory_limit: MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Prove that exported models do what the trained network did.

@@ -1,12 +1,15 @@
-// Memory for vectors: aligned to a cache line, set to zero, never resized. Large ones ask for huge
-// pages: rows that lie anywhere in megabytes of weights miss few address translations then.
+// Memory for vectors: aligned to a cache line, never resized. Large ones ask for huge pages: rows
+// that lie anywhere in megabytes of weights miss few address translations then.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
+
+#include "sizes.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -14,20 +17,22 @@
 
 namespace mpsl {
 
+// Set to zero.
 template <class T>
 class Buffer {
 public:
     Buffer() = default;
     explicit Buffer(std::size_t size) : size_(size) {
-        const bool is_large = size * sizeof(T) >= kHugePage;
-        const std::size_t alignment = is_large ? kHugePage : kAlignment;
-        const std::size_t bytes = (size * sizeof(T) + alignment - 1) / alignment * alignment;
-        data_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes ? bytes : alignment)));
+        if (!size) return;
+        const std::size_t used = product(size, sizeof(T));
+        const std::size_t alignment = used >= kHugePage ? kHugePage : kAlignment;
+        bytes_ = rounded_up(used, alignment);
+        data_.reset(static_cast<T*>(std::aligned_alloc(alignment, bytes_)));
         if (!data_) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
-        if (is_large) madvise(data_.get(), bytes, MADV_HUGEPAGE);  // refusing it harms nothing
+        if (used >= kHugePage) madvise(data_.get(), bytes_, MADV_HUGEPAGE);  // may be refused
 #endif
-        std::memset(static_cast<void*>(data_.get()), 0, size * sizeof(T));
+        std::memset(static_cast<void*>(data_.get()), 0, used);
     }
 
     T* data() { return data_.get(); }
@@ -35,10 +40,10 @@ public:
     T& operator[](std::size_t i) { return data_.get()[i]; }
     const T& operator[](std::size_t i) const { return data_.get()[i]; }
     std::size_t size() const { return size_; }
-    std::size_t bytes() const { return size_ * sizeof(T); }
+    std::size_t bytes() const { return bytes_; }  // taken, the rest of a page included
     bool empty() const { return size_ == 0; }
     void clear() {
-        if (size_) std::memset(static_cast<void*>(data_.get()), 0, bytes());
+        if (size_) std::memset(static_cast<void*>(data_.get()), 0, size_ * sizeof(T));
     }
 
 private:
@@ -47,7 +52,33 @@ private:
         void operator()(T* p) const { std::free(p); }
     };
     std::unique_ptr<T, Free> data_;
-    std::size_t size_ = 0;
+    std::size_t size_ = 0, bytes_ = 0;
+};
+
+// Room for up to `most` values, taken as far as it is asked for; what was written is forgotten
+// when more is asked for than ever before.
+template <class T>
+class Scratch {
+public:
+    explicit Scratch(std::size_t most) : most_(most) { product(most, sizeof(T)); }
+
+    T* room(std::size_t size) {
+        if (size > most_) refuse_size("scratch");
+        if (size > size_) {
+            data_.reset();
+            size_ = 0;
+            const std::size_t wanted = std::min(most_, size + size / 2);
+            data_.reset(new T[wanted]);
+            size_ = wanted;
+        }
+        return data_.get();
+    }
+    const T* data() const { return data_.get(); }
+    std::size_t bytes() const { return size_ * sizeof(T); }
+
+private:
+    std::size_t most_, size_ = 0;
+    std::unique_ptr<T[]> data_;
 };
 
 }  // namespace mpsl

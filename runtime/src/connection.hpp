@@ -10,6 +10,7 @@
 #include "kernels.hpp"
 #include "signal.hpp"
 #include "weights.hpp"
+#include "workers.hpp"
 
 namespace mpsl {
 
@@ -21,13 +22,15 @@ union Sum {
 
 class Connection {
 public:
-    explicit Connection(BlockLayout layout) : layout(layout), bias(layout.blocks * layout.width) {}
+    explicit Connection(BlockLayout layout)
+        : layout(layout), bias(product(layout.blocks, layout.width)) {}
     virtual ~Connection() = default;
 
     // Reads the source, once a step; returns its synaptic operations.
     virtual std::uint64_t prepare() = 0;
     // Adds to `current` these rows of the `blocks_at_once` blocks from `block` on,
-    // [block][pixel of the rows][width]; they have room there even beyond the last block.
+    // [block][pixel of the rows][width]; they have room there even beyond the last block. May leave
+    // early where the watch says so.
     virtual void accumulate(int block, RowRange rows, Sum* current) const = 0;
     virtual int blocks_at_once() const { return 1; }
     // The number of rows to ask for at a time in this step, so that the sums are still in the
@@ -50,14 +53,14 @@ struct Source {
     float scale;
 };
 
-// weight [Co, Ci/groups, kh, kw], bias [Co]. `threads`: that will share the blocks.
+// weight [Co, Ci/groups, kh, kw], bias [Co]. `workers`: that will share the blocks. Throws Stopped.
 std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source source,
                                              const ConvolutionShape& shape, Weights weight,
-                                             const float* bias, int threads);
+                                             const float* bias, Workers& workers);
 
-// weight [out, in], `in` in the order channel·pixels + pixel, bias [out].
+// weight [out, in], `in` in the order channel·pixels + pixel, bias [out]. Throws Stopped.
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,
-                                       Weights weight, const float* bias);
+                                       Weights weight, const float* bias, Watch& watch);
 
 // The signal itself is the current.
 std::unique_ptr<Connection> make_identity(Source source);

@@ -12,9 +12,10 @@ public:
     // `count_scale`: what one of the spikes that a 2x2 pool counts is worth in a row's value.
     Dense(const Kernels& kernels, Source source, Extent seen, int out, const float* bias_values,
           int narrowest, float count_scale)
-        : Connection(BlockLayout(Extent{out, 1, 1}, narrowest)), kernels_(kernels),
+        : Connection(BlockLayout(Extent(out, 1, 1), narrowest)), kernels_(kernels),
           source_(source), seen_(seen), count_scale_(count_scale) {
         std::copy_n(bias_values, out, bias.data());
+        rows_.reserve(seen.size());
     }
 
     std::uint64_t prepare() override {
@@ -32,16 +33,20 @@ public:
     }
 
     int blocks_at_once() const override { return layout.blocks; }
-    std::size_t bytes() const override { return bias.bytes(); }
+    std::size_t bytes() const override {
+        return bias.bytes() + rows_.capacity() * sizeof(ActiveRow);
+    }
 
 protected:
     // Weights [in][padded out].
     template <class T, class Weight>
-    Buffer<T> pack(Weight weight) const {
+    Buffer<T> pack(Watch& watch, Weight weight) const {
         const std::size_t in = seen_.size(), out = layout.extent.channels;
-        Buffer<T> packed(in * layout.size());
-        for (std::size_t o = 0; o < out; ++o)
+        Buffer<T> packed(product(in, layout.size()));
+        for (std::size_t o = 0; o < out; ++o) {
+            watch.spend(in);
             for (std::size_t i = 0; i < in; ++i) packed[i * layout.size() + o] = weight(o * in + i);
+        }
         return packed;
     }
 
@@ -82,9 +87,9 @@ private:
 class FloatDense : public Dense {
 public:
     FloatDense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
-               const float* bias_values)
+               const float* bias_values, Watch& watch)
         : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale),
-          weights_(pack<float>([&](std::size_t i) { return weight.at(i); })) {}
+          weights_(pack<float>(watch, [&](std::size_t i) { return weight.at(i); })) {}
 
     void accumulate(int, RowRange, Sum* current) const override {
         DenseJob job{};
@@ -106,10 +111,10 @@ private:
 class Int8Dense : public Dense {
 public:
     Int8Dense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
-              const float* bias_values)
+              const float* bias_values, Watch& watch)
         : Dense(kernels, source, seen, out, bias_values, kInt8Narrowest, 1.0f),
           quantum_(weight.quantum * source.scale),
-          weights_(pack<std::int8_t>([&](std::size_t i) { return weight.whole[i]; })) {}
+          weights_(pack<std::int8_t>(watch, [&](std::size_t i) { return weight.whole[i]; })) {}
 
     void accumulate(int, RowRange, Sum* current) const override {
         Int8DenseJob job{};
@@ -159,10 +164,10 @@ private:
 }  // namespace
 
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,
-                                       Weights weight, const float* bias) {
+                                       Weights weight, const float* bias, Watch& watch) {
     if (weight.is_int8() && source.signal->is_bits())
-        return std::make_unique<Int8Dense>(kernels, source, seen, out, weight, bias);
-    return std::make_unique<FloatDense>(kernels, source, seen, out, weight, bias);
+        return std::make_unique<Int8Dense>(kernels, source, seen, out, weight, bias, watch);
+    return std::make_unique<FloatDense>(kernels, source, seen, out, weight, bias, watch);
 }
 
 std::unique_ptr<Connection> make_identity(Source source) {

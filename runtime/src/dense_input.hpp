@@ -2,12 +2,12 @@
 #pragma once
 
 #include <algorithm>
-#include <vector>
 
 #include "buffer.hpp"
 #include "connection.hpp"
 #include "geometry.hpp"
 #include "kernels.hpp"
+#include "pieces.hpp"
 
 namespace mpsl {
 
@@ -16,12 +16,17 @@ public:
     // `as_float`: the loops want float32 values instead of uint8 counts.
     DenseInput(const Kernels& kernels, Source source, const ConvolutionShape& shape, bool as_float)
         : kernels_(kernels), source_(source), shape_(shape),
-          stride_(source.signal->words * 64), columns_(padded(shape.columns)),
-          counts_(pixels() * stride_), values_(as_float ? pixels() * stride_ : 0) {
+          stride_(narrow<int>(product(source.signal->words, 64))), columns_(padded(shape.columns)),
+          pixel_step_(narrow<int>(product(shape.columns.stride, stride_), "step of a tile")),
+          row_step_(narrow<int>(product(shape.rows.stride, columns_, stride_), "step of a tile")),
+          tap_offsets_(shape.taps()), counts_(size()), values_(as_float ? size() : 0) {
+        int* offset = tap_offsets_.data();
         for (int i = 0; i < shape.rows.taps; ++i)
-            for (int j = 0; j < shape.columns.taps; ++j)
-                tap_offsets_.push_back(
-                    (i * shape.rows.dilation * columns_ + j * shape.columns.dilation) * stride_);
+            for (int j = 0; j < shape.columns.taps; ++j) {
+                const std::size_t row = product(i, shape.rows.dilation, columns_);
+                const std::size_t pixel = sum(row, product(j, shape.columns.dilation));
+                *offset++ = narrow<int>(product(pixel, stride_), "offset of a tap");
+            }
     }
 
     // The share of the source's neurons that fire.
@@ -51,31 +56,45 @@ public:
         return job.synops;
     }
 
-    // All but weights, current and the number of channels.
-    TileJob job() const {
+    // Adds up one block of outputs from `weights`, see TileJob; may leave early.
+    void accumulate(const void* weights, int channels, Sum* current, Watch& watch) const {
         TileJob job{};
-        job.values = values_.empty() ? nullptr : values_.data();
-        job.counts = values_.empty() ? counts_.data() : nullptr;
+        job.weights = weights;
+        job.channels = channels;
         job.taps = shape_.taps();
         job.tap_offsets = tap_offsets_.data();
-        job.pixel_step = shape_.columns.stride * stride_;
-        job.row_step = shape_.rows.stride * columns_ * stride_;
-        job.output_rows = shape_.output.rows;
-        job.output_columns = shape_.output.columns;
-        return job;
+        job.pixel_step = pixel_step_;
+        job.row_step = row_step_;
+        const double pixel = 64.0 * channels * job.taps;
+        const Window map{shape_.output.rows, shape_.output.columns};
+        double spent = 0;
+        for_each_piece(map, pixel, spent, watch, [&](Piece piece) {
+            const std::size_t from = std::size_t(piece.row) * row_step_ +
+                                     std::size_t(piece.column) * pixel_step_;
+            job.values = values_.empty() ? nullptr : values_.data() + from;
+            job.counts = values_.empty() ? counts_.data() + from : nullptr;
+            job.output_rows = piece.rows;
+            job.output_columns = piece.columns;
+            job.current =
+                current + (std::size_t(piece.row) * shape_.output.columns + piece.column) * 64;
+            kernels_.tiles(job);
+        });
     }
 
-    std::size_t bytes() const { return counts_.bytes() + values_.bytes(); }
+    std::size_t bytes() const { return tap_offsets_.bytes() + counts_.bytes() + values_.bytes(); }
 
 private:
+    static constexpr int kTileSlack = 8;
+
     // The whole input, and all that any tap of any output sees.
     static int padded(const Axis& axis) {
         const int seen = (axis.output - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1;
         return std::max(seen, axis.before + axis.input);
     }
     // The last tile may read pixels beyond its row.
-    std::size_t pixels() const {
-        return std::size_t(padded(shape_.rows)) * columns_ + 8 * shape_.columns.stride;
+    std::size_t size() const {
+        const std::size_t image = product(padded(shape_.rows), columns_);
+        return product(sum(image, product(kTileSlack, shape_.columns.stride)), stride_);
     }
 
     const Kernels& kernels_;
@@ -83,7 +102,8 @@ private:
     const ConvolutionShape shape_;
     const int stride_;   // channels of a pixel in memory
     const int columns_;
-    std::vector<int> tap_offsets_;
+    const int pixel_step_, row_step_;  // from an output to the next
+    Buffer<int> tap_offsets_;
     Buffer<std::uint8_t> counts_;  // [padded row][padded column][stride]
     Buffer<float> values_;         // the same, or empty
 };

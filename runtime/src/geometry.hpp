@@ -3,22 +3,36 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <vector>
 
+#include "buffer.hpp"
 #include "kernels.hpp"
+#include "sizes.hpp"
 
 namespace mpsl {
 
-// A signal of one step: [channels][rows][columns]; a vector is [size][1][1].
+// A signal of one step: [channels][rows][columns]; a vector is [size][1][1]. At most
+// kLargestSignal values.
 struct Extent {
     int channels = 0, rows = 0, columns = 0;
+
+    Extent() = default;
+    Extent(std::int64_t channels, std::int64_t rows, std::int64_t columns)
+        : channels(narrow<int>(channels)), rows(narrow<int>(rows)), columns(narrow<int>(columns)) {
+        if (product(channels, rows, columns) > kLargestSignal) refuse_size("signal");
+    }
+
     std::size_t pixels() const { return std::size_t(rows) * columns; }
     std::size_t size() const { return pixels() * channels; }
 };
 
-// One axis of a convolution: output o sees input o·stride − before + tap·dilation.
+// Positions begin … end − 1 of a map's rows or columns; none where they are equal.
+struct InputRange {
+    int begin, end;
+};
+
+// One axis of a convolution or a pool: output o sees input o·stride − before + tap·dilation.
 struct Axis {
-    int input, output, taps, stride, before, dilation;
+    int input = 0, output = 0, taps = 0, stride = 0, before = 0, dilation = 0;
 
     int input_offset(int tap) const { return tap * dilation - before; }
 
@@ -33,7 +47,18 @@ struct Axis {
         const int end = room < 0 ? 0 : room / stride + 1;
         return end < output ? end : output;
     }
+    // What an output's window covers; without dilation.
+    InputRange inputs(int output) const {
+        const int first = output * stride - before, end = first + taps;
+        const int begin = first > 0 ? (first < input ? first : input) : 0;
+        return {begin, end < input ? (end > begin ? end : begin) : input};
+    }
 };
+
+// The axis with as many outputs as fit. Throws std::invalid_argument where none does, or a number
+// is out of range; no number that the axis computes with is beyond kLargestAxis.
+Axis make_axis(std::int64_t input, std::int64_t taps, std::int64_t stride, std::int64_t before,
+               std::int64_t after, std::int64_t dilation);
 
 struct ConvolutionShape {
     Extent input, output;
@@ -52,28 +77,21 @@ struct ConvolutionShape {
     }
 };
 
+// For each position of an axis, how many taps reach an output from there.
+Buffer<std::uint32_t> count_reached(const Axis& axis);
+
 struct ReachTarget {
     std::int32_t tap, output;
 };
 
-// For each position of one axis the (tap, output) pairs that it reaches.
+// For each position of an axis the (tap, output) pairs that it reaches, taps in order.
 struct Reach {
-    explicit Reach(const Axis& axis) : begin(axis.input + 1) {
-        for (int position = 0; position < axis.input; ++position) {
-            begin[position] = std::uint32_t(targets.size());
-            for (int tap = 0; tap < axis.taps; ++tap) {
-                const int distance = position - axis.input_offset(tap);
-                if (distance < 0 || distance % axis.stride) continue;
-                const int output = distance / axis.stride;
-                if (output < axis.output) targets.push_back({tap, output});
-            }
-        }
-        begin[axis.input] = std::uint32_t(targets.size());
-    }
-    std::uint32_t count(int position) const { return begin[position + 1] - begin[position]; }
+    explicit Reach(const Axis& axis);
 
-    std::vector<std::uint32_t> begin;  // [input + 1]
-    std::vector<ReachTarget> targets;
+    std::size_t bytes() const { return begin.bytes() + targets.bytes(); }
+
+    Buffer<std::uint32_t> begin;  // [input + 1]
+    Buffer<ReachTarget> targets;
 };
 
 // Rows begin … end − 1 of a map.
@@ -89,7 +107,9 @@ struct BlockLayout {
     explicit BlockLayout(Extent of, int narrowest = kFloatNarrowest)
         : extent(of),
           width(of.channels <= 16 && narrowest <= 16 ? 16 : of.channels <= 32 ? 32 : 64),
-          blocks((of.channels + width - 1) / width) {}
+          blocks(narrow<int>(units(of.channels, width))) {
+        product(of.pixels(), width, blocks, sizeof(float));  // fits, and so do all below
+    }
 
     std::size_t block_size() const { return extent.pixels() * width; }
     std::size_t row_size() const { return std::size_t(extent.columns) * width; }  // of a block

@@ -84,8 +84,8 @@ struct Int8GatherJob {
     const PixelSpikes* pixels;   // [chunk of kRowChannels][input pixel]
     int chunks;
     AxisTaps rows, columns;
-    int row_begin, row_end, output_columns;
-    std::int32_t* current;   // [output pixel from row_begin on][width], above width 64 in blocks of 64 …
+    int row_begin, row_end, column_begin, column_end;  // all columns, or those of one row
+    std::int32_t* current;   // [output pixel from there on][width], above width 64 in blocks of 64 …
     std::size_t block_size;  // … this far apart
     int width;               // 32, 64, 128 or 256
 };

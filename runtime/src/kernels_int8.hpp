@@ -171,7 +171,7 @@ void gather_int8_width(const Int8GatherJob& job) {
     RowList list;
     std::int32_t* current = job.current;
     for (int y = job.row_begin; y < job.row_end; ++y)
-        for (int x = 0; x < job.output_columns; ++x, current += kBlockWidth) {
+        for (int x = job.column_begin; x < job.column_end; ++x, current += kBlockWidth) {
             // Rows are numbered from `base` on, in 16 bits.
             std::ptrdiff_t base = 0;
             for (int i = 0; i < job.rows.taps; ++i) {

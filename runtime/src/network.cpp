@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -19,26 +20,38 @@ void expect(const char* what, std::size_t got, std::size_t expected) {
     if (got != expected) refuse(what, got, expected);
 }
 
-Axis make_axis(int input, int taps, int stride, int before, int after, int dilation) {
-    const long long extent = (taps - 1LL) * dilation + 1;
-    if (taps < 1 || stride < 1 || before < 0 || after < 0 || dilation < 1)
-        throw std::invalid_argument("kernel, stride, padding or dilation is out of range");
-    const long long room = static_cast<long long>(input) + before + after - extent;
-    if (room < 0) throw std::invalid_argument("kernel is larger than the input");
-    return Axis{input, int(room / stride) + 1, taps, stride, before, dilation};
-}
-
 bool is_power_of_two(float value) {
     int exponent;
     return value > 0 && std::frexp(value, &exponent) == 0.5f;
 }
 
+// Without a way out of the loop, so that it is done many at a time.
+bool all_finite(const float* values, std::size_t size) {
+    constexpr std::uint32_t kExponent = 0x7f800000;
+    std::uint32_t wrong = 0;
+    for (std::size_t i = 0; i < size; ++i) {
+        std::uint32_t bits;
+        std::memcpy(&bits, values + i, sizeof bits);
+        wrong |= (bits & kExponent) == kExponent;
+    }
+    return !wrong;
+}
+
 void check_weights(const Weights& weight) {
-    if (!weight.is_int8()) return;
+    if (!weight.is_int8()) {
+        if (!all_finite(weight.real, weight.size))
+            throw std::invalid_argument("weight is not finite");
+        return;
+    }
     if (!is_power_of_two(weight.quantum))
         throw std::invalid_argument("quantum is no power of two");
     if (std::count(weight.whole, weight.whole + weight.size, std::int8_t(-128)))
         throw std::invalid_argument("int8 weight is below -127");
+}
+
+void check_bias(const float* bias, std::size_t size, std::size_t expected) {
+    expect("bias does not fit", size, expected);
+    if (!all_finite(bias, size)) throw std::invalid_argument("bias is not finite");
 }
 
 Extent checked(Extent extent) {
@@ -50,8 +63,9 @@ Extent checked(Extent extent) {
 }  // namespace
 
 Network::Network(Extent input, int threads)
-    : kernels_(select_kernels()), workers_(threads), input_(checked(input)), tip_(&input_) {
+    : kernels_(select_kernels()), workers_(threads), input_(checked(input), Signal::Active), tip_(&input_) {
     input_.write_active();
+    workers_.watch.begin();
 }
 
 void Network::check_building() const {
@@ -84,7 +98,7 @@ void Network::materialise() {
         const Extent in = tip_->extent;
         const PoolingShape shape{make_axis(in.rows, 2, 2, 0, 0, 1),
                                  make_axis(in.columns, 2, 2, 0, 0, 1), pending_scale_};
-        auto stage = std::make_unique<PoolingStage>(*tip_, shape);
+        auto stage = std::make_unique<PoolingStage>(*tip_, shape, workers_.watch);
         tip_ = &stage->output;
         stages_.push_back(std::move(stage));
     }
@@ -104,34 +118,37 @@ void Network::add_convolution(const ConvolutionOptions& o, Weights weight, const
     if (pending_connection_ || o.groups != 1) materialise();
     ConvolutionShape shape;
     shape.input = seen();
-    shape.groups = o.groups;
     if (o.groups < 1 || o.filters < 1 || shape.input.channels % o.groups || o.filters % o.groups)
         throw std::invalid_argument("groups do not divide the channels");
+    shape.groups = narrow<int>(o.groups);
     shape.rows = make_axis(shape.input.rows, o.kernel_rows, o.stride_rows, o.top, o.bottom,
                            o.dilation_rows);
     shape.columns = make_axis(shape.input.columns, o.kernel_columns, o.stride_columns, o.left,
                               o.right, o.dilation_columns);
-    shape.output = {o.filters, shape.rows.output, shape.columns.output};
+    shape.output = Extent(o.filters, shape.rows.output, shape.columns.output);
+    const int taps = narrow<int>(product(shape.rows.taps, shape.columns.taps), "kernel");
     expect("weight does not fit", weight.size,
-           std::size_t(o.filters) * (shape.input.channels / o.groups) * shape.taps());
-    expect("bias does not fit", bias_size, o.filters);
-    pending_connection_ =
-        make_convolution(kernels_, take_source(), shape, weight, bias, workers_.threads());
+           product(o.filters, shape.input.channels / o.groups, taps));
+    check_bias(bias, bias_size, shape.output.channels);
+    pending_connection_ = make_convolution(kernels_, take_source(), shape, weight, bias, workers_);
 }
 
-void Network::add_dense(int out, Weights weight, const float* bias, std::size_t bias_size) {
+void Network::add_dense(std::int64_t out, Weights weight, const float* bias,
+                        std::size_t bias_size) {
     check_building();
     check_weights(weight);
     if (pending_connection_) materialise();
     const Extent in = seen();
     if (out < 1) throw std::invalid_argument("weight has no rows");
-    expect("weight does not fit", weight.size, in.size() * out);
-    expect("bias does not fit", bias_size, out);
-    pending_connection_ = make_dense(kernels_, take_source(), in, out, weight, bias);
+    expect("weight does not fit", weight.size, product(in.size(), out));
+    check_bias(bias, bias_size, out);
+    pending_connection_ = make_dense(kernels_, take_source(), in, narrow<int>(out), weight, bias,
+                                     workers_.watch);
 }
 
 void Network::add_pooling(const PoolingOptions& o) {
     check_building();
+    if (!std::isfinite(o.scale)) throw std::invalid_argument("scale is not finite");
     materialise();
     const Extent in = tip_->extent;
     const PoolingShape shape{
@@ -146,24 +163,43 @@ void Network::add_pooling(const PoolingOptions& o) {
         pending_scale_ = o.scale;
         return;
     }
-    auto stage = std::make_unique<PoolingStage>(*tip_, shape);
+    auto stage = std::make_unique<PoolingStage>(*tip_, shape, workers_.watch);
     tip_ = &stage->output;
     stages_.push_back(std::move(stage));
 }
 
-void Network::add_scaling(const float* scale, std::size_t size) {
+void Network::add_scaling(const Values& scale) {
     check_building();
     materialise();
-    expect("scale does not fit", size, tip_->extent.size());
+    check_values("scale", scale, tip_->extent.size(), true);
     auto stage = std::make_unique<ScalingStage>(*tip_, scale);
     tip_ = &stage->output;
     stages_.push_back(std::move(stage));
 }
 
-void Network::add_neurons(const NeuronParameters& parameters, std::size_t size) {
+void Network::check_values(const char* what, const Values& values, std::size_t size,
+                           bool finite) {
+    if (!values.data) return;
+    if (values.size != 1) expect((what + std::string(" does not fit")).c_str(), values.size, size);
+    const bool is_right = finite ? all_finite(values.data, values.size)
+                                 : std::none_of(values.data, values.data + values.size,
+                                                [](float value) { return std::isnan(value); });
+    if (!is_right) throw std::invalid_argument(what + std::string(" is not finite"));
+}
+
+void Network::add_neurons(const NeuronParameters& parameters) {
     check_building();
     const Extent extent = pending_connection_ ? pending_connection_->layout.extent : seen();
-    expect("neurons do not fit", size, extent.size());
+    const std::size_t size = extent.size();
+    check_values("decay", parameters.decay, size, true);
+    // One that does not fire has none, which infinity says.
+    const bool fires = parameters.kind != FireJob::Integrating;
+    check_values("threshold", parameters.threshold, size, fires);
+    check_values("reset value", parameters.reset_value, size, true);
+    check_values("gain", parameters.gain, size, true);
+    check_values("leak", parameters.leak, size, true);
+    check_values("synaptic decay", parameters.synaptic_decay, size, true);
+    check_values("synaptic gain", parameters.synaptic_gain, size, true);
     std::unique_ptr<Connection> connection = std::move(pending_connection_);
     if (!connection) {
         materialise();
@@ -196,7 +232,7 @@ void Network::reset() {
 }
 
 void Network::load_frame(const float* frame) {
-    nonzero_.resize(input_size());
+    if (nonzero_.empty()) nonzero_ = Buffer<std::uint32_t>(input_size());
     const std::size_t count = kernels_.find_nonzero(frame, input_size(), nonzero_.data());
     for (std::size_t i = 0; i < count; ++i)
         if (!std::isfinite(frame[nonzero_[i]]))
@@ -205,6 +241,18 @@ void Network::load_frame(const float* frame) {
                                         std::to_string(nonzero_[i]));
     std::vector<ActiveValue>& active = input_.write_active();
     for (std::size_t i = 0; i < count; ++i) active.push_back({nonzero_[i], frame[nonzero_[i]], 1});
+}
+
+// Runs `work`; where that ends early the network is at rest afterwards.
+template <class Work>
+void Network::guarded(Work work) {
+    try {
+        work();
+    } catch (...) {
+        for (const auto& stage : stages_) stage->rest();
+        synops_ = 0;
+        throw;
+    }
 }
 
 void Network::advance(Current current, float* output) {
@@ -223,7 +271,7 @@ void Network::step(const float* frame, std::size_t size, float* output, std::siz
     check_running(output_size);
     expect("frame has the wrong size", size, input_size());
     load_frame(frame);
-    advance(Current::Compute, output);
+    guarded([&] { advance(Current::Compute, output); });
 }
 
 void Network::step_sparse(const std::int32_t* address, const float* value, std::size_t count,
@@ -234,26 +282,34 @@ void Network::step_sparse(const std::int32_t* address, const float* value, std::
             throw std::invalid_argument("address outside the input; got " +
                                         std::to_string(address[i]) + "; expected 0 … " +
                                         std::to_string(input_size() - 1));
+        if (i && address[i] <= address[i - 1])
+            throw std::invalid_argument("addresses are not in ascending order; got " +
+                                        std::to_string(address[i]) + " after " +
+                                        std::to_string(address[i - 1]));
         if (!std::isfinite(value[i])) throw std::invalid_argument("input is not finite");
     }
     std::vector<ActiveValue>& active = input_.write_active();
     for (std::size_t i = 0; i < count; ++i)
         if (value[i] != 0) active.push_back({std::uint32_t(address[i]), value[i], 1});
-    advance(Current::Compute, output);
+    guarded([&] { advance(Current::Compute, output); });
 }
 
 void Network::run(const float* frames, std::size_t size, std::size_t steps, bool constant,
                   float* output, std::size_t output_size) {
     const std::size_t outputs = this->output_size();
     check_running(outputs);
-    expect("output has the wrong size", output_size, outputs * steps);
-    expect("frames have the wrong size", size, input_size() * (constant && steps ? 1 : steps));
+    expect("output has the wrong size", output_size, product(outputs, steps));
+    expect("frames have the wrong size", size,
+           product(input_size(), constant && steps ? 1 : steps));
     reset();
-    for (std::size_t t = 0; t < steps; ++t) {
-        if (!constant || t == 0) load_frame(frames + t * input_size());
-        advance(!constant ? Current::Compute : t ? Current::Reuse : Current::ComputeAndHold,
-                output + t * outputs);
-    }
+    guarded([&] {
+        for (std::size_t t = 0; t < steps; ++t) {
+            workers_.watch.check();
+            if (!constant || t == 0) load_frame(frames + t * input_size());
+            advance(!constant ? Current::Compute : t ? Current::Reuse : Current::ComputeAndHold,
+                    output + t * outputs);
+        }
+    });
 }
 
 std::vector<double> Network::crossovers() const {
@@ -263,7 +319,7 @@ std::vector<double> Network::crossovers() const {
 }
 
 std::size_t Network::bytes() const {
-    std::size_t bytes = input_.bytes();
+    std::size_t bytes = input_.bytes() + nonzero_.bytes();
     for (const auto& stage : stages_) bytes += stage->bytes();
     return bytes;
 }

@@ -1,9 +1,11 @@
 // A feed-forward spiking network that does work in proportion to its spikes.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "stages.hpp"
@@ -12,20 +14,22 @@
 namespace mpsl {
 
 struct ConvolutionOptions {
-    int filters, kernel_rows, kernel_columns;
-    int stride_rows, stride_columns;
-    int top, bottom, left, right;  // padding
-    int dilation_rows, dilation_columns;
-    int groups;
+    std::int64_t filters, kernel_rows, kernel_columns;
+    std::int64_t stride_rows, stride_columns;
+    std::int64_t top, bottom, left, right;  // padding
+    std::int64_t dilation_rows, dilation_columns;
+    std::int64_t groups;
 };
 
 struct PoolingOptions {
-    int kernel_rows, kernel_columns, stride_rows, stride_columns, pad_rows, pad_columns;
+    std::int64_t kernel_rows, kernel_columns, stride_rows, stride_columns, pad_rows, pad_columns;
     float scale;
 };
 
 // Built node by node in order of execution, then `finish`ed, then stepped. Every method throws
-// std::invalid_argument on what does not fit; stepping then leaves the network as it was.
+// std::invalid_argument or std::length_error on what does not fit; stepping then leaves the network
+// as it was. What takes long throws Stopped where `watch` says so, and std::bad_alloc may come at
+// any time: the network is at rest then, as after `reset`.
 class Network {
 public:
     // `threads`: that share the work of a step; the same bits from any number.
@@ -35,16 +39,17 @@ public:
     // (mpsl_runtime/model/grid.py), so that float32 holds it exactly.
     void add_convolution(const ConvolutionOptions& options, Weights weight, const float* bias,
                          std::size_t bias_size);
-    void add_dense(int out, Weights weight, const float* bias, std::size_t bias_size);
+    void add_dense(std::int64_t out, Weights weight, const float* bias, std::size_t bias_size);
     void add_pooling(const PoolingOptions& options);
-    void add_scaling(const float* scale, std::size_t size);
-    // Every array of `parameters` has `size` values.
-    void add_neurons(const NeuronParameters& parameters, std::size_t size);
+    void add_scaling(const Values& scale);
+    // Every array of `parameters` has as many values as there are neurons, or one.
+    void add_neurons(const NeuronParameters& parameters);
     void finish();
 
     void reset();
     // frame [channels][rows][columns] -> output [output_size].
     void step(const float* frame, std::size_t size, float* output, std::size_t output_size);
+    // The values that are not zero; addresses in ascending order, none twice.
     void step_sparse(const std::int32_t* address, const float* value, std::size_t count,
                      float* output, std::size_t output_size);
     // Resets, then T steps. `constant`: there is one frame, the same for every step.
@@ -61,9 +66,11 @@ public:
     std::uint64_t synops() const { return synops_; }
     std::size_t bytes() const;
     const char* isa() const { return kernels_.name; }
+    Watch& watch() { return workers_.watch; }
 
-    // Held while stepping: two threads may share an engine, one after the other.
-    std::mutex mutex;
+    // Held while at work: two threads may share an engine, one after the other.
+    std::timed_mutex mutex;
+    std::atomic<std::thread::id> worker{};  // who holds it
 
 private:
     Source take_source();
@@ -71,8 +78,12 @@ private:
     void materialise();
     void check_building() const;
     void check_running(std::size_t output_size) const;
+    static void check_values(const char* what, const Values& values, std::size_t size,
+                             bool finite);
     void load_frame(const float* frame);
     void advance(Current current, float* output);
+    template <class Work>
+    void guarded(Work work);
 
     const Kernels& kernels_;
     Workers workers_;
@@ -88,7 +99,7 @@ private:
     bool pending_pool_ = false;  // 2x2 over spikes, to become part of the next weights
     float pending_scale_ = 1;
 
-    std::vector<std::uint32_t> nonzero_;  // scratch
+    Buffer<std::uint32_t> nonzero_;  // scratch
     std::uint64_t synops_ = 0;
     std::uint64_t held_synops_ = 0;  // of the stages before the first population
 };

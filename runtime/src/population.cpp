@@ -7,8 +7,9 @@ namespace mpsl {
 
 namespace {
 
-bool all_equal(const float* values, std::size_t size) {
-    return std::all_of(values, values + size, [&](float value) { return value == values[0]; });
+bool all_equal(const Values& values) {
+    return std::all_of(values.data, values.data + values.size,
+                       [&](float value) { return value == values[0]; });
 }
 
 const float* data_or_null(const Buffer<float>& buffer, std::size_t offset) {
@@ -19,13 +20,12 @@ const float* data_or_null(const Buffer<float>& buffer, std::size_t offset) {
 
 Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronParameters& given)
     : kernels_(kernels), layout_(layout), kind_(given.kind), subtract_(given.subtract),
-      state_(layout.size()), output_(layout.extent) {
-    const std::size_t size = layout.extent.size();
+      state_(layout.size()), output_(layout.extent, Signal::Bits) {
     // Channels that fill up the last block must stay silent: fire_uniform lets them rest at U = 0
     // and needs a threshold above that.
-    uniform_ = kind_ == FireJob::Spiking && !given.gain && !given.synaptic_decay &&
-               all_equal(given.decay, size) && all_equal(given.threshold, size) &&
-               given.threshold[0] > 0 && (subtract_ || all_equal(given.reset_value, size));
+    uniform_ = kind_ == FireJob::Spiking && !given.gain.data && !given.synaptic_decay.data &&
+               all_equal(given.decay) && all_equal(given.threshold) && given.threshold[0] > 0 &&
+               (subtract_ || all_equal(given.reset_value));
     if (uniform_) {
         decay_ = given.decay[0];
         threshold_ = given.threshold[0];
@@ -34,11 +34,11 @@ Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronP
         decays_ = spread(given.decay, 0);
         thresholds_ = spread(given.threshold, std::numeric_limits<float>::infinity());
         reset_values_ = spread(given.reset_value, 0);
-        if (given.gain) {
+        if (given.gain.data) {
             gains_ = spread(given.gain, 0);
             leaks_ = spread(given.leak, 0);
         }
-        if (given.synaptic_decay) {
+        if (given.synaptic_decay.data) {
             synaptic_decays_ = spread(given.synaptic_decay, 0);
             synaptic_gains_ = spread(given.synaptic_gain, 0);
             synapse_ = Buffer<float>(layout.size());
@@ -47,7 +47,7 @@ Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronP
     if (integrates()) output_.write_values();
 }
 
-Buffer<float> Population::spread(const float* values, float padding) const {
+Buffer<float> Population::spread(const Values& values, float padding) const {
     Buffer<float> result(layout_.size());
     std::fill_n(result.data(), result.size(), padding);
     const std::size_t pixels = layout_.extent.pixels();

@@ -10,13 +10,21 @@
 
 namespace mpsl {
 
-// Arrays [channel][row][column] of the population; see Neuron in mpsl_runtime/model/plan.py.
+// [channel][row][column] of a population, or one value for all its neurons.
+struct Values {
+    const float* data = nullptr;
+    std::size_t size = 0;
+
+    float operator[](std::size_t i) const { return data[size == 1 ? 0 : i]; }
+};
+
+// See Neuron in mpsl_runtime/model/plan.py.
 struct NeuronParameters {
     FireJob::Kind kind;
     bool subtract;
-    const float *decay, *threshold, *reset_value;
-    const float *gain, *leak;                      // null without an input map
-    const float *synaptic_decay, *synaptic_gain;  // null without a synapse
+    Values decay, threshold, reset_value;
+    Values gain, leak;                      // without data where there is no input map
+    Values synaptic_decay, synaptic_gain;  // without data where there is no synapse
 };
 
 class Population {
@@ -45,7 +53,7 @@ public:
     std::size_t bytes() const;
 
 private:
-    Buffer<float> spread(const float* values, float padding) const;
+    Buffer<float> spread(const Values& values, float padding) const;
     void copy_blocks(const Buffer<float>& from, float* to) const;
 
     const Kernels& kernels_;

@@ -47,11 +47,11 @@ Buffer<PixelSpikes> full_pixels() {
 
 Roofline measure_roofline(const Kernels& kernels) {
     const Buffer<PixelSpikes> pixels = full_pixels();
-    const std::size_t slab = std::size_t(kRows) * kFloatWidth, whole_slab = std::size_t(kRows) * kWidth;
+    const std::size_t slab = product(kRows, kFloatWidth), whole_slab = product(kRows, kWidth);
 
-    const Buffer<float> weights(slab * kSlabs);
+    const Buffer<float> weights(product(slab, kSlabs));
     const Buffer<std::uint16_t> offsets = shuffled_rows(kFloatWidth * sizeof(float));
-    Buffer<float> current(std::size_t(kPixels) * kFloatWidth);
+    Buffer<float> current(product(kPixels, kFloatWidth));
     const auto gather = [&](int from, int outputs) {
         GatherJob job{};
         job.slab = weights.data() + from * slab;
@@ -63,9 +63,9 @@ Roofline measure_roofline(const Kernels& kernels) {
         kernels.gather(job);
     };
 
-    const Buffer<std::int8_t> whole(whole_slab * kSlabs);
+    const Buffer<std::int8_t> whole(product(whole_slab, kSlabs));
     const Buffer<std::uint16_t> channels = shuffled_rows(1);
-    Buffer<std::int32_t> sums(std::size_t(kPixels) * kWidth);
+    Buffer<std::int32_t> sums(product(kPixels, kWidth));
     const auto gather_int8 = [&](int from, int outputs) {
         Int8GatherJob job{};
         job.weights = whole.data() + from * whole_slab;
@@ -77,7 +77,8 @@ Roofline measure_roofline(const Kernels& kernels) {
         job.columns = {1, 1, 0, 1, outputs};
         job.row_begin = 0;
         job.row_end = 1;
-        job.output_columns = outputs;
+        job.column_begin = 0;
+        job.column_end = outputs;
         job.current = sums.data();
         job.block_size = std::size_t(kPixels) * 64;
         job.width = kWidth;

@@ -2,6 +2,10 @@
 
 namespace mpsl {
 
+Signal::Signal(Extent extent, Form form)
+    : extent(extent), words(narrow<int>(units(extent.channels, 64))),
+      bits(form == Bits ? product(extent.pixels(), words) : 0), form_(form) {}
+
 Buffer<float>& Signal::write_values() {
     if (values_.empty()) values_ = Buffer<float>(extent.size());
     form_ = Values;
@@ -18,7 +22,13 @@ Buffer<float>& Signal::write_activity() {
 std::vector<ActiveValue>& Signal::write_active() {
     form_ = Active;
     has_activity_ = derived_values_ = false;
+    return emptied_active();
+}
+
+// With room for all that can be in it: no more is ever taken.
+std::vector<ActiveValue>& Signal::emptied_active() {
     active_.clear();
+    active_.reserve(extent.size());
     return active_;
 }
 
@@ -33,7 +43,7 @@ const Buffer<float>& Signal::values() {
 
 const std::vector<ActiveValue>& Signal::active() {
     if (form_ == Active || derived_active_) return active_;
-    active_.clear();
+    emptied_active();
     const std::size_t pixels = extent.pixels();
     if (form_ == Bits) {
         for (std::size_t p = 0; p < pixels; ++p)

@@ -20,9 +20,10 @@ struct ActiveValue {
 // [channel][row][column]. Forms that nobody wrote are derived when asked for.
 class Signal {
 public:
-    explicit Signal(Extent extent)
-        : extent(extent), words((extent.channels + 63) / 64),
-          bits(extent.pixels() * words) {}
+    enum Form { Bits, Values, Active };
+
+    // `form`: that its writer will write; only spikes may be written as bits.
+    Signal(Extent extent, Form form);
 
     // Writers: fill the form, then say which one it is.
     Buffer<float>& write_values();
@@ -35,14 +36,19 @@ public:
     const std::vector<ActiveValue>& active();
     float activity(std::size_t index);
 
-    std::size_t bytes() const { return bits.bytes() + values_.bytes() + activity_.bytes(); }
+    std::size_t bytes() const {
+        return bits.bytes() + values_.bytes() + activity_.bytes() +
+               active_.capacity() * sizeof(ActiveValue);
+    }
 
     const Extent extent;
     const int words;
     Buffer<std::uint64_t> bits;
 
 private:
-    enum Form { Bits, Values, Active } form_ = Bits;
+    std::vector<ActiveValue>& emptied_active();
+
+    Form form_;
     bool has_activity_ = false, derived_active_ = false, derived_values_ = false;
     Buffer<float> values_, activity_;
     std::vector<ActiveValue> active_;

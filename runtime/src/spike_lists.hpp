@@ -16,11 +16,16 @@ public:
     // `input`: as the convolution sees it, after the pool. Channels are listed in chunks, each as
     // `step` · its number in the chunk.
     SpikeLists(const Kernels& kernels, Source source, Extent input, int chunk_channels, int step)
-        : chunks((input.channels + chunk_channels - 1) / chunk_channels), kernels_(kernels),
+        : chunks(narrow<int>(units(input.channels, chunk_channels))), kernels_(kernels),
           source_(source), input_(input), chunk_words_(chunk_channels / 64), step_(step),
-          pixels_(chunks * input.pixels()),
-          // A channel is in at most two of fours, twos and ones.
-          offsets_(input.size() * (source.pooled ? 2 : 1) + kListSlack) {}
+          pixels_(product(chunks, input.pixels())),
+          // A channel is in at most two of fours, twos and ones. Lists begin at an uint32.
+          offsets_(narrow<std::uint32_t>(
+              sum(product(input.size(), source.pooled ? 2 : 1), kListSlack), "list of spikes")) {
+        // What a list names, and its length, are uint16.
+        narrow<std::uint16_t>(product(chunk_channels, step), "chunk of a list");
+        narrow<std::uint16_t>(product(chunk_channels, 2), "chunk of a list");
+    }
 
     // Reads the source; returns Σ spikes · fanout[pixel].
     std::uint64_t build(const std::uint32_t* fanout) {

@@ -7,19 +7,18 @@ namespace mpsl {
 namespace {
 
 // Threads write side by side without sharing a cache line.
-std::size_t whole_lines(std::size_t size) {
-    constexpr std::size_t kLine = 64 / sizeof(Sum);
-    return (size + kLine - 1) / kLine * kLine;
-}
+std::size_t whole_lines(std::size_t size) { return rounded_up(size, 64 / sizeof(Sum)); }
 
 }  // namespace
 
 Desks::Desks(const Connection& connection, const Workers& workers)
     : blocks(connection.layout.blocks), at_once(connection.blocks_at_once()),
-      goes((blocks + at_once - 1) / at_once),
-      current_size_(whole_lines(connection.layout.block_size() * at_once)),
-      current_(current_size_ *
-               std::min(goes * connection.layout.extent.rows, workers.threads())) {}
+      goes(narrow<int>(units(blocks, at_once))),
+      current_size_(whole_lines(product(connection.layout.block_size(), at_once))),
+      current_(product(current_size_,
+                       // No more threads than tasks, which are counted as int.
+                       std::min(narrow<int>(product(goes, connection.layout.extent.rows)),
+                                workers.threads()))) {}
 
 PopulationStage::PopulationStage(const Kernels& kernels, Workers& workers,
                                  std::unique_ptr<Connection> connection,
@@ -33,7 +32,7 @@ std::uint64_t PopulationStage::run(Current mode) {
     if (mode == Current::Compute) {
         const std::uint64_t synops = connection_->prepare();
         const int step = connection_->rows_at_once();
-        const int strips = (all.end + step - 1) / step;
+        const int strips = int(units(all.end, step));
         workers_.run(desks_.goes * strips, [&](int task, int worker) {
             const int row = task % strips * step;
             accumulate_and_fire(task / strips * desks_.at_once,
@@ -43,7 +42,8 @@ std::uint64_t PopulationStage::run(Current mode) {
         return synops;
     }
     if (mode == Current::ComputeAndHold) {
-        if (held_.empty()) held_ = Buffer<Sum>(block_size * desks_.at_once * desks_.goes);
+        if (held_.empty())
+            held_ = Buffer<Sum>(product(block_size, desks_.at_once, desks_.goes));
         held_.clear();
         held_synops_ = connection_->prepare();
         workers_.run(desks_.goes, [&](int go, int) {
@@ -56,6 +56,11 @@ std::uint64_t PopulationStage::run(Current mode) {
     });
     population.finish_step();
     return held_synops_;
+}
+
+void PopulationStage::rest() {
+    population.reset();
+    desks_.clear();
 }
 
 void PopulationStage::accumulate_and_fire(int first, RowRange rows, Sum* current) {
@@ -76,7 +81,7 @@ std::size_t PopulationStage::bytes() const {
 }
 
 WeightStage::WeightStage(Workers& workers, std::unique_ptr<Connection> connection)
-    : output(connection->layout.extent), workers_(workers), connection_(std::move(connection)),
+    : output(connection->layout.extent, Signal::Values), workers_(workers), connection_(std::move(connection)),
       desks_(*connection_, workers) {
     output.write_values();
 }
@@ -109,9 +114,11 @@ std::size_t WeightStage::bytes() const {
     return output.bytes() + connection_->bytes() + desks_.bytes();
 }
 
-PoolingStage::PoolingStage(Signal& source, const PoolingShape& shape)
-    : output(Extent{source.extent.channels, shape.rows.output, shape.columns.output}),
-      source_(source), shape_(shape) {
+PoolingStage::PoolingStage(Signal& source, const PoolingShape& shape, Watch& watch)
+    : output(Extent(source.extent.channels, shape.rows.output, shape.columns.output),
+             Signal::Values),
+      source_(source), shape_(shape), columns_(shape.columns.output), watch_(watch) {
+    for (int x = 0; x < shape.columns.output; ++x) columns_[x] = shape.columns.inputs(x);
     output.write_values();
 }
 
@@ -121,29 +128,30 @@ std::uint64_t PoolingStage::run(Current) {
     float* activity = output.write_activity().data();
     const Axis &rows = shape_.rows, &columns = shape_.columns;
     for (int c = 0; c < source_.extent.channels; ++c)
-        for (int y = 0; y < rows.output; ++y)
+        for (int y = 0; y < rows.output; ++y) {
+            const InputRange above = rows.inputs(y);
             for (int x = 0; x < columns.output; ++x) {
                 float sum = 0, spikes = 0;
-                for (int i = 0; i < rows.taps; ++i)
-                    for (int j = 0; j < columns.taps; ++j) {
-                        const int row = y * rows.stride + rows.input_offset(i);
-                        const int column = x * columns.stride + columns.input_offset(j);
-                        if (row < 0 || row >= rows.input || column < 0 || column >= columns.input)
-                            continue;
-                        const std::size_t index =
-                            (std::size_t(c) * rows.input + row) * columns.input + column;
-                        sum += from[index];
-                        spikes += source_.activity(index);
+                const InputRange within = columns_[x];
+                for (int row = above.begin; row < above.end; ++row) {
+                    const std::size_t line =
+                        (std::size_t(c) * rows.input + row) * columns.input;
+                    for (std::size_t i = line + within.begin; i < line + within.end; ++i) {
+                        sum += from[i];
+                        spikes += source_.activity(i);
                     }
+                }
+                watch_.spend(std::uint64_t(above.end - above.begin) * (within.end - within.begin));
                 *value++ = sum * shape_.scale;
                 *activity++ = spikes;
             }
+        }
     return 0;
 }
 
-ScalingStage::ScalingStage(Signal& source, const float* scale)
-    : output(source.extent), source_(source), scale_(source.extent.size()) {
-    std::copy_n(scale, scale_.size(), scale_.data());
+ScalingStage::ScalingStage(Signal& source, const Values& scale)
+    : output(source.extent, Signal::Values), source_(source), scale_(source.extent.size()) {
+    for (std::size_t i = 0; i < scale_.size(); ++i) scale_[i] = scale[i];
     output.write_values();
 }
 

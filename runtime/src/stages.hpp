@@ -17,8 +17,10 @@ enum class Current { Compute, ComputeAndHold, Reuse };
 class Stage {
 public:
     virtual ~Stage() = default;
-    // Returns the synaptic operations of this step.
+    // Returns the synaptic operations of this step. Throws Stopped.
     virtual std::uint64_t run(Current current) = 0;
+    // After a step that ended early: as if none had been.
+    virtual void rest() {}
     virtual std::size_t bytes() const = 0;
 };
 
@@ -29,6 +31,7 @@ public:
 
     Sum* current(int worker) { return current_.data() + worker * current_size_; }
     std::size_t current_size() const { return current_size_; }
+    void clear() { current_.clear(); }
     std::size_t bytes() const { return current_.bytes(); }
 
     const int blocks, at_once;  // of the connection
@@ -45,6 +48,7 @@ public:
     PopulationStage(const Kernels& kernels, Workers& workers,
                     std::unique_ptr<Connection> connection, const NeuronParameters& parameters);
     std::uint64_t run(Current current) override;
+    void rest() override;
     std::size_t bytes() const override;
     double crossover() const { return connection_->crossover(); }
 
@@ -84,21 +88,22 @@ struct PoolingShape {
 // Sums over any windows. 2x2 windows over spikes never come here, see Network::add_pooling.
 class PoolingStage : public Stage {
 public:
-    PoolingStage(Signal& source, const PoolingShape& shape);
+    PoolingStage(Signal& source, const PoolingShape& shape, Watch& watch);
     std::uint64_t run(Current current) override;
-    std::size_t bytes() const override { return output.bytes(); }
+    std::size_t bytes() const override { return output.bytes() + columns_.bytes(); }
 
     Signal output;
 
 private:
     Signal& source_;
     const PoolingShape shape_;
+    Buffer<InputRange> columns_;  // [column of the output]
+    Watch& watch_;
 };
 
 class ScalingStage : public Stage {
 public:
-    // scale [channel][row][column]
-    ScalingStage(Signal& source, const float* scale);
+    ScalingStage(Signal& source, const Values& scale);
     std::uint64_t run(Current current) override;
     std::size_t bytes() const override { return output.bytes() + scale_.bytes(); }
 

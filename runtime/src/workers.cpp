@@ -40,7 +40,7 @@ void spin_until(Ready ready) {
 
 class Workers::Team {
 public:
-    explicit Team(int helpers) {
+    Team(int helpers, Watch& watch) : watch_(watch) {
         try {
             for (int i = 0; i < helpers; ++i) threads_.emplace_back([this] { help(); });
         } catch (const std::system_error&) {
@@ -70,7 +70,12 @@ public:
         lock.unlock();
         spin_until([this] { return !working_; });
         lock.lock();
-        done_.wait(lock, [this] { return !working_; });
+        constexpr auto kPause = std::chrono::milliseconds(Watch::kPauseMs);
+        while (!done_.wait_for(lock, kPause, [this] { return !working_; })) {
+            lock.unlock();  // whoever is asked may take his time
+            watch_.is_over();
+            lock.lock();
+        }
     }
 
 private:
@@ -97,8 +102,10 @@ private:
     }
 
     void work(int worker) {
-        for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;)
+        for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
+            if (watch_.is_over()) return;
             call_.function(call_.task, i, worker);
+        }
     }
 
     void dismiss() {
@@ -111,6 +118,7 @@ private:
         threads_.clear();
     }
 
+    Watch& watch_;
     std::mutex mutex_;  // of everything below
     std::condition_variable wake_, done_;
     std::atomic<unsigned> loop_{0};  // number of the present one
@@ -128,7 +136,7 @@ Workers::Workers(int threads) : threads_(threads) {
         throw std::invalid_argument("number of threads; got " + std::to_string(threads) +
                                     "; expected ≥ 1");
     if (threads == 1) return;
-    team_ = std::make_unique<Team>(threads - 1);
+    team_ = std::make_unique<Team>(threads - 1, watch);
     process_ = getpid();
 }
 
@@ -141,7 +149,7 @@ Workers::~Workers() {
 void Workers::share(int count, Call call) {
     if (process_ != getpid()) {
         static_cast<void>(team_.release());
-        team_ = std::make_unique<Team>(threads_ - 1);
+        team_ = std::make_unique<Team>(threads_ - 1, watch);
         process_ = getpid();
     }
     team_->share(count, call);

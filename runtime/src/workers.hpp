@@ -3,6 +3,8 @@
 
 #include <memory>
 
+#include "watch.hpp"
+
 namespace mpsl {
 
 class Workers {
@@ -14,19 +16,23 @@ public:
     Workers& operator=(const Workers&) = delete;
 
     // Calls task(index, worker) for every index < count, some of them at the same time; each
-    // `worker` < min(threads, count) is one thread's. Ends when all have ended.
+    // `worker` < min(threads, count) is one thread's. Ends when all have ended. Throws Stopped
+    // where the watch says so: then some tasks were left out, and others may have left early.
     template <class Task>
     void run(int count, const Task& task) {
         if (threads_ == 1 || count < 2) {
-            for (int index = 0; index < count; ++index) task(index, 0);
-            return;
+            for (int index = 0; index < count && !watch.is_over(); ++index) task(index, 0);
+        } else {
+            share(count, {&task, [](const void* task, int index, int worker) noexcept {
+                              (*static_cast<const Task*>(task))(index, worker);
+                          }});
         }
-        share(count, {&task, [](const void* task, int index, int worker) noexcept {
-                          (*static_cast<const Task*>(task))(index, worker);
-                      }});
+        if (watch.was_over()) throw Stopped();
     }
 
     int threads() const { return threads_; }
+
+    Watch watch;
 
 private:
     struct Call {

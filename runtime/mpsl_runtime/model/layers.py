@@ -53,7 +53,7 @@ class NodeBuilder:
         """The node; raises ModelError, naming it, for anything that cannot run."""
         if isinstance(self.node, NEURON_TYPES):
             neuron = neuron_of(self.name, self.node, self.shape, dt_s=self.dt_s, where=self.where)
-            if neuron.kind == "spiking" and (neuron.threshold <= 0).any():
+            if neuron.kind == "spiking" and neuron.threshold.min() <= 0:
                 self.notes.append(f"a threshold of {self.name!r} is ≤ 0: it fires at every step")
             return neuron
         builders: dict[type, Callable[[], Node]] = {
@@ -264,9 +264,7 @@ class NodeBuilder:
                 where=self.where,
             )
         delay = np.asarray(self.node.delay)
-        seconds = spread(self._array("delay", delay.ndim).astype(np.float64), self.shape)
-        if seconds is None:
-            raise self._error("delay does not fit the input", delay.shape, self.shape)
+        seconds = self._array("delay", delay.ndim).astype(np.float64)
         steps = np.rint(seconds / self.dt_s)
         if (seconds < 0).any() or steps.max() * math.prod(self.shape) > LARGEST_SIGNAL:
             raise self._error(
@@ -276,14 +274,17 @@ class NodeBuilder:
             )
         if (np.abs(seconds / self.dt_s - steps) > 1e-3).any():
             self.notes.append(f"{self.name!r} delays by no whole number of steps: the nearest")
-        return Delay(self.name, steps.astype(np.int64), self.shape, self.shape)
+        full = spread(steps.astype(np.int64), self.shape)
+        if full is None:
+            raise self._error("delay does not fit the input", delay.shape, self.shape)
+        return Delay(self.name, full, self.shape, self.shape)
 
     def _scaling(self) -> Scaling:
         value = np.asarray(self.node.scale)
         full = spread(self._array("scale", value.ndim), self.shape)
         if full is None:
             raise self._error("scale does not fit the input", value.shape, self.shape)
-        return Scaling(self.name, np.ascontiguousarray(full), self.shape, self.shape)
+        return Scaling(self.name, full, self.shape, self.shape)
 
 
 def _windows(size: int, padding: int, extent: int, stride: int) -> int:

@@ -107,7 +107,7 @@ def neuron_of(
     """
     values = _Values(node, shape, where)
     if isinstance(node, nir.Threshold):
-        return _neuron(name, shape, kind="threshold", threshold=_above(values["threshold"]))
+        return _neuron(name, values, kind="threshold", threshold=_above(values["threshold"]))
     metadata = _metadata(node, where)
     step_s = metadata.dt_s if metadata else dt_s
     if step_s is None:
@@ -122,7 +122,7 @@ def neuron_of(
 
 
 class _Values:
-    """The arrays of a node, each of the population's shape, finite."""
+    """The arrays of a node, finite: one number, one for each channel [C, 1, 1], or all."""
 
     def __init__(self, node: nir.NIRNode, shape: Shape, where: str) -> None:
         self.node, self.shape, self.where = node, shape, where
@@ -149,7 +149,10 @@ class _Values:
                 expected="an IF or an I, which have no leak" if key[:3] == "tau" else "numbers",
                 where=self.where,
             )
-        return value.astype(np.float64).reshape(()) if value.size == 1 else full.astype(np.float64)
+        # One number for all, or for a channel, stays one: a file may name millions of neurons.
+        if value.size in (1, full.size):
+            return value.astype(np.float64).reshape(() if value.size == 1 else full.shape)
+        return value.astype(np.float64)
 
     def leak_rate(self, key: str, dt_s: float) -> NDArray[np.float64]:
         """dt_s/tau, in (0, 1]."""
@@ -196,16 +199,15 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
     The node's arrays are the truth. Where they are what metadata encodes to, metadata gives V_th
     and ρ without the rounding of the encoding; a file that was changed runs as it was changed.
     """
-    shape = values.shape
     fires, leaks = isinstance(node, nir.LIF | nir.IF), isinstance(node, nir.LIF | nir.LI)
-    encoded = encode_neuron(metadata.threshold, metadata.decay, shape, metadata.dt_s)
+    encoded = encode_neuron(metadata.threshold, metadata.decay, (), metadata.dt_s)
     keys = [key for key in encoded if fires or key not in ("v_reset", "v_threshold")]
     if leaks == ("tau" in encoded) and all(
-        np.array_equal(getattr(node, key), encoded[key]) for key in keys
+        _is_full(getattr(node, key), encoded[key], values.shape) for key in keys
     ):
         exact = _neuron(
             name,
-            shape,
+            values,
             kind="spiking" if fires else "integrating",
             decay=metadata.decay,
             threshold=metadata.threshold if fires else math.inf,
@@ -215,7 +217,7 @@ def _ours(name: str, node: nir.NIRNode, values: _Values, metadata: NeuronMetadat
     rate: Any = values.leak_rate("tau", metadata.dt_s) if leaks else 1.0
     return _neuron(
         name,
-        shape,
+        values,
         kind="spiking" if fires else "integrating",
         decay=1 - rate if leaks else 1.0,
         threshold=_above(values["v_threshold"]) / rate if fires else math.inf,
@@ -236,7 +238,7 @@ def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neur
     if isinstance(node, nir.IF | nir.I):
         return _neuron(
             name,
-            values.shape,
+            values,
             kind=kind,
             decay=1.0,
             threshold=threshold,
@@ -253,7 +255,7 @@ def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neur
         }
     return _neuron(
         name,
-        values.shape,
+        values,
         kind=kind,
         decay=1 - rate,
         threshold=threshold,
@@ -265,14 +267,21 @@ def _foreign(name: str, node: nir.NIRNode, values: _Values, dt_s: float) -> Neur
     )
 
 
+def _is_full(found: object, value: Array, shape: Shape) -> bool:
+    """Whether an array of `shape` has this value everywhere."""
+    array = np.asarray(found)
+    return array.shape == shape and bool((array == value).all())
+
+
 def _above(threshold: NDArray[np.float64]) -> NDArray[np.float64]:
     """NIR's v > threshold as our v ≥ the next float32."""
-    return np.nextafter(threshold.astype(np.float32), np.float32(np.inf)).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.nextafter(threshold.astype(np.float32), np.float32(np.inf)).astype(np.float64)
 
 
 def _neuron(
     name: str,
-    shape: Shape,
+    values: _Values,
     *,
     kind: Literal["spiking", "integrating", "threshold"],
     decay: NDArray[np.float64] | float = 0.0,
@@ -285,22 +294,36 @@ def _neuron(
     synaptic_gain: NDArray[np.float64] | None = None,
     initial: NDArray[np.float64] | None = None,
 ) -> Neuron:
-    def full(value: NDArray[np.float64] | float) -> Array:
-        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype=np.float32), shape))
+    shape = values.shape
+
+    def full(key: str, value: NDArray[np.float64] | float) -> Array:
+        """A view: one value for all neurons takes no more room than one."""
+        with np.errstate(over="ignore"):
+            given = np.asarray(value, dtype=np.float32)
+        # What does not fire has no threshold, which infinity says.
+        endless = key == "threshold" and kind == "integrating"
+        if not endless and not np.isfinite(given).all():
+            raise ModelError(
+                f"{key} of a step is beyond float32",
+                got=np.asarray(value).reshape(-1)[~np.isfinite(given.reshape(-1))][0],
+                where=values.where,
+            )
+        return np.broadcast_to(given, shape)
 
     return Neuron(
         name=name,
         kind=kind,
-        decay=full(decay),
-        threshold=full(threshold),
+        decay=full("decay", decay),
+        threshold=full("threshold", threshold),
         reset=reset,
-        reset_value=full(reset_value),
-        gain=full(gain),
-        leak=full(leak),
-        has_input_map=bool((full(gain) != 1).any() or (full(leak) != 0).any()),
-        synaptic_decay=None if synaptic_decay is None else full(synaptic_decay),
-        synaptic_gain=None if synaptic_gain is None else full(synaptic_gain),
+        reset_value=full("reset value", reset_value),
+        gain=full("gain", gain),
+        leak=full("leak", leak),
+        # Rounded as it is computed with.
+        has_input_map=bool((np.float32(gain) != 1).any() or (np.float32(leak) != 0).any()),
+        synaptic_decay=None if synaptic_decay is None else full("synaptic decay", synaptic_decay),
+        synaptic_gain=None if synaptic_gain is None else full("synaptic gain", synaptic_gain),
         input_shape=shape,
         output_shape=shape,
-        initial=None if initial is None or not initial.any() else full(initial),
+        initial=None if initial is None or not initial.any() else full("v_leak", initial),
     )

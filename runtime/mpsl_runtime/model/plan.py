@@ -117,7 +117,8 @@ class Flatten:
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """y = scale · x, elementwise; `scale` has the shape of the input."""
+    """y = scale · x, elementwise; `scale` has the shape of the input (perhaps as a view of one
+    value, as the arrays of `Neuron`)."""
 
     name: str
     scale: Array
@@ -152,7 +153,8 @@ class Sum:
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
-    """A population of point neurons; every array has the population's shape, float32.
+    """A population of point neurons; every array has the population's shape, float32. One value for
+    all neurons is a view of that value (`numpy.broadcast_to`): it cannot be written to.
 
     One step, in float32 and in this order (`I` is the layer's current, bias included):
 

@@ -8,6 +8,7 @@ order, so that a membrane potential may differ in its last bits.
 from __future__ import annotations
 
 import math
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,14 @@ from mpsl_runtime.model.plan import (
     Pooling,
     Scaling,
 )
-from mpsl_runtime.run.reference import checked, checked_addresses, checked_frames
+from mpsl_runtime.run.checks import (
+    checked,
+    checked_addresses,
+    checked_frames,
+    in_one_piece,
+)
+from mpsl_runtime.run.engine_memory import check_engine
+from mpsl_runtime.run.memory import check_memory, check_output, limit_or_default
 
 __all__ = ["Engine", "runs_natively"]
 
@@ -52,7 +60,7 @@ class Engine:
         plan: what it runs.
     """
 
-    def __init__(self, plan: Plan, *, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, *, threads: int = 1, memory_limit: int | None = None) -> None:
         """Packs the weights.
 
         Args:
@@ -60,8 +68,12 @@ class Engine:
             threads: that share the output channels of a layer, in blocks of 64; a layer of one
                 block is one thread's work. The same bits from any number. They sleep between
                 steps, and end with the engine.
+            memory_limit: bytes that the model may take, with all engines forked from this one;
+                None: 2 GiB, or what `memory.memory_limited` says. What it may take is known before
+                anything is taken.
 
         Raises:
+            ModelError: the model may take more, or its steps take minutes.
             UsageError: `threads` is not 1 … 1024, or the system refuses them; or `MPSL_ISA` names
                 an instruction set that is not known or not there, or `MPSL_CROSSOVER` no share.
         """
@@ -77,21 +89,26 @@ class Engine:
             )
         self.plan = plan
         self._threads = threads
+        self._limit = limit_or_default(memory_limit)
         self._bound = InputBound(plan.metadata)
+        grids = self._grids()
+        self._family: WeakSet[Engine] = WeakSet([self])
         channels, rows, columns = (*plan.input_shape, 1, 1)[:3]
         try:
             self._network = _native.Network(channels, rows, columns, threads)
-            grids = _grids(plan)
             for node in plan.nodes:
                 _add(self._network, node, grids.get(node.name))
             self._network.finish()
         except ValueError as error:
             raise UsageError(str(error), where=plan.source) from error
+        except MemoryError:
+            raise UsageError("not enough memory for this model", where=plan.source) from None
         neurons = [node for node in plan.nodes if isinstance(node, Neuron)]
         # Index among all populations, and shape, of those in `plan.spiking`.
         self._spiking = [
             (i, node.output_shape) for i, node in enumerate(neurons) if node.kind != "integrating"
         ]
+        self._neurons = sum(math.prod(shape) for _, shape in self._spiking)
         self._outputs = math.prod(plan.output_shape)
         self._inputs = math.prod(plan.input_shape)
 
@@ -118,8 +135,17 @@ class Engine:
         return self._network.synops
 
     def fork(self) -> Engine:
-        """Another engine of the same network, at rest."""
-        return Engine(self.plan, threads=self._threads)
+        """Another engine of the same network, at rest.
+
+        Raises:
+            ModelError: all of them together would take more than the limit.
+        """
+        copies = len(self._family) + 1
+        check_memory(self._memory, self._limit, self.plan.source, copies=copies)
+        engine = Engine(self.plan, threads=self._threads, memory_limit=self._limit)
+        engine._family = self._family
+        self._family.add(engine)
+        return engine
 
     def reset(self) -> None:
         """Sets every V to 0 and the counter to 0."""
@@ -143,7 +169,7 @@ class Engine:
         self._bound.check(array)
         output = np.empty(self._outputs, np.float32)
         try:
-            self._network.step(np.ascontiguousarray(array), output)
+            self._network.step(in_one_piece(array), output)
         except ValueError as error:
             raise UsageError(str(error)) from error
         return output
@@ -152,8 +178,8 @@ class Engine:
         """Advances one step on the inputs that are not zero.
 
         Args:
-            address: int32 [n], flat index into the input; value: float32 [n], finite. Values of
-                one address add up.
+            address: int32 [n], flat index into the input; value: float32 [n], finite. In any
+                order; values of one address add up.
 
         Raises:
             UsageError: an address outside the input, or a value that is not finite; the state is
@@ -162,9 +188,7 @@ class Engine:
         address, value = checked_addresses(address, value, self._inputs)
         self._bound.check(value)
         output = np.empty(self._outputs, np.float32)
-        self._network.step_sparse(
-            np.ascontiguousarray(address), np.ascontiguousarray(value), output
-        )
+        self._network.step_sparse(in_one_piece(address), in_one_piece(value), output)
         return output
 
     def run(self, frames: Array) -> Array:
@@ -177,14 +201,15 @@ class Engine:
         steps = len(array)
         constant = steps > 1 and array.strides[0] == 0
         self._bound.check(array[:1] if constant else array)
+        check_output(steps * self._outputs, 4, self._limit)
         output = np.empty((steps, self._outputs), np.float32)
-        frames = np.ascontiguousarray(array[0] if constant else array)
-        self._network.run(frames, steps, constant, output)
+        self._network.run(in_one_piece(array[0] if constant else array), steps, constant, output)
         return output
 
     def record(self, frames: Array) -> list[NDArray[np.bool_]]:
         """Runs frames [T, *input_shape]; the spikes of each of `plan.spiking`: bool [T, *shape]."""
         array = self._sequence(frames)
+        check_output(len(array) * self._neurons, 1, self._limit)
         spikes = [np.zeros((len(array), *shape), np.uint8) for _, shape in self._spiking]
         self.reset()
         for t, frame in enumerate(array):
@@ -200,6 +225,7 @@ class Engine:
             float32 [T, *shape] for each; a Threshold, which has no U, gives zeros.
         """
         array = self._sequence(frames)
+        check_output(len(array) * self._neurons, 4, self._limit)
         membranes = [np.zeros((len(array), *shape), np.float32) for _, shape in self._spiking]
         for index, _ in self._spiking:
             self._network.keep_membrane(index)
@@ -216,6 +242,20 @@ class Engine:
         output = np.empty(self._outputs, np.float32)
         self._network.membrane(self._network.populations - 1, output)
         return output
+
+    def _grids(self) -> dict[str, LayerGrid]:
+        """The layers of an int8 model whose sums are proven exact, by name; else none. Refuses a
+        model that is too large."""
+        plan, threads, limit = self.plan, self._threads, self._limit
+        int8 = is_int8(plan)
+        self._memory = check_engine(plan, threads=threads, int8=int8, limit=limit)
+        if not int8:
+            return {}
+        try:
+            return {grid.name: grid for grid in layer_grids(plan)}
+        except ModelError:
+            self._memory = check_engine(plan, threads=threads, limit=limit)
+            return {}
 
     def _sequence(self, frames: Array) -> Array:
         """frames [T, *input_shape], checked."""
@@ -234,29 +274,19 @@ def runs_natively(plan: Plan) -> bool:
     )
 
 
-def _grids(plan: Plan) -> dict[str, LayerGrid]:
-    """The layers of an int8 model whose sums are proven exact, by name; else none."""
-    if not is_int8(plan):
-        return {}
-    try:
-        return {grid.name: grid for grid in layer_grids(plan)}
-    except ModelError:
-        return {}
-
-
 def _add(network: _native.Network, node: Node, grid: LayerGrid | None) -> None:
     if isinstance(node, Convolution):
         _add_convolution(network, node, grid)
     elif isinstance(node, Dense):
-        bias = np.ascontiguousarray(node.bias)
+        bias = in_one_piece(node.bias)
         if grid is None:
-            network.add_dense(np.ascontiguousarray(node.weight), bias)
+            network.add_dense(in_one_piece(node.weight), bias)
         else:
-            network.add_int8_dense(np.ascontiguousarray(grid.weight), grid.weight_quantum, bias)
+            network.add_int8_dense(in_one_piece(grid.weight), grid.weight_quantum, bias)
     elif isinstance(node, Pooling):
         network.add_pooling(node.kernel, node.stride, node.padding, node.scale)
     elif isinstance(node, Scaling):
-        network.add_scaling(np.ascontiguousarray(node.scale))
+        network.add_scaling(_values(node.scale))
     elif isinstance(node, Neuron):
         _add_neurons(network, node)
     elif not isinstance(node, Flatten):  # the order in memory is that of the flat vector
@@ -265,27 +295,29 @@ def _add(network: _native.Network, node: Node, grid: LayerGrid | None) -> None:
 
 def _add_convolution(network: _native.Network, node: Convolution, grid: LayerGrid | None) -> None:
     (top, bottom), (left, right) = node.padding
-    bias = np.ascontiguousarray(node.bias)
+    bias = in_one_piece(node.bias)
     shape = (node.stride, (top, bottom, left, right), node.dilation, node.groups)
     if grid is None:
-        network.add_convolution(np.ascontiguousarray(node.weight), bias, *shape)
+        network.add_convolution(in_one_piece(node.weight), bias, *shape)
     else:
-        weight = np.ascontiguousarray(grid.weight)
+        weight = in_one_piece(grid.weight)
         network.add_int8_convolution(weight, grid.weight_quantum, bias, *shape)
 
 
 def _add_neurons(network: _native.Network, node: Neuron) -> None:
-    def contiguous(values: Array | None) -> Array | None:
-        return None if values is None else np.ascontiguousarray(values)
-
     network.add_neurons(
         kind=node.kind,
         subtract=node.reset == "subtract",
-        decay=np.ascontiguousarray(node.decay),
-        threshold=np.ascontiguousarray(node.threshold),
-        reset_value=np.ascontiguousarray(node.reset_value),
-        gain=contiguous(node.gain) if node.has_input_map else None,
-        leak=contiguous(node.leak) if node.has_input_map else None,
-        synaptic_decay=contiguous(node.synaptic_decay),
-        synaptic_gain=contiguous(node.synaptic_gain),
+        decay=_values(node.decay),
+        threshold=_values(node.threshold),
+        reset_value=_values(node.reset_value),
+        gain=_values(node.gain) if node.has_input_map else None,
+        leak=_values(node.leak) if node.has_input_map else None,
+        synaptic_decay=None if node.synaptic_decay is None else _values(node.synaptic_decay),
+        synaptic_gain=None if node.synaptic_gain is None else _values(node.synaptic_gain),
     )
+
+
+def _values(array: Array) -> Array:
+    """One value where the array is a view of one."""
+    return in_one_piece(array if any(array.strides) else array[(slice(1),) * array.ndim])

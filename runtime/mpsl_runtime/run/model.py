@@ -26,13 +26,13 @@ from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.answers import AnswerRule
+from mpsl_runtime.run.checks import checked_frames
 from mpsl_runtime.run.decisions import Prediction, Step
 from mpsl_runtime.run.images import ImageStream
 from mpsl_runtime.run.lane import Lane, Runner
 from mpsl_runtime.run.loop import OnPrediction, OnStep
 from mpsl_runtime.run.onset import Onset
 from mpsl_runtime.run.policies import Policy
-from mpsl_runtime.run.reference import checked_frames
 from mpsl_runtime.run.stream import Stream
 
 __all__ = ["EngineName", "Model", "Result", "load"]
@@ -364,6 +364,7 @@ def load(
     steps: int | None = None,
     step_us: int | None = None,
     threads: int = 1,
+    memory_limit: int | None = None,
     **options: Unpack[StreamOptions],
 ) -> Model:
     """Loads a NIR file.
@@ -374,12 +375,12 @@ def load(
         dt_s: seconds a time step stands for; needed for files without mpsl metadata.
         steps: T, overrides the model's own; step_us: length of a step, likewise. Both are needed
             to stream events into a file without mpsl metadata.
-        threads: of the native engine.
+        threads: of the native engine. memory_limit: bytes that it may take, 2 GiB for None.
         options: of the sources that are run, see `mpsl_runtime.live.options.SourceOptions`:
             `load("model.nir", fit=True)` runs recordings of any camera.
 
     Raises:
-        ModelError: the file is damaged, not finite or made of nodes that the engine does not run.
+        ModelError: the file is damaged, not finite, too large, or has nodes that no engine runs.
         UsageError: an argument that cannot be.
     """
     from mpsl_runtime.model.graph import load_plan
@@ -388,13 +389,9 @@ def load(
     if engine not in ("native", "reference"):
         raise UsageError("unknown engine", got=repr(engine), expected="native or reference")
     plan = load_plan(find_model(path), dt_s=dt_s)
-    runner: Any
     if engine == "native":
-        from mpsl_runtime.run.engine import Engine
-
-        runner = Engine(plan, threads=threads)
+        from mpsl_runtime.run.engine import Engine as Program
     else:
-        from mpsl_runtime.run.reference import Reference
-
-        runner = Reference(plan, threads=threads)
+        from mpsl_runtime.run.reference import Reference as Program  # type: ignore[assignment]
+    runner: Any = Program(plan, threads=threads, memory_limit=memory_limit)
     return Model(plan, runner, steps=steps, step_us=step_us, options=options)

@@ -13,12 +13,14 @@ Nothing here is fast, and nothing is skipped: silence is multiplied like everyth
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.grid import InputBound
 from mpsl_runtime.model.plan import (
     Convolution,
@@ -32,8 +34,16 @@ from mpsl_runtime.model.plan import (
     Scaling,
     Sum,
 )
+from mpsl_runtime.run.checks import checked, checked_addresses, checked_frames
+from mpsl_runtime.run.memory import (
+    check_memory,
+    check_output,
+    check_work,
+    limit_or_default,
+    reference_memory,
+)
 
-__all__ = ["Reference", "apply", "checked", "checked_addresses", "checked_frames", "fanout"]
+__all__ = ["Reference", "apply", "fanout"]
 
 Array = NDArray[np.float32]
 
@@ -60,33 +70,56 @@ def _convolve(node: Convolution, x: Array) -> Array:
     filters, rows, columns = node.output_shape
     per_group = filters // node.groups
     channels = node.input_shape[0] // node.groups
-    padded = np.pad(x, ((0, 0), (0, 0), *node.padding))
+    padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))  # what stands for all padding
     out = np.zeros((len(x), filters, rows * columns), np.float32)
     for i, j in np.ndindex(node.weight.shape[2:]):
-        top, left = i * node.dilation[0], j * node.dilation[1]
-        seen = padded[
-            :,
-            :,
-            top : top + (rows - 1) * node.stride[0] + 1 : node.stride[0],
-            left : left + (columns - 1) * node.stride[1] + 1 : node.stride[1],
-        ].reshape(len(x), node.groups, channels, rows * columns)
+        above, beside = _inputs(node, 0, i), _inputs(node, 1, j)
+        seen = padded[:, :, above[:, None], beside]
+        seen = np.ascontiguousarray(seen).reshape(len(x), node.groups, channels, rows * columns)
         for g in range(node.groups):
             own = slice(g * per_group, (g + 1) * per_group)
             out[:, own] += node.weight[own, :, i, j] @ seen[:, g]
     return out.reshape(len(x), *node.output_shape)
 
 
+def _inputs(node: Convolution, axis: int, tap: int) -> NDArray[np.int64]:
+    """The row (axis 0) or column (1) that each output reads with a tap; in the padding, the one
+    behind the last."""
+    size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
+    at = np.arange(outputs) * node.stride[axis] + tap * node.dilation[axis] - node.padding[axis][0]
+    return np.where((at >= 0) & (at < size), at, size)
+
+
 def _pool(node: Pooling, x: Array) -> Array:
-    """Sums over windows [B, C, H, W] -> [B, C, H', W']."""
-    _, rows, columns = node.output_shape
-    (down, right), pads = node.stride, node.padding
-    padded = np.pad(x, ((0, 0), (0, 0), (pads[0],) * 2, (pads[1],) * 2))
+    """Sums over windows [B, C, H, W] -> [B, C, H', W']; padding adds nothing."""
     out = np.zeros((len(x), *node.output_shape), np.float32)
-    for i, j in np.ndindex(node.kernel):
-        out += padded[
-            :, :, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right
-        ]
+    columns = list(_window_taps(node, 1))
+    for rows_to, rows_from in _window_taps(node, 0):
+        for columns_to, columns_from in columns:
+            out[:, :, rows_to, columns_to] += x[:, :, rows_from, columns_from]
     return out
+
+
+def _window_taps(node: Pooling, axis: int) -> Iterator[tuple[slice, slice]]:
+    """For each tap of the window, in order, the outputs that find an input there, and that input.
+
+    Taps that meet padding alone are passed over: there may be millions.
+    """
+    size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
+    stride, before, taps = node.stride[axis], node.padding[axis], node.kernel[axis]
+    done = 0
+    for last in reversed(range(outputs)):
+        first_input = last * stride - before
+        until = min(taps, size - first_input)
+        for tap in range(max(done, -first_input), until):
+            begin = max(0, -((tap - before) // stride))
+            end = min(outputs, (size - 1 + before - tap) // stride + 1)
+            origin = begin * stride - before + tap
+            inside = slice(origin, origin + (end - begin - 1) * stride + 1, stride)
+            yield slice(begin, end), inside
+        done = max(done, until)
+        if done == taps:
+            return
 
 
 def fanout(node: Convolution | Dense) -> NDArray[np.int64]:
@@ -96,84 +129,25 @@ def fanout(node: Convolution | Dense) -> NDArray[np.int64]:
     """
     if isinstance(node, Dense):
         return np.full(node.input_shape, node.output_shape[0], np.int64)
-    reach = []
-    for axis in (0, 1):
-        taps = node.weight.shape[2 + axis]
-        size = node.input_shape[1 + axis]
-        positions = (
-            np.arange(node.output_shape[1 + axis])[:, None] * node.stride[axis]
-            + np.arange(taps) * node.dilation[axis]
-            - node.padding[axis][0]
-        )
-        inside = positions[(positions >= 0) & (positions < size)]
-        reach.append(np.bincount(inside, minlength=size))
     per_tap = node.output_shape[0] // node.groups
-    return np.broadcast_to(np.outer(*reach) * per_tap, node.input_shape).astype(np.int64)
+    reached = np.outer(_reached(node, 0), _reached(node, 1)) * per_tap
+    return np.broadcast_to(reached, node.input_shape).astype(np.int64)
 
 
-def checked(values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """The values as float32, without a copy where they are; they must be finite, of `shape`.
-
-    Raises:
-        UsageError: they are not.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind not in "biuf" or array.shape != shape:
-        raise UsageError(
-            "input does not fit the model",
-            got=f"{array.dtype} {array.shape}",
-            expected=f"numbers of shape {shape}",
-        )
-    with np.errstate(over="ignore"):
-        result: Array = array.astype(np.float32, copy=False)
-    if not np.isfinite(result).all():
-        raise UsageError("input is not finite", expected="finite numbers")
-    return result
-
-
-def checked_frames(frames: ArrayLike, plan: Plan, *, least: int = 0) -> Array:
-    """Frames float32 [T, *input_shape], without a copy where they are; one broadcast over T stays
-    broadcast.
-
-    Args:
-        least: so many steps there must be.
-
-    Raises:
-        UsageError: they have another shape, or are not finite numbers.
-    """
-    array = np.asarray(frames)
-    if array.shape[1:] != plan.input_shape or array.ndim == 0 or len(array) < least:
-        shape = ", ".join(map(str, plan.input_shape))
-        raise UsageError(
-            "input does not fit the model",
-            got=f"{array.dtype} {array.shape}",
-            expected=f"numbers of shape (T, {shape}){f', T ≥ {least}' if least else ''}",
-        )
-    return checked(array, array.shape)
-
-
-def checked_addresses(
-    address: ArrayLike, value: ArrayLike, size: int
-) -> tuple[NDArray[np.int32], Array]:
-    """Addresses int32 [n] within 0 … size−1 and their finite values float32 [n].
-
-    Raises:
-        UsageError: they are not.
-    """
-    where, values = np.asarray(address), checked(value, np.shape(value))
-    if where.ndim != 1 or where.shape != values.shape or where.dtype.kind not in "iu":
-        raise UsageError(
-            "addresses and values do not fit",
-            got=f"{where.dtype} {where.shape} and {values.shape}",
-            expected="two vectors of one length, whole numbers and numbers",
-        )
-    if where.size and not (where.min() >= 0 and where.max() < size):
-        raise UsageError(
-            "address outside the input",
-            got=f"{where.min()} … {where.max()}",
-            expected=f"0 … {size - 1}",
-        )
-    return where.astype(np.int32, copy=False), values
+def _reached(node: Convolution, axis: int) -> NDArray[np.int64]:
+    """How many taps reach an output from each position along rows (0) or columns (1)."""
+    size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
+    stride, taps = node.stride[axis], node.weight.shape[2 + axis]
+    offset = np.arange(taps) * node.dilation[axis] - node.padding[axis][0]
+    begin = np.clip(-(offset // stride), 0, outputs)
+    end = np.clip((size - 1 - offset) // stride + 1, 0, outputs)
+    offset, begin, end = (values[begin < end] for values in (offset, begin, end))
+    # A tap is met at every stride-th position from its first output to its last.
+    step = min(stride, size)
+    marks = np.zeros((-(-size // step) + 1) * step, np.int64)
+    np.add.at(marks, begin * stride + offset, 1)
+    np.add.at(marks, np.minimum(end * stride + offset, len(marks) - 1), -1)
+    return marks.reshape(-1, step).cumsum(axis=0).reshape(-1)[:size]
 
 
 @dataclass
@@ -207,7 +181,7 @@ def _fire(neuron: Neuron, state: _State, current: Array) -> Array:
 
 
 class Reference:
-    """Runs a plan, one step at a time; the same interface as `engine.Engine`.
+    """Runs a plan, one step at a time; the same interface and errors as `engine.Engine`.
 
     An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`).
 
@@ -217,7 +191,11 @@ class Reference:
             zero) the weights that it reaches, counted through pooling.
     """
 
-    def __init__(self, plan: Plan, *, threads: int = 1) -> None:
+    def __init__(self, plan: Plan, *, threads: int = 1, memory_limit: int | None = None) -> None:
+        self._limit = limit_or_default(memory_limit)
+        check_work(plan)
+        check_memory(reference_memory(plan), self._limit, plan.source)
+        self._family: WeakSet[Reference] = WeakSet([self])
         self.plan = plan
         self.synops = 0
         self._bound = InputBound(plan.metadata)
@@ -232,8 +210,13 @@ class Reference:
         self.reset()
 
     def fork(self) -> Reference:
-        """Another one of the same network, at rest."""
-        return Reference(self.plan)
+        """Another one of the same network, at rest; all together keep to the limit."""
+        rows, copies = reference_memory(self.plan), len(self._family) + 1
+        check_memory(rows, self._limit, self.plan.source, copies=copies)
+        other = Reference(self.plan, memory_limit=self._limit)
+        other._family = self._family
+        self._family.add(other)
+        return other
 
     def reset(self, batch: int = 1) -> None:
         """Sets every V to its start and the counter to 0, for `batch` samples side by side."""
@@ -291,6 +274,8 @@ class Reference:
         """
         shape = np.shape(frames)
         frames = checked(frames, (*shape[:2], *self.plan.input_shape))
+        check_memory(reference_memory(self.plan, shape[1]), self._limit, self.plan.source)
+        check_output(math.prod(shape[:2]) * math.prod(self.plan.output_shape), 4, self._limit)
         self.reset(batch=shape[1])
         steps = [self._step(frame) for frame in frames]
         outputs = math.prod(self.plan.output_shape)
@@ -298,16 +283,7 @@ class Reference:
 
     def record(self, frames: Array) -> list[NDArray[np.bool_]]:
         """Runs frames [T, *input_shape]; the spikes of each of `plan.spiking`: bool [T, *shape]."""
-        self.reset()
-        recorded: list[list[Array]] = [[] for _ in self.plan.spiking]
-        for frame in self._sequence(frames):
-            self._step(frame[None])
-            for steps, neuron in zip(recorded, self.plan.spiking, strict=True):
-                steps.append(self._outputs[neuron.name][0])
-        return [
-            np.array(steps, dtype=np.bool_).reshape(-1, *neuron.output_shape)
-            for steps, neuron in zip(recorded, self.plan.spiking, strict=True)
-        ]
+        return self._record(frames, np.bool_, lambda neuron: self._outputs[neuron.name])
 
     def record_membrane(self, frames: Array) -> list[Array]:
         """Runs frames [T, *input_shape]; U of each of `plan.spiking`, before its reset.
@@ -315,16 +291,22 @@ class Reference:
         Returns:
             float32 [T, *shape] for each; a Threshold, which has no U, gives zeros.
         """
+        return self._record(frames, np.float32, lambda neuron: self._states[neuron.name].U)
+
+    def _record(
+        self, frames: Array, kind: type[np.generic], values: Callable[[Neuron], Array]
+    ) -> list[NDArray[Any]]:
+        """`values` [1, *shape] of each of `plan.spiking` after each step: [T, *shape]."""
+        frames, neurons = self._sequence(frames), self.plan.spiking
+        count = sum(math.prod(neuron.output_shape) for neuron in neurons)
+        check_output(len(frames) * count, np.dtype(kind).itemsize, self._limit)
+        recorded = [np.zeros((len(frames), *neuron.output_shape), kind) for neuron in neurons]
         self.reset()
-        recorded: list[list[Array]] = [[] for _ in self.plan.spiking]
-        for frame in self._sequence(frames):
+        for t, frame in enumerate(frames):
             self._step(frame[None])
-            for steps, neuron in zip(recorded, self.plan.spiking, strict=True):
-                steps.append(self._states[neuron.name].U[0])
-        return [
-            np.array(steps, dtype=np.float32).reshape(-1, *neuron.output_shape)
-            for steps, neuron in zip(recorded, self.plan.spiking, strict=True)
-        ]
+            for steps, neuron in zip(recorded, neurons, strict=True):
+                steps[t] = values(neuron)[0]
+        return recorded
 
     @property
     def membrane(self) -> Array:

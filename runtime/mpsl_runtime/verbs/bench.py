@@ -10,7 +10,7 @@ import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
 from mpsl_runtime.verbs.notes import show_notes
-from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
+from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName, StepSeconds
 
 if TYPE_CHECKING:
     from mpsl_runtime.bench.bench import Row
@@ -58,6 +58,7 @@ def bench(
     threads: Threads = 1,
     rounds: Rounds = 15,
     dt_s: StepSeconds = None,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Measure the engine, in turns with other programs, and check that outputs are equal.
@@ -70,6 +71,7 @@ def bench(
     from mpsl_runtime.bench.programs import find_programs
     from mpsl_runtime.errors import UsageError
     from mpsl_runtime.model.graph import load_plan
+    from mpsl_runtime.run.engine_memory import check_engine
     from mpsl_runtime.zoo import find_model
 
     if source is not None and data is not None:
@@ -78,6 +80,7 @@ def bench(
     programs = find_programs([name.strip() for name in against.split(",") if name.strip()])
     plan = load_plan(find_model(model), dt_s=dt_s)
     show_notes(plan)
+    check_engine(plan, threads=threads)  # before its input is made, which may be as large
     given = _input(plan, source, data, samples, forced=bool(density))
     rows = [
         benchmark(plan, given, programs=programs, density=value, threads=threads, rounds=rounds)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpsl_runtime.terminal import show_json, show_lines
-from mpsl_runtime.verbs.options import Json, ModelName
+from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName
 from mpsl_runtime.verbs.stream_eval import DataFolder, Noise, Samples, Seed
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def calibrate(
     samples: Samples = None,
     validation: HeldOut = 0.1,
     seed: Seed = 0,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Choose when a model answers in a stream, on the recordings that training held out.

@@ -13,7 +13,7 @@ from mpsl_runtime.terminal import show, show_json, show_lines
 from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.notes import show_notes
-from mpsl_runtime.verbs.options import Json, ModelName, StepSeconds
+from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName, StepSeconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -104,6 +104,7 @@ def run(
     timeout_s: sources.Timeout = None,
     serve: sources.Serve = False,
     reorder_ms: sources.ReorderMs = 5.0,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Run a network on recordings, a live stream, or images.

@@ -11,7 +11,7 @@ import typer
 from mpsl_runtime.terminal import show, show_json, show_lines
 from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs.notes import show_notes
-from mpsl_runtime.verbs.options import Json, ModelName
+from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +67,7 @@ def stream_eval(
     least_events: policies.LeastEvents = None,
     least_score: policies.LeastScore = None,
     least_margin: policies.LeastMargin = None,
+    memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
     """Judge policies on a stream of test recordings in random order, with pauses and noise.

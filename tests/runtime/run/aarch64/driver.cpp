@@ -64,7 +64,7 @@ struct Int8OrFloat {
 
 void convolution(Network& network) {
     ConvolutionOptions o{};
-    for (int* field : {&o.filters, &o.kernel_rows, &o.kernel_columns, &o.stride_rows,
+    for (std::int64_t* field : {&o.filters, &o.kernel_rows, &o.kernel_columns, &o.stride_rows,
                        &o.stride_columns, &o.top, &o.bottom, &o.left, &o.right, &o.dilation_rows,
                        &o.dilation_columns, &o.groups})
         *field = number();
@@ -82,7 +82,7 @@ void dense(Network& network) {
 
 void pooling(Network& network) {
     PoolingOptions o{};
-    for (int* field : {&o.kernel_rows, &o.kernel_columns, &o.stride_rows, &o.stride_columns,
+    for (std::int64_t* field : {&o.kernel_rows, &o.kernel_columns, &o.stride_rows, &o.stride_columns,
                        &o.pad_rows, &o.pad_columns})
         *field = number();
     o.scale = take<float>();
@@ -94,10 +94,11 @@ void neurons(Network& network) {
     const bool subtract = number();
     std::array<std::vector<float>, 7> arrays;  // an absent one is empty
     for (auto& values : arrays) values = array<float>();
-    const auto maybe = [&](int i) { return arrays[i].empty() ? nullptr : arrays[i].data(); };
+    const auto maybe = [&](int i) {
+        return arrays[i].empty() ? Values{} : Values{arrays[i].data(), arrays[i].size()};
+    };
     network.add_neurons({kind, subtract, maybe(0), maybe(1), maybe(2), maybe(3), maybe(4), maybe(5),
-                         maybe(6)},
-                        arrays[0].size());
+                         maybe(6)});
 }
 
 void answer(char call, Network& network) {
@@ -111,7 +112,7 @@ void answer(char call, Network& network) {
         case '0': return network.reset();
         case 's': {
             const std::vector<float> scale = array<float>();
-            return network.add_scaling(scale.data(), scale.size());
+            return network.add_scaling({scale.data(), scale.size()});
         }
         case 'S': {
             const std::vector<float> frame = array<float>();
@@ -174,7 +175,7 @@ int main() {
             if (call == 'N') {
                 const int channels = number(), rows = number(), columns = number();
                 const int threads = number();
-                networks[name] = std::make_unique<Network>(Extent{channels, rows, columns}, threads);
+                networks[name] = std::make_unique<Network>(Extent(channels, rows, columns), threads);
             } else if (call == 'x') {
                 networks.erase(name);
             } else {

@@ -6,9 +6,12 @@ bit for bit.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -61,6 +64,18 @@ METADATA = ModelMetadata(
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("MPSL_ISA", request.param)
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def strategies() -> ModuleType:
+    """random_networks.py."""
+    path = Path(__file__).with_name("random_networks.py")
+    spec = importlib.util.spec_from_file_location("random_networks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -139,7 +154,9 @@ class Builder:
         """Neurons alike, with ρ = 0.5 and V_th = 1 unless `changes` say otherwise."""
 
         def full(value: float) -> Array:
-            return np.full(self.shape, value, np.float32)
+            # As graph.load_plan lays them out; large ones only, so that arrays are tested as well.
+            view = np.broadcast_to(np.float32(value), self.shape)
+            return view if view.size > 10_000 else np.array(view)
 
         values: dict[str, Any] = {
             "kind": "spiking", "decay": full(0.5), "threshold": full(1), "reset": "subtract",

@@ -195,8 +195,8 @@ def test_the_native_layer_refuses_by_itself(small: Plan) -> None:
         native.spikes(0, np.zeros(4, np.uint8))
     with pytest.raises(ValueError, match="already finished"):
         native.finish()
-    with pytest.raises(TypeError):
-        native.step(np.zeros((2, 6, 5), np.float32), np.zeros(4, np.float64))
+    with pytest.raises(ValueError, match="output has the wrong type; got float64"):
+        native.step(np.zeros((2, 6, 5), np.float32), np.zeros(4, np.float64))  # type: ignore[arg-type]
 
 
 def test_two_threads_may_share_an_engine(make_frames: Frames, small: Plan) -> None:

@@ -1,0 +1,374 @@
+"""What the engine takes for a plan, node by node: the sizes of runtime/src, without the memory.
+
+Every number is an upper bound, on every processor: dense loops are counted where any of them has
+some, lists at their fullest, and the membrane that only `record_membrane` keeps. A test holds it
+against what the engine says of itself.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan, Pooling, Scaling
+from mpsl_runtime.run.memory import (
+    NodeMemory,
+    check_memory,
+    check_work,
+    limit_or_default,
+    plan_bytes,
+    reached_pairs,
+)
+
+__all__ = ["check_engine", "engine_memory"]
+
+_LINE, _HUGE_PAGE = 64, 2 << 20  # buffer.hpp
+_SLAB_CHANNELS, _ROW_CHANNELS, _LIST_SLACK = 128, 512, 64  # kernels.hpp
+_FLOAT_NARROWEST, _INT8_NARROWEST, _ROW_BLOCKS = 16, 32, 4
+_TILE_SLACK = 8  # dense_input.hpp
+_REACH, _ACTIVE, _PIXEL_SPIKES, _ACTIVE_ROW, _RANGE = 12, 12, 12, 8, 8  # sizes of structs
+
+
+def check_engine(
+    plan: Plan, *, threads: int = 1, int8: bool = False, limit: int | None = None
+) -> tuple[NodeMemory, ...]:
+    """`engine_memory` of a model that an engine may be made of.
+
+    Args:
+        plan, threads, int8: as there.
+        limit: bytes, see `memory.limit_or_default`.
+
+    Raises:
+        ModelError: it would take more than the limit, or its steps take minutes.
+    """
+    check_work(plan)
+    rows = engine_memory(plan, threads=threads, int8=int8)
+    check_memory(rows, limit_or_default(limit), plan.source)
+    return rows
+
+
+def engine_memory(plan: Plan, *, threads: int = 1, int8: bool = False) -> tuple[NodeMemory, ...]:
+    """What `engine.Engine` takes.
+
+    Args:
+        plan: what it runs.
+        threads: of the engine.
+        int8: weights are packed as whole numbers where they can be (`grid.layer_grids`).
+    """
+    return _Network(plan, threads, int8).rows()
+
+
+def _buffer(size: int) -> int:
+    """Bytes that a Buffer of `size` bytes takes."""
+    unit = _HUGE_PAGE if size >= _HUGE_PAGE else _LINE
+    return -(-size // unit) * unit
+
+
+@dataclass(eq=False)
+class _Signal:
+    """What signal.hpp holds between two nodes; `forms`: bits, values, activity, active."""
+
+    owner: str
+    extent: tuple[int, int, int]
+    forms: set[str]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.extent)
+
+    @property
+    def is_bits(self) -> bool:
+        return "bits" in self.forms and "written values" not in self.forms
+
+    def read_values(self) -> None:
+        """As values; spikes become them by way of a list."""
+        self.forms |= {"values"} if "written values" in self.forms else {"values", "active"}
+
+    @property
+    def bytes(self) -> int:
+        channels, rows, columns = self.extent
+        found = _buffer(8 * rows * columns * -(-channels // 64)) if "bits" in self.forms else 0
+        found += _buffer(4 * self.size) if "values" in self.forms else 0
+        found += _buffer(4 * self.size) if "activity" in self.forms else 0
+        return found + (_ACTIVE * self.size if "active" in self.forms else 0)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """BlockLayout of geometry.hpp."""
+
+    extent: tuple[int, int, int]
+    narrowest: int = _FLOAT_NARROWEST
+
+    @property
+    def width(self) -> int:
+        channels = self.extent[0]
+        if channels <= 16 and self.narrowest <= 16:
+            return 16
+        return 32 if channels <= 32 else 64
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.extent[0] // self.width)
+
+    @property
+    def pixels(self) -> int:
+        return self.extent[1] * self.extent[2]
+
+    @property
+    def block_size(self) -> int:
+        return self.pixels * self.width
+
+    @property
+    def size(self) -> int:
+        return self.block_size * self.blocks
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """A connection that waits for the neurons behind it."""
+
+    name: str
+    layout: _Layout
+    at_once: int  # blocks
+    memory: NodeMemory
+
+
+@dataclass
+class _Network:
+    """Follows network.cpp: which stages become of the nodes, and what each of them takes."""
+
+    plan: Plan
+    threads: int
+    int8: bool
+    found: list[NodeMemory] = field(default_factory=list)
+    signals: list[_Signal] = field(default_factory=list)
+    pending: _Connection | None = None
+    pooled: str | None = None  # the pool that waits to become part of the next weights
+    first: bool = True  # no population yet
+    tip: _Signal = field(init=False)  # what the next node sees
+
+    def rows(self) -> tuple[NodeMemory, ...]:
+        channels, rows, columns = (*self.plan.input_shape, 1, 1)[:3]
+        self.tip = self._signal("input", (channels, rows, columns), "active")
+        self.found.append(NodeMemory("input", current=_buffer(4 * self.tip.size)))
+        for node in self.plan.nodes:
+            self._add(node)
+        held = [NodeMemory(node.name, weights=self._weights(node)) for node in self.plan.nodes]
+        signals = [NodeMemory(signal.owner, signal=signal.bytes) for signal in self.signals]
+        together: dict[str, NodeMemory] = {}
+        for row in (*held, *self.found, *signals):
+            together[row.name] = _added(together.get(row.name, NodeMemory(row.name)), row)
+        return tuple(together.values())
+
+    def _weights(self, node: Node) -> int:
+        # Of what is one number for a channel, all numbers while they are packed.
+        copies = sum(
+            value.nbytes
+            for value in vars(node).values()
+            if isinstance(value, np.ndarray) and any(value.strides) and 0 in value.strides
+        )
+        if self.int8 and isinstance(node, Convolution | Dense):
+            # As whole numbers, and what it takes to find them.
+            copies += 14 * node.weight.size
+        return plan_bytes(node) + copies
+
+    def _signal(self, owner: str, extent: tuple[int, int, int], *forms: str) -> _Signal:
+        signal = _Signal(owner, extent, set(forms))
+        self.signals.append(signal)
+        return signal
+
+    def _seen(self) -> tuple[int, int, int]:
+        channels, rows, columns = self.tip.extent
+        return (channels, rows // 2, columns // 2) if self.pooled else (channels, rows, columns)
+
+    def _add(self, node: Node) -> None:
+        if isinstance(node, Convolution):
+            if self.pending or node.groups != 1:
+                self._materialise()
+            self.pending = self._convolution(node)
+            self.pooled = None
+        elif isinstance(node, Dense):
+            if self.pending:
+                self._materialise()
+            self.pending = self._dense(node)
+            self.pooled = None
+        elif isinstance(node, Pooling):
+            self._materialise()
+            halves = (node.kernel, node.stride, node.padding) == ((2, 2), (2, 2), (0, 0))
+            if halves and self.tip.is_bits and math.frexp(node.scale)[0] == 0.5:
+                self.pooled = node.name
+            else:
+                rows, columns = node.output_shape[1:]
+                self.found.append(NodeMemory(node.name, lists=_buffer(8 * columns)))
+                self._values(node.name, (self.tip.extent[0], rows, columns))
+        elif isinstance(node, Scaling):
+            self._materialise()
+            self._values(node.name, self.tip.extent)
+            self.found.append(NodeMemory(node.name, packed=_buffer(4 * self.tip.size)))
+        elif isinstance(node, Neuron):
+            self._neurons(node)
+
+    def _values(self, name: str, extent: tuple[int, int, int]) -> None:
+        """A stage whose output is values, with the spikes behind them."""
+        self.tip.read_values()
+        self.tip = self._signal(name, extent, "values", "written values", "activity")
+
+    def _materialise(self) -> None:
+        if self.pending:
+            connection, self.pending = self.pending, None
+            self.found += [connection.memory, self._desks(connection)]
+            extent = connection.layout.extent
+            self.tip = self._signal(connection.name, extent, "values", "written values")
+        if self.pooled:
+            name, extent, self.pooled = self.pooled, self._seen(), None
+            self.found.append(NodeMemory(name, lists=_buffer(8 * extent[2])))
+            self._values(name, extent)
+
+    def _desks(self, connection: _Connection) -> NodeMemory:
+        layout, at_once = connection.layout, connection.at_once
+        goes = -(-layout.blocks // at_once)
+        own = -(-4 * layout.block_size * at_once // _LINE) * _LINE
+        return NodeMemory(
+            connection.name,
+            current=_buffer(own * min(goes * layout.extent[1], self.threads)),
+        )
+
+    def _neurons(self, node: Neuron) -> None:
+        if self.pending:
+            connection, self.pending = self.pending, None
+        else:
+            self._materialise()
+            self.tip.read_values()
+            layout = _Layout(self.tip.extent)
+            own = NodeMemory(node.name, packed=_buffer(4 * layout.width * layout.blocks))
+            connection = _Connection(node.name, layout, 1, own)
+        layout = connection.layout
+        arrays = 2 + _parameters(node)  # V, U and parameters
+        state = NodeMemory(node.name, state=arrays * _buffer(4 * layout.size))
+        if self.first:
+            state = replace(state, current=_buffer(4 * layout.size))
+            self.first = False
+        self.found += [connection.memory, self._desks(connection), state]
+        forms = {"bits", "values", "written values"} if node.kind == "integrating" else {"bits"}
+        self.tip = self._signal(node.name, layout.extent, *forms)
+
+    def _dense(self, node: Dense) -> _Connection:
+        inputs, out = math.prod(self._seen()), node.output_shape[0]
+        whole = self.int8 and self.tip.is_bits
+        layout = _Layout((out, 1, 1), _INT8_NARROWEST if whole else _FLOAT_NARROWEST)
+        if not self.pooled:
+            self.tip.forms.add("active")
+        memory = NodeMemory(
+            node.name,
+            packed=_buffer((1 if whole else 4) * inputs * layout.size) + _buffer(4 * layout.size),
+            lists=_ACTIVE_ROW * inputs,
+        )
+        return _Connection(node.name, layout, layout.blocks, memory)
+
+    def _convolution(self, node: Convolution) -> _Connection:
+        filters, rows, columns = node.output_shape
+        is_events = not self.tip.is_bits or node.groups != 1
+        whole = self.int8 and not is_events
+        narrowest = _INT8_NARROWEST if whole else _FLOAT_NARROWEST
+        layout = _Layout((filters, rows, columns), narrowest)
+        at_once = _blocks_at_once(layout.blocks, self.threads) if whole else 1
+        seen, taps = self._seen(), math.prod(node.weight.shape[2:])
+        packed = _buffer(4 * layout.width * layout.blocks) + _packed(node, layout, whole, at_once)
+        dense, lists = 0, _buffer(4 * seen[1] * seen[2])
+        if is_events:
+            self.tip.forms.add("active")
+            lists += _reached(node, layout)
+        else:
+            chunk = _ROW_CHANNELS if whole else _SLAB_CHANNELS
+            lists += _buffer(_PIXEL_SPIKES * -(-seen[0] // chunk) * seen[1] * seen[2])
+            twice = 2 if self.pooled else 1
+            lists += _buffer(2 * (math.prod(seen) * twice + _LIST_SLACK))
+            if layout.width == 64:
+                channels = -(-self.tip.extent[0] // 64) * 64
+                image = _padded_image(node) * channels
+                dense = _buffer(image) + _buffer(4 * taps)
+                dense += 0 if whole else _buffer(4 * image)
+                fours = -(-seen[0] // 4)
+                dense += layout.blocks * _buffer(taps * fours * 256) if whole else 0
+        memory = NodeMemory(node.name, packed=packed, dense=dense, lists=lists)
+        return _Connection(node.name, layout, at_once, memory)
+
+
+def _added(a: NodeMemory, b: NodeMemory) -> NodeMemory:
+    sums = {name: amount + getattr(b, name) for name, amount in a.parts()}
+    return NodeMemory(a.name, **sums)
+
+
+def _parameters(node: Neuron) -> int:
+    """Arrays of a population's size for its parameters and its synapse; none where all neurons are
+    alike."""
+    synapse = 3 if node.synaptic_decay is not None else 0
+    alike = node.kind == "spiking" and not node.has_input_map and not synapse
+    if alike and _is_one(node.decay) and _is_one(node.threshold) and node.threshold.flat[0] > 0:
+        alike = node.reset == "subtract" or _is_one(node.reset_value)
+        if alike:
+            return 0
+    return 3 + (2 if node.has_input_map else 0) + synapse
+
+
+def _is_one(array: NDArray[np.float32]) -> bool:
+    first = array.flat[0]
+    return not any(array.strides) or bool((array == first).all())
+
+
+def _blocks_at_once(blocks: int, threads: int) -> int:
+    """Int8Convolution::at_once."""
+
+    def longest(count: int) -> int:
+        return (blocks // count + threads - 1) // threads * count
+
+    best = 1
+    for count in (2, _ROW_BLOCKS):
+        if blocks % count == 0 and longest(count) <= longest(best):
+            best = count
+    return best
+
+
+def _packed(node: Convolution, layout: _Layout, whole: bool, at_once: int) -> int:
+    """Weights [block][tap][channel][width]; of groups, all channels that a block sees."""
+    taps = math.prod(node.weight.shape[2:])
+    channels, width = node.input_shape[0], layout.width * at_once
+    if whole:
+        return layout.blocks // at_once * _buffer(taps * channels * width)
+    if node.groups == 1:
+        return layout.blocks * (_RANGE + _buffer(4 * taps * channels * width))
+    filters = node.output_shape[0]
+    own, outputs = channels // node.groups, filters // node.groups
+    first = np.arange(layout.blocks, dtype=np.int64) * width
+    last = np.minimum(first + width, filters) - 1
+    groups, number = np.unique(last // outputs - first // outputs + 1, return_counts=True)
+    return sum(
+        int(count) * (_RANGE + _buffer(4 * taps * int(group) * own * width))
+        for group, count in zip(groups, number, strict=True)
+    )
+
+
+def _reached(node: Convolution, layout: _Layout) -> int:
+    """EventConvolution: targets of each position of an axis, and what a step of events reaches."""
+    lists, pairs = _buffer(4 * (layout.pixels + 2)), node.input_shape[0]
+    for axis in (0, 1):
+        found = reached_pairs(node, axis)
+        pairs *= found
+        lists += _buffer(4 * (node.input_shape[1 + axis] + 1)) + _buffer(8 * found)
+    return lists + _REACH * pairs
+
+
+def _padded_image(node: Convolution) -> int:
+    """Pixels of DenseInput."""
+    sizes = []
+    for axis in (0, 1):
+        outputs, taps = node.output_shape[1 + axis], node.weight.shape[2 + axis]
+        stride = node.stride[axis] if outputs > 1 else 1
+        seen = (outputs - 1) * stride + (taps - 1) * node.dilation[axis] + 1
+        sizes.append(int(max(seen, node.padding[axis][0] + node.input_shape[1 + axis])))
+    columns_stride = node.stride[1] if node.output_shape[2] > 1 else 1
+    return math.prod(sizes) + _TILE_SLACK * columns_stride
