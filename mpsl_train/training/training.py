@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpsl_runtime.errors import UsageError
 from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.acquire import locate
 from mpsl_train.data.frames import input_shape, metadata_of
@@ -62,6 +63,21 @@ def train(
     Raises:
         MpslError: anything a user can cause. KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
+    try:
+        return _train(recipe, run, data, device, devices, resume)
+    except RuntimeError as error:
+        # torch.OutOfMemoryError on CUDA; on a CPU nothing but the text tells it from others.
+        if "out of memory" in str(error) or "can't allocate memory" in str(error):
+            raise UsageError(
+                "not enough memory for this training",
+                expected="a smaller training.batch_size, data.steps or network", where=device,
+            ) from error  # fmt: skip
+        raise
+
+
+def _train(
+    recipe: Recipe, run: Path, data: Path | None, device: str, devices: int | None, resume: bool
+) -> Result:
     started = time.monotonic()
     commit_of_checkout()  # now, of the code that is loaded: a long run outlives it
     device, processes = choose_device(device), find_processes(devices)

@@ -1,6 +1,6 @@
 """One training step of the same network in each framework, for `train_speed.py`.
 
-Each builder returns a function that runs forward, backward and Adam's step on one batch and
+Each builder returns a step: called, it runs forward, backward and Adam's update on one batch and
 returns the loss. STBP: a rectangular surrogate of width 1, soft reset, MSE of the mean rate. Where
 a framework has no such neuron (snntorch resets one step later, norse has its own box) its work is
 that of ours, its spikes are not.
@@ -9,7 +9,7 @@ that of ours, its spikes are not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,10 +22,9 @@ from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings
 from mpsl_train.notation import LayerSpec
 
-__all__ = ["CONTESTANTS", "MECHANISMS", "SLOW_TO_START", "Task", "ours", "same_network"]
+__all__ = ["CONTESTANTS", "MECHANISMS", "SLOW_TO_START", "Step", "Task", "ours", "same_network"]
 
 MECHANISMS = ["stbp", "hebbian", "sbp"]
-Step = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,12 @@ class Task:
     @property
     def target(self) -> Tensor:
         """One-hot [B, K]."""
-        return F.one_hot(self.labels, self.specs[-1].neurons[0]).float()
+        return F.one_hot(self.labels, self.specs[-1].neurons[0]).to(self.frames.dtype)
+
+    def double(self) -> Task:
+        """The same in float64, where no rounding turns a spike."""
+        state = {name: value.double() for name, value in self.state.items()}
+        return replace(self, frames=self.frames.double(), state=state)
 
     def frame(self, step: int) -> Tensor:
         """[B, C, H, W]."""
@@ -56,7 +60,7 @@ class Task:
 
     def merged(self) -> list[tuple[Tensor, Tensor]]:
         """Weights and biases of every layer as a network with a single rule has them."""
-        network = ours(self.specs, self.neuron, MECHANISMS)
+        network = ours(self.specs, self.neuron, MECHANISMS).to(self.frames.dtype)
         network.load_state_dict(self.state)
         with torch.no_grad():
             return [
@@ -71,18 +75,27 @@ def ours(specs: tuple[LayerSpec, ...], neuron: NeuronSettings, mechanisms: list[
     return build_network(specs, mechanisms, neuron, RuleSettings()).train()
 
 
-def _stepper(task: Task, parameters: Any, rate: Callable[[], Tensor]) -> Step:
-    optimiser = torch.optim.Adam(parameters, 1e-4, fused=True)
-    target = task.target
+class Step:
+    """Trains on the task's batch, one step a call.
 
-    def step() -> float:
-        loss = F.mse_loss(rate(), target)
-        optimiser.zero_grad()
+    Attributes:
+        first: spikes of every output in the first window, int64 [B, K]; None before it.
+    """
+
+    def __init__(self, task: Task, parameters: Any, rate: Callable[[], Tensor]) -> None:
+        self._rate, self._target, self._steps = rate, task.target, task.steps
+        self._optimiser = torch.optim.Adam(parameters, 1e-4, fused=True)
+        self.first: Tensor | None = None
+
+    def __call__(self) -> float:
+        rates = self._rate()
+        if self.first is None:
+            self.first = (rates.detach() * self._steps).round().long()
+        loss = F.mse_loss(rates, self._target)
+        self._optimiser.zero_grad()
         loss.backward()
-        optimiser.step()
-        return float(loss)
-
-    return step
+        self._optimiser.step()
+        return float(loss.detach())
 
 
 # ---------------------------------------------------------------- ours
@@ -106,7 +119,7 @@ def _ours(
     mechanisms: list[str], step: str = "auto", apart: bool = False, kernels: Kernels | None = None
 ) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
-        network = ours(task.specs, task.neuron, mechanisms)
+        network = ours(task.specs, task.neuron, mechanisms).to(task.frames.dtype)
         if mechanisms == MECHANISMS:
             network.load_state_dict(task.state)
         else:
@@ -118,7 +131,7 @@ def _ours(
         if apart:
             for layer in network.layer_list:
                 layer.__class__ = _Apart
-        return _stepper(
+        return Step(
             task,
             network.parameters(),
             lambda: network(task.frames, task.steps).spikes.mean(0),
@@ -156,6 +169,7 @@ def _words(task: Task, convolution: Any, linear: Any, pool: Any, flatten: Any, n
         if spec.kind == "conv":
             size = weight.shape[2]
             module = convolution(into, out, size, stride=spec.stride, padding=spec.padding)
+        module = module.to(task.frames.dtype)
         with torch.no_grad():
             module.weight.copy_(weight)
             module.bias.copy_(bias)
@@ -201,7 +215,7 @@ def _plain(channels_last: bool = False, compiled: bool = False) -> Callable[[Tas
             frames = [x.contiguous(memory_format=torch.channels_last) for x in frames]
         if compiled:
             window = torch.compile(window)
-        return _stepper(task, parameters, lambda: window(*frames))
+        return Step(task, parameters, lambda: window(*frames))
 
     return build
 
@@ -236,7 +250,7 @@ def _spikingjelly(many: bool, channels_last: bool = False) -> Callable[[Task], S
                 return module(frames).mean(0)
             return sum(module(frame) for frame in frames) / task.steps
 
-        return _stepper(task, module.parameters(), rate)
+        return Step(task, module.parameters(), rate)
 
     return build
 
@@ -258,7 +272,7 @@ def _snntorch(task: Task) -> Step:
         utils.reset(module)
         return sum(module(task.frame(step)) for step in range(task.steps)) / task.steps
 
-    return _stepper(task, module.parameters(), rate)
+    return Step(task, module.parameters(), rate)
 
 
 def _norse(task: Task) -> Step:
@@ -283,7 +297,7 @@ def _norse(task: Task) -> Step:
             total = total + spikes
         return total / task.steps
 
-    return _stepper(task, module.parameters(), rate)
+    return Step(task, module.parameters(), rate)
 
 
 CONTESTANTS: dict[str, Callable[[Task], Step]] = {
@@ -307,7 +321,7 @@ SLOW_TO_START = ["eager, compiled"]
 
 
 def same_network(name: str) -> str:
-    """Contestants with the same answer compute the same thing: their first losses agree."""
+    """Contestants with the same answer compute the same thing: their first spikes agree."""
     if name.startswith("ours mpsl"):
         return "mpsl"
     return name if name in ("snntorch", "norse") else "stbp"

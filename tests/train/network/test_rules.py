@@ -81,9 +81,13 @@ def test_hebbian_is_equation_8(kind: str, sign: int) -> None:
     post = Post(potential, _spikes(*potential.shape), THRESHOLD)
     change = rule.update(pre, post)
     expected = literal_hebbian(pre, potential, rule)
-    assert float(expected.abs().min()) >= 0
-    assert float(expected.abs().max()) > 1e-4
     torch.testing.assert_close(change, expected, rtol=1e-12, atol=1e-15)
+    # Both terms are there to be seen: the change is far from that without β, and from that with β
+    # alone, in which no membrane has a part.
+    rule.beta.zero_()
+    without_beta = literal_hebbian(pre, potential, rule)
+    assert float(without_beta.abs().max()) > 1e-4
+    assert float((expected - without_beta).abs().max()) > 1e-4
 
 
 def literal_sbp(

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from mpsl_runtime.data import datasets
-from mpsl_runtime.errors import DataError, MpslError, OutputError, RunError
+from mpsl_runtime.errors import DataError, MpslError, OutputError, RunError, UsageError
 from mpsl_runtime.model import readout
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data import acquire
@@ -230,6 +230,23 @@ def test_bad_places_are_refused(
         trained(small_recipe, tmp_path / "other", small_data)
     with pytest.raises(RunError, match="no run to resume"):
         trained(small_recipe, tmp_path / "new", small_data, resume=True)
+
+
+def test_a_training_that_does_not_fit_into_memory_is_told_in_one_line(
+    small_data: Path, small_recipe: Path, tmp_path: Path, trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    huge = ("network=999999FC-999999FC-10", "training.batch_size=16")
+    with pytest.raises(UsageError, match="not enough memory for the network and one batch"):
+        trained(small_recipe, tmp_path / "run", small_data, *huge)
+    assert not (tmp_path / "run").exists()
+
+    def too_much(*given: Any) -> None:
+        torch.empty(1 << 58)
+
+    monkeypatch.setattr(training, "fit", too_much)
+    with pytest.raises(UsageError, match="not enough memory for this training; expected a smaller"):
+        trained(small_recipe, tmp_path / "run", small_data)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_recipe: Path) -> None:
