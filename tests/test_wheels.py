@@ -173,8 +173,9 @@ def test_a_source_distribution_makes_the_same_wheel(
 def test_the_runtime_alone_inspects_and_runs_a_model_by_its_name(
     edge: Environment, recording: Path
 ) -> None:
-    shown = json.loads(edge("mpsl", "inspect", "mnist-small", "--json"))
+    shown = json.loads(edge("mpsl", "inspect", "mnist-small", "--target", "all", "--json"))
     assert shown["metadata"]["dataset"] == "mnist"
+    assert len(shown["targets"]) == 7
     lines = edge("mpsl", "run", "nmnist8-small", recording, "--json").splitlines()
     prediction = json.loads(lines[-2])["prediction"]
     assert len(prediction["scores"]) == 8

@@ -244,10 +244,11 @@ class _Fields:
         return value
 
     def wholes(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers ≥ 0, not empty, not longer than 1,024."""
+        """A list of whole numbers ≥ 0, not empty. Matching calls itself once for each core at most:
+        512 are far below Python's depth."""
         value = self.data.get(key)
-        if not isinstance(value, list) or not 0 < len(value) <= 1024:
-            raise self.error(f"{key} is no list", value, f"{key} = [16, 64]")
+        if not isinstance(value, list) or not 0 < len(value) <= 512:
+            raise self.error(f"{key} is no list of 1 … 512 numbers", value, f"{key} = [16, 64]")
         if not all(_is_whole(item) for item in value):
             raise self.error(f"{key} holds no whole numbers", value, f"{key} = [16, 64]")
         return tuple(value)

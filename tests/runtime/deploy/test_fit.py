@@ -132,6 +132,12 @@ def test_matching_moves_a_layer_where_that_makes_room() -> None:
     assert sorted(str(core) for core in match([[0], [0], [0, 1]])) == ["0", "1", "None"]
 
 
+def test_a_long_chain_of_moves_is_no_trouble() -> None:
+    # Each layer may sit on its core or the next, all on their own; the last wants the first core.
+    options = [[i, i + 1] for i in range(511)] + [[0]]
+    assert sorted(core for core in match(options) if core is not None) == list(range(512))
+
+
 def test_a_network_is_split_over_equal_cores(tmp_path: Path) -> None:
     (tmp_path / "made.toml").write_text(MADE, encoding="utf-8")
     chip = read_chip(tmp_path / "made.toml")
@@ -173,6 +179,19 @@ def test_an_unknown_chip_is_one_line_with_those_there_are(
     assert all(name in err for name in [*NAMES, "all", "loihi3"])
     with pytest.raises(UsageError, match="no such chip"):
         find_chips("")
+
+
+def test_operations_need_a_model_that_names_its_data_set(
+    mpsl: Callable[..., tuple[int, str, str]], write_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    foreign = write_model(foreign=True)
+    code, out, err = mpsl("inspect", foreign, "--data", tmp_path, "--dt-s", "1e-4")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "model names no data set" in err
+    assert mpsl("inspect", foreign, "--target", "speck")[0] == 0
+    code, _, err = mpsl("inspect", write_model(), "--data", tmp_path)
+    assert code == 2
+    assert "nmnist is not there" in err
 
 
 def test_all_chips_are_looked_at_in_one_go(
