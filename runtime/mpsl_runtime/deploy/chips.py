@@ -147,7 +147,7 @@ def read_chip(path: Path) -> Chip:
         data = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise DataError("cannot read chip file", got=error.strerror, where=path) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number too long
         raise DataError("chip file is no TOML", got=error, where=path) from error
     fields = _Fields(data, str(path))
     chip = Chip(

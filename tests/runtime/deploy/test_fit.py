@@ -218,6 +218,9 @@ def test_all_chips_are_looked_at_in_one_go(
         ("neurons = 8 }", "neurons = 0 }", "no bound"),
         ("count = 2", "count = 2.5", "no whole number"),
         ('name = "made"', "name = ", "no TOML"),
+        ("most = 20", f"most = {'9' * 5000}", "no TOML"),
+        ("most = 20", "most = 99999999999999999999", "no whole number"),
+        ("most = 20", f"most = {'[' * 5000}", "no TOML"),
         ('mend = "fewer neurons"', "", "mend is missing"),
     ],
 )
