@@ -108,7 +108,7 @@ void add_scaling(Network& network, Array scale) {
 void add_neurons(Network& network, const std::string& kind, bool subtract, Array decay,
                  Array threshold, Array reset_value, std::optional<Array> gain,
                  std::optional<Array> leak, std::optional<Array> synaptic_decay,
-                 std::optional<Array> synaptic_gain) {
+                 std::optional<Array> synaptic_gain, std::optional<Array> initial) {
     if (gain.has_value() != leak.has_value() ||
         synaptic_decay.has_value() != synaptic_gain.has_value())
         throw std::invalid_argument("gain and leak, or decay and gain of a synapse, go together");
@@ -120,9 +120,37 @@ void add_neurons(Network& network, const std::string& kind, bool subtract, Array
                                       parameter(gain, "gain"),
                                       parameter(leak, "leak"),
                                       parameter(synaptic_decay, "synaptic decay"),
-                                      parameter(synaptic_gain, "synaptic gain")};
+                                      parameter(synaptic_gain, "synaptic gain"),
+                                      parameter(initial, "start of v")};
     const Running running(network);
     network.add_neurons(parameters);
+}
+
+using Three = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+
+Extent extent_of(const Three& extent) {
+    return Extent(std::get<0>(extent), std::get<1>(extent), std::get<2>(extent));
+}
+
+std::size_t add_late(Network& network, Three extent, bool spikes) {
+    const Running running(network);
+    return network.add_late(extent_of(extent), spikes);
+}
+
+void follow(Network& network, std::size_t late, std::size_t source) {
+    const Running running(network);
+    network.follow(late, source);
+}
+
+void see(Network& network, const std::vector<std::size_t>& sources, Three extent) {
+    const Running running(network);
+    network.see(sources, extent_of(extent));
+}
+
+void add_delay(Network& network, Array steps) {
+    const std::int32_t* const values = values_of<std::int32_t>(steps, "delay");
+    const Running running(network);
+    network.add_delay(values, steps.size());
 }
 
 void step(Network& network, Array frame, ArrayOut output) {
@@ -216,7 +244,12 @@ NB_MODULE(_native, m) {
         .def("add_neurons", &add_neurons, nb::arg("kind"), nb::arg("subtract"), nb::arg("decay"),
              nb::arg("threshold"), nb::arg("reset_value"), nb::arg("gain").none(),
              nb::arg("leak").none(), nb::arg("synaptic_decay").none(),
-             nb::arg("synaptic_gain").none())
+             nb::arg("synaptic_gain").none(), nb::arg("initial").none() = nb::none())
+        .def("mark", alone([](Network& network) { return network.mark(); }))
+        .def("add_late", &add_late, nb::arg("extent"), nb::arg("spikes"))
+        .def("follow", &follow, nb::arg("late"), nb::arg("source"))
+        .def("see", &see, nb::arg("sources"), nb::arg("extent"))
+        .def("add_delay", &add_delay, nb::arg("steps"))
         .def("finish", alone([](Network& network) { network.finish(); }))
         .def("reset", alone([](Network& network) { network.reset(); }))
         .def("step", &step, nb::arg("frame"), nb::arg("output"))

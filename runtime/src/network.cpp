@@ -64,6 +64,8 @@ Extent checked(Extent extent) {
 
 Network::Network(Extent input, int threads)
     : kernels_(select_kernels()), workers_(threads), input_(checked(input), Signal::Active), tip_(&input_) {
+    signals_.push_back(&input_);
+    late_.emplace_back();
     input_.write_active();
     workers_.watch.begin();
 }
@@ -200,6 +202,7 @@ void Network::add_neurons(const NeuronParameters& parameters) {
     check_values("leak", parameters.leak, size, true);
     check_values("synaptic decay", parameters.synaptic_decay, size, true);
     check_values("synaptic gain", parameters.synaptic_gain, size, true);
+    check_values("start of v", parameters.initial, size, true);
     std::unique_ptr<Connection> connection = std::move(pending_connection_);
     if (!connection) {
         materialise();
@@ -213,22 +216,44 @@ void Network::add_neurons(const NeuronParameters& parameters) {
     stages_.push_back(std::move(stage));
 }
 
+void Network::add_delay(const std::int32_t* steps, std::size_t size) {
+    check_building();
+    materialise();
+    is_chain_ = false;
+    expect("delay does not fit", size, tip_->extent.size());
+    auto stage = std::make_unique<DelayStage>(*tip_, steps);
+    tip_ = &stage->output;
+    stages_.push_back(std::move(stage));
+}
+
 void Network::finish() {
     check_building();
-    if (populations_.empty() || tip_ != &populations_.back()->population.output() || pending_connection_ ||
-        pending_pool_)
-        throw std::invalid_argument("the network does not end in neurons");
-    populations_.back()->population.keep_membrane();
+    materialise();
+    if (populations_.empty()) throw std::invalid_argument("the network has no neurons");
+    for (std::size_t i = 0; i < late_.size(); ++i)
+        if (late_[i] && !late_[i]->is_bound())
+            throw std::invalid_argument("a signal of the step before follows nothing");
+    if (tip_ == &populations_.back()->population.output())
+        populations_.back()->population.keep_membrane();
+    else output_ = tip_;
     finished_ = true;
 }
 
 std::size_t Network::output_size() const {
+    if (output_) return output_->extent.size();
     return populations_.empty() ? 0 : populations_.back()->population.size();
 }
 
 void Network::reset() {
     for (PopulationStage* stage : populations_) stage->population.reset();
+    if (!is_chain_) rest();
     synops_ = 0;
+}
+
+void Network::rest() {
+    for (const auto& stage : stages_) stage->rest();
+    for (const auto& late : late_)
+        if (late) late->rest();
 }
 
 void Network::load_frame(const float* frame) {
@@ -249,7 +274,7 @@ void Network::guarded(Work work) {
     try {
         work();
     } catch (...) {
-        for (const auto& stage : stages_) stage->rest();
+        rest();
         synops_ = 0;
         throw;
     }
@@ -264,7 +289,14 @@ void Network::advance(Current current, float* output) {
     synops_ += held_synops_ + stages_[first_population_stage_]->run(current);
     for (std::size_t i = first_population_stage_ + 1; i < stages_.size(); ++i)
         synops_ += stages_[i]->run(Current::Compute);
-    populations_.back()->population.copy_output(output);
+    if (!output_) {
+        populations_.back()->population.copy_output(output);
+    } else {
+        const Buffer<float>& values = output_->values();
+        std::copy_n(values.data(), values.size(), output);
+    }
+    for (const auto& late : late_)
+        if (late) late->take();
 }
 
 void Network::step(const float* frame, std::size_t size, float* output, std::size_t output_size) {
@@ -306,7 +338,8 @@ void Network::run(const float* frames, std::size_t size, std::size_t steps, bool
         for (std::size_t t = 0; t < steps; ++t) {
             workers_.watch.check();
             if (!constant || t == 0) load_frame(frames + t * input_size());
-            advance(!constant ? Current::Compute : t ? Current::Reuse : Current::ComputeAndHold,
+            // Around a loop the current changes although the input does not.
+            advance(!constant || !is_chain_ ? Current::Compute : t ? Current::Reuse : Current::ComputeAndHold,
                     output + t * outputs);
         }
     });
@@ -321,6 +354,8 @@ std::vector<double> Network::crossovers() const {
 std::size_t Network::bytes() const {
     std::size_t bytes = input_.bytes() + nonzero_.bytes();
     for (const auto& stage : stages_) bytes += stage->bytes();
+    for (const auto& late : late_)
+        if (late) bytes += late->bytes();
     return bytes;
 }
 

@@ -1,4 +1,4 @@
-// A feed-forward spiking network that does work in proportion to its spikes.
+// A spiking network that does work in proportion to its spikes.
 #pragma once
 
 #include <atomic>
@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "branches.hpp"
 #include "stages.hpp"
 #include "workers.hpp"
 
@@ -44,6 +45,18 @@ public:
     void add_scaling(const Values& scale);
     // Every array of `parameters` has as many values as there are neurons, or one.
     void add_neurons(const NeuronParameters& parameters);
+
+    // For what is no chain. Signals have numbers: 0 is the input, others as they were marked.
+    // What was added last, from now on with a number of its own.
+    std::size_t mark();
+    // A number for what another signal was in the step before; it is known by `follow` later.
+    std::size_t add_late(Extent extent, bool spikes);
+    void follow(std::size_t late, std::size_t source);
+    // The next node sees the sum of these signals, as `extent`.
+    void see(const std::vector<std::size_t>& sources, Extent extent);
+    // steps [size] of what was added last, or is seen.
+    void add_delay(const std::int32_t* steps, std::size_t size);
+    // The last node's output, which need not be spikes, is that of the network.
     void finish();
 
     void reset();
@@ -76,6 +89,7 @@ private:
     Source take_source();
     Extent seen() const;
     void materialise();
+    void rest();
     void check_building() const;
     void check_running(std::size_t output_size) const;
     static void check_values(const char* what, const Values& values, std::size_t size,
@@ -92,6 +106,11 @@ private:
     std::vector<PopulationStage*> populations_;
     std::size_t first_population_stage_ = 0;
     bool finished_ = false;
+    bool is_chain_ = true;
+    std::vector<Signal*> signals_;  // by number
+    // By number; null where a signal is no late one.
+    std::vector<std::unique_ptr<LateSignal>> late_;
+    Signal* output_ = nullptr;  // null: that of the last population
 
     // While building: the signal that the next node sees, what is not yet a stage.
     Signal* tip_;

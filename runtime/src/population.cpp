@@ -44,6 +44,10 @@ Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronP
             synapse_ = Buffer<float>(layout.size());
         }
     }
+    if (given.initial.data) {
+        initial_ = spread(given.initial, 0);
+        reset();
+    }
     if (integrates()) output_.write_values();
 }
 
@@ -58,7 +62,8 @@ Buffer<float> Population::spread(const Values& values, float padding) const {
 }
 
 void Population::reset() {
-    state_.clear();
+    if (initial_.empty()) state_.clear();
+    else std::copy_n(initial_.data(), initial_.size(), state_.data());
     synapse_.clear();
     membrane_.clear();
     output_.bits.clear();
@@ -133,7 +138,7 @@ void Population::copy_output(float* to) const {
 
 std::size_t Population::bytes() const {
     return decays_.bytes() + thresholds_.bytes() + reset_values_.bytes() + gains_.bytes() +
-           leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() + synapse_.bytes() +
+           leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() + synapse_.bytes() + initial_.bytes() +
            state_.bytes() + membrane_.bytes() + output_.bytes();
 }
 

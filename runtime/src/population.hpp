@@ -25,6 +25,7 @@ struct NeuronParameters {
     Values decay, threshold, reset_value;
     Values gain, leak;                      // without data where there is no input map
     Values synaptic_decay, synaptic_gain;  // without data where there is no synapse
+    Values initial;                         // V at rest; without data: 0
 };
 
 class Population {
@@ -65,7 +66,7 @@ private:
     // All [block][pixel][width]; empty where unused.
     Buffer<float> decays_, thresholds_, reset_values_, gains_, leaks_;
     Buffer<float> synaptic_decays_, synaptic_gains_, synapse_;
-    Buffer<float> state_, membrane_;
+    Buffer<float> initial_, state_, membrane_;
     Signal output_;
 };
 

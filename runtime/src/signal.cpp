@@ -61,8 +61,10 @@ const std::vector<ActiveValue>& Signal::active() {
     return active_;
 }
 
+// None behind a value that is 0: no weights see it.
 float Signal::activity(std::size_t index) {
-    return has_activity_ ? activity_[index] : float(values()[index] != 0);
+    const bool is_zero = values()[index] == 0;
+    return is_zero ? 0 : has_activity_ ? activity_[index] : 1;
 }
 
 }  // namespace mpsl

@@ -13,20 +13,9 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime import _native
 from mpsl_runtime.errors import ModelError, UsageError
 from mpsl_runtime.model.grid import InputBound, LayerGrid, is_int8, layer_grids
-from mpsl_runtime.model.plan import (
-    Convolution,
-    Delay,
-    Dense,
-    Flatten,
-    Neuron,
-    Node,
-    Plan,
-    Pooling,
-    Scaling,
-)
+from mpsl_runtime.model.plan import Neuron, Plan
 from mpsl_runtime.run.checks import (
     checked,
     checked_addresses,
@@ -35,8 +24,9 @@ from mpsl_runtime.run.checks import (
 )
 from mpsl_runtime.run.engine_memory import check_engine
 from mpsl_runtime.run.memory import check_memory, check_output, limit_or_default
+from mpsl_runtime.run.native_network import native_network
 
-__all__ = ["Engine", "runs_natively"]
+__all__ = ["Engine"]
 
 Array = NDArray[np.float32]
 _MOST_THREADS = 1024
@@ -81,24 +71,14 @@ class Engine:
             raise UsageError(
                 "number of threads", got=threads, expected=f"1 … {_MOST_THREADS}", where="threads"
             )
-        if not runs_natively(plan):
-            raise ModelError(
-                "the engine does not run branches, loops, delays or a start at v_leak yet",
-                expected="--engine reference",
-                where=plan.source,
-            )
         self.plan = plan
         self._threads = threads
         self._limit = limit_or_default(memory_limit)
         self._bound = InputBound(plan.metadata)
         grids = self._grids()
         self._family: WeakSet[Engine] = WeakSet([self])
-        channels, rows, columns = (*plan.input_shape, 1, 1)[:3]
         try:
-            self._network = _native.Network(channels, rows, columns, threads)
-            for node in plan.nodes:
-                _add(self._network, node, grids.get(node.name))
-            self._network.finish()
+            self._network = native_network(plan, threads, grids)
         except ValueError as error:
             raise UsageError(str(error), where=plan.source) from error
         except MemoryError:
@@ -108,6 +88,11 @@ class Engine:
         self._spiking = [
             (i, node.output_shape) for i, node in enumerate(neurons) if node.kind != "integrating"
         ]
+        # Of the population whose output is that of the network; None where another node's is.
+        self._last = next((i for i, node in enumerate(neurons) if node is plan.output_neuron), None)
+        if self._last is not None:
+            self._network.keep_membrane(self._last)
+        self._output = np.zeros(math.prod(plan.output_shape), np.float32)
         self._neurons = sum(math.prod(shape) for _, shape in self._spiking)
         self._outputs = math.prod(plan.output_shape)
         self._inputs = math.prod(plan.input_shape)
@@ -148,8 +133,9 @@ class Engine:
         return engine
 
     def reset(self) -> None:
-        """Sets every V to 0 and the counter to 0."""
+        """Sets every V to its start and the counter to 0."""
         self._network.reset()
+        self._output = np.zeros(self._outputs, np.float32)
 
     def step(self, frame: Array) -> Array:
         """Advances one step.
@@ -172,6 +158,7 @@ class Engine:
             self._network.step(in_one_piece(array), output)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        self._output = output
         return output
 
     def step_sparse(self, address: NDArray[np.int32], value: Array) -> Array:
@@ -189,6 +176,7 @@ class Engine:
         self._bound.check(value)
         output = np.empty(self._outputs, np.float32)
         self._network.step_sparse(in_one_piece(address), in_one_piece(value), output)
+        self._output = output
         return output
 
     def run(self, frames: Array) -> Array:
@@ -204,6 +192,7 @@ class Engine:
         check_output(steps * self._outputs, 4, self._limit)
         output = np.empty((steps, self._outputs), np.float32)
         self._network.run(in_one_piece(array[0] if constant else array), steps, constant, output)
+        self._output = output[-1] if steps else np.zeros(self._outputs, np.float32)
         return output
 
     def record(self, frames: Array) -> list[NDArray[np.bool_]]:
@@ -238,9 +227,14 @@ class Engine:
 
     @property
     def membrane(self) -> Array:
-        """U of the last population at the last step, before its reset: float32 [K]."""
+        """U of the last population at the last step, before its reset: float32 [K].
+
+        Where the output is that of another node, its values.
+        """
+        if self._last is None:
+            return self._output.copy()
         output = np.empty(self._outputs, np.float32)
-        self._network.membrane(self._network.populations - 1, output)
+        self._network.membrane(self._last, output)
         return output
 
     def _grids(self) -> dict[str, LayerGrid]:
@@ -260,64 +254,3 @@ class Engine:
     def _sequence(self, frames: Array) -> Array:
         """frames [T, *input_shape], checked."""
         return checked_frames(frames, self.plan)
-
-
-def runs_natively(plan: Plan) -> bool:
-    """Whether the engine runs a plan: a chain that ends in neurons, all of which start at 0."""
-    return (
-        plan.is_chain
-        and plan.output_neuron is not None
-        and not any(
-            isinstance(node, Delay) or (isinstance(node, Neuron) and node.initial is not None)
-            for node in plan.nodes
-        )
-    )
-
-
-def _add(network: _native.Network, node: Node, grid: LayerGrid | None) -> None:
-    if isinstance(node, Convolution):
-        _add_convolution(network, node, grid)
-    elif isinstance(node, Dense):
-        bias = in_one_piece(node.bias)
-        if grid is None:
-            network.add_dense(in_one_piece(node.weight), bias)
-        else:
-            network.add_int8_dense(in_one_piece(grid.weight), grid.weight_quantum, bias)
-    elif isinstance(node, Pooling):
-        network.add_pooling(node.kernel, node.stride, node.padding, node.scale)
-    elif isinstance(node, Scaling):
-        network.add_scaling(_values(node.scale))
-    elif isinstance(node, Neuron):
-        _add_neurons(network, node)
-    elif not isinstance(node, Flatten):  # the order in memory is that of the flat vector
-        raise TypeError(f"{type(node).__name__} is not a node of a plan")
-
-
-def _add_convolution(network: _native.Network, node: Convolution, grid: LayerGrid | None) -> None:
-    (top, bottom), (left, right) = node.padding
-    bias = in_one_piece(node.bias)
-    shape = (node.stride, (top, bottom, left, right), node.dilation, node.groups)
-    if grid is None:
-        network.add_convolution(in_one_piece(node.weight), bias, *shape)
-    else:
-        weight = in_one_piece(grid.weight)
-        network.add_int8_convolution(weight, grid.weight_quantum, bias, *shape)
-
-
-def _add_neurons(network: _native.Network, node: Neuron) -> None:
-    network.add_neurons(
-        kind=node.kind,
-        subtract=node.reset == "subtract",
-        decay=_values(node.decay),
-        threshold=_values(node.threshold),
-        reset_value=_values(node.reset_value),
-        gain=_values(node.gain) if node.has_input_map else None,
-        leak=_values(node.leak) if node.has_input_map else None,
-        synaptic_decay=None if node.synaptic_decay is None else _values(node.synaptic_decay),
-        synaptic_gain=None if node.synaptic_gain is None else _values(node.synaptic_gain),
-    )
-
-
-def _values(array: Array) -> Array:
-    """One value where the array is a view of one."""
-    return in_one_piece(array if any(array.strides) else array[(slice(1),) * array.ndim])

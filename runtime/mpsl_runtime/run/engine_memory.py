@@ -13,23 +13,40 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan, Pooling, Scaling
+from mpsl_runtime.model.plan import (
+    Convolution,
+    Delay,
+    Dense,
+    Neuron,
+    Node,
+    Plan,
+    Pooling,
+    Scaling,
+)
 from mpsl_runtime.run.memory import (
     NodeMemory,
     check_memory,
     check_work,
     limit_or_default,
     plan_bytes,
-    reached_pairs,
+)
+from mpsl_runtime.run.native_network import extents, passed_on
+from mpsl_runtime.run.packed_sizes import (
+    FLOAT_NARROWEST,
+    INT8_NARROWEST,
+    LINE,
+    Layout,
+    blocks_at_once,
+    buffer_bytes,
+    packed_bytes,
+    padded_image,
+    reached_bytes,
 )
 
 __all__ = ["check_engine", "engine_memory"]
 
-_LINE, _HUGE_PAGE = 64, 2 << 20  # buffer.hpp
 _SLAB_CHANNELS, _ROW_CHANNELS, _LIST_SLACK = 128, 512, 64  # kernels.hpp
-_FLOAT_NARROWEST, _INT8_NARROWEST, _ROW_BLOCKS = 16, 32, 4
-_TILE_SLACK = 8  # dense_input.hpp
-_REACH, _ACTIVE, _PIXEL_SPIKES, _ACTIVE_ROW, _RANGE = 12, 12, 12, 8, 8  # sizes of structs
+_ACTIVE, _PIXEL_SPIKES, _ACTIVE_ROW, _LIST = 12, 12, 8, 24  # sizes of structs
 
 
 def check_engine(
@@ -61,12 +78,6 @@ def engine_memory(plan: Plan, *, threads: int = 1, int8: bool = False) -> tuple[
     return _Network(plan, threads, int8).rows()
 
 
-def _buffer(size: int) -> int:
-    """Bytes that a Buffer of `size` bytes takes."""
-    unit = _HUGE_PAGE if size >= _HUGE_PAGE else _LINE
-    return -(-size // unit) * unit
-
-
 @dataclass(eq=False)
 class _Signal:
     """What signal.hpp holds between two nodes; `forms`: bits, values, activity, active."""
@@ -90,41 +101,10 @@ class _Signal:
     @property
     def bytes(self) -> int:
         channels, rows, columns = self.extent
-        found = _buffer(8 * rows * columns * -(-channels // 64)) if "bits" in self.forms else 0
-        found += _buffer(4 * self.size) if "values" in self.forms else 0
-        found += _buffer(4 * self.size) if "activity" in self.forms else 0
+        found = buffer_bytes(8 * rows * columns * -(-channels // 64)) if "bits" in self.forms else 0
+        found += buffer_bytes(4 * self.size) if "values" in self.forms else 0
+        found += buffer_bytes(4 * self.size) if "activity" in self.forms else 0
         return found + (_ACTIVE * self.size if "active" in self.forms else 0)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """BlockLayout of geometry.hpp."""
-
-    extent: tuple[int, int, int]
-    narrowest: int = _FLOAT_NARROWEST
-
-    @property
-    def width(self) -> int:
-        channels = self.extent[0]
-        if channels <= 16 and self.narrowest <= 16:
-            return 16
-        return 32 if channels <= 32 else 64
-
-    @property
-    def blocks(self) -> int:
-        return -(-self.extent[0] // self.width)
-
-    @property
-    def pixels(self) -> int:
-        return self.extent[1] * self.extent[2]
-
-    @property
-    def block_size(self) -> int:
-        return self.pixels * self.width
-
-    @property
-    def size(self) -> int:
-        return self.block_size * self.blocks
 
 
 @dataclass(frozen=True)
@@ -132,7 +112,7 @@ class _Connection:
     """A connection that waits for the neurons behind it."""
 
     name: str
-    layout: _Layout
+    layout: Layout
     at_once: int  # blocks
     memory: NodeMemory
 
@@ -154,9 +134,16 @@ class _Network:
     def rows(self) -> tuple[NodeMemory, ...]:
         channels, rows, columns = (*self.plan.input_shape, 1, 1)[:3]
         self.tip = self._signal("input", (channels, rows, columns), "active")
-        self.found.append(NodeMemory("input", current=_buffer(4 * self.tip.size)))
-        for node in self.plan.nodes:
-            self._add(node)
+        self.found.append(NodeMemory("input", current=buffer_bytes(4 * self.tip.size)))
+        if self.plan.is_chain:
+            for node in self.plan.nodes:
+                self._add(node)
+        else:
+            self._add_branches()
+        neurons = [node for node in self.plan.nodes if isinstance(node, Neuron)]
+        if self.plan.output_neuron is not neurons[-1]:
+            self._materialise()
+            self.tip.read_values()
         held = [NodeMemory(node.name, weights=self._weights(node)) for node in self.plan.nodes]
         signals = [NodeMemory(signal.owner, signal=signal.bytes) for signal in self.signals]
         together: dict[str, NodeMemory] = {}
@@ -203,14 +190,44 @@ class _Network:
                 self.pooled = node.name
             else:
                 rows, columns = node.output_shape[1:]
-                self.found.append(NodeMemory(node.name, lists=_buffer(8 * columns)))
+                self.found.append(NodeMemory(node.name, lists=buffer_bytes(8 * columns)))
                 self._values(node.name, (self.tip.extent[0], rows, columns))
         elif isinstance(node, Scaling):
             self._materialise()
             self._values(node.name, self.tip.extent)
-            self.found.append(NodeMemory(node.name, packed=_buffer(4 * self.tip.size)))
+            self.found.append(NodeMemory(node.name, packed=buffer_bytes(4 * self.tip.size)))
+        elif isinstance(node, Delay):
+            self._materialise()
+            self.tip.forms.add("active")
+            self._delay(node)
         elif isinstance(node, Neuron):
             self._neurons(node)
+
+    def _add_branches(self) -> None:
+        """As `native_network` has it: signals that several nodes see, or see late."""
+        found, alone = extents(self.plan), passed_on(self.plan)
+        late = {
+            i: self._signal(self.plan.nodes[i].name, found[i], "bits", "values", "active")
+            for i in self.plan.late
+        }
+        numbers = {-1: self.tip}
+        for index, (node, sources) in enumerate(
+            zip(self.plan.nodes, self.plan.wiring, strict=True)
+        ):
+            if sources != ((index - 1, False),):
+                self._materialise()
+                seen = [late[i] if delayed else numbers[i] for i, delayed in sources]
+                self.tip = seen[0]
+                if len(seen) > 1:
+                    for signal in seen:
+                        signal.forms.add("active")
+                    channels, rows, columns = (*node.input_shape, 1, 1)[:3]
+                    self._values(node.name, (channels, rows, columns))
+            self._add(node)
+            if not alone[index]:
+                self._materialise()
+                self.tip.forms.add("active")  # by a late one too
+                numbers[index] = self.tip
 
     def _values(self, name: str, extent: tuple[int, int, int]) -> None:
         """A stage whose output is values, with the spikes behind them."""
@@ -225,17 +242,24 @@ class _Network:
             self.tip = self._signal(connection.name, extent, "values", "written values")
         if self.pooled:
             name, extent, self.pooled = self.pooled, self._seen(), None
-            self.found.append(NodeMemory(name, lists=_buffer(8 * extent[2])))
+            self.found.append(NodeMemory(name, lists=buffer_bytes(8 * extent[2])))
             self._values(name, extent)
 
     def _desks(self, connection: _Connection) -> NodeMemory:
         layout, at_once = connection.layout, connection.at_once
         goes = -(-layout.blocks // at_once)
-        own = -(-4 * layout.block_size * at_once // _LINE) * _LINE
+        own = -(-4 * layout.block_size * at_once // LINE) * LINE
         return NodeMemory(
             connection.name,
-            current=_buffer(own * min(goes * layout.extent[1], self.threads)),
+            current=buffer_bytes(own * min(goes * layout.extent[1], self.threads)),
         )
+
+    def _delay(self, node: Delay) -> None:
+        """A list that grows by doubling for each step to come."""
+        extent, size = self.tip.extent, self.tip.size
+        ring = (int(node.steps.max()) + 1) * (_LIST + 2 * _ACTIVE * size)
+        self.found.append(NodeMemory(node.name, packed=buffer_bytes(4 * size), lists=ring))
+        self.tip = self._signal(node.name, extent, "active")
 
     def _neurons(self, node: Neuron) -> None:
         if self.pending:
@@ -243,14 +267,15 @@ class _Network:
         else:
             self._materialise()
             self.tip.read_values()
-            layout = _Layout(self.tip.extent)
-            own = NodeMemory(node.name, packed=_buffer(4 * layout.width * layout.blocks))
+            layout = Layout(self.tip.extent)
+            own = NodeMemory(node.name, packed=buffer_bytes(4 * layout.width * layout.blocks))
             connection = _Connection(node.name, layout, 1, own)
         layout = connection.layout
-        arrays = 2 + _parameters(node)  # V, U and parameters
-        state = NodeMemory(node.name, state=arrays * _buffer(4 * layout.size))
+        # V, U, what V starts from, and parameters
+        arrays = 2 + (node.initial is not None) + _parameters(node)
+        state = NodeMemory(node.name, state=arrays * buffer_bytes(4 * layout.size))
         if self.first:
-            state = replace(state, current=_buffer(4 * layout.size))
+            state = replace(state, current=buffer_bytes(4 * layout.size))
             self.first = False
         self.found += [connection.memory, self._desks(connection), state]
         forms = {"bits", "values", "written values"} if node.kind == "integrating" else {"bits"}
@@ -259,12 +284,13 @@ class _Network:
     def _dense(self, node: Dense) -> _Connection:
         inputs, out = math.prod(self._seen()), node.output_shape[0]
         whole = self.int8 and self.tip.is_bits
-        layout = _Layout((out, 1, 1), _INT8_NARROWEST if whole else _FLOAT_NARROWEST)
+        layout = Layout((out, 1, 1), INT8_NARROWEST if whole else FLOAT_NARROWEST)
         if not self.pooled:
             self.tip.forms.add("active")
         memory = NodeMemory(
             node.name,
-            packed=_buffer((1 if whole else 4) * inputs * layout.size) + _buffer(4 * layout.size),
+            packed=buffer_bytes((1 if whole else 4) * inputs * layout.size)
+            + buffer_bytes(4 * layout.size),
             lists=_ACTIVE_ROW * inputs,
         )
         return _Connection(node.name, layout, layout.blocks, memory)
@@ -273,27 +299,29 @@ class _Network:
         filters, rows, columns = node.output_shape
         is_events = not self.tip.is_bits or node.groups != 1
         whole = self.int8 and not is_events
-        narrowest = _INT8_NARROWEST if whole else _FLOAT_NARROWEST
-        layout = _Layout((filters, rows, columns), narrowest)
-        at_once = _blocks_at_once(layout.blocks, self.threads) if whole else 1
+        narrowest = INT8_NARROWEST if whole else FLOAT_NARROWEST
+        layout = Layout((filters, rows, columns), narrowest)
+        at_once = blocks_at_once(layout.blocks, self.threads) if whole else 1
         seen, taps = self._seen(), math.prod(node.weight.shape[2:])
-        packed = _buffer(4 * layout.width * layout.blocks) + _packed(node, layout, whole, at_once)
-        dense, lists = 0, _buffer(4 * seen[1] * seen[2])
+        packed = buffer_bytes(4 * layout.width * layout.blocks) + packed_bytes(
+            node, layout, whole, at_once
+        )
+        dense, lists = 0, buffer_bytes(4 * seen[1] * seen[2])
         if is_events:
             self.tip.forms.add("active")
-            lists += _reached(node, layout)
+            lists += reached_bytes(node, layout)
         else:
             chunk = _ROW_CHANNELS if whole else _SLAB_CHANNELS
-            lists += _buffer(_PIXEL_SPIKES * -(-seen[0] // chunk) * seen[1] * seen[2])
+            lists += buffer_bytes(_PIXEL_SPIKES * -(-seen[0] // chunk) * seen[1] * seen[2])
             twice = 2 if self.pooled else 1
-            lists += _buffer(2 * (math.prod(seen) * twice + _LIST_SLACK))
+            lists += buffer_bytes(2 * (math.prod(seen) * twice + _LIST_SLACK))
             if layout.width == 64:
                 channels = -(-self.tip.extent[0] // 64) * 64
-                image = _padded_image(node) * channels
-                dense = _buffer(image) + _buffer(4 * taps)
-                dense += 0 if whole else _buffer(4 * image)
+                image = padded_image(node) * channels
+                dense = buffer_bytes(image) + buffer_bytes(4 * taps)
+                dense += 0 if whole else buffer_bytes(4 * image)
                 fours = -(-seen[0] // 4)
-                dense += layout.blocks * _buffer(taps * fours * 256) if whole else 0
+                dense += layout.blocks * buffer_bytes(taps * fours * 256) if whole else 0
         memory = NodeMemory(node.name, packed=packed, dense=dense, lists=lists)
         return _Connection(node.name, layout, at_once, memory)
 
@@ -318,57 +346,3 @@ def _parameters(node: Neuron) -> int:
 def _is_one(array: NDArray[np.float32]) -> bool:
     first = array.flat[0]
     return not any(array.strides) or bool((array == first).all())
-
-
-def _blocks_at_once(blocks: int, threads: int) -> int:
-    """Int8Convolution::at_once."""
-
-    def longest(count: int) -> int:
-        return (blocks // count + threads - 1) // threads * count
-
-    best = 1
-    for count in (2, _ROW_BLOCKS):
-        if blocks % count == 0 and longest(count) <= longest(best):
-            best = count
-    return best
-
-
-def _packed(node: Convolution, layout: _Layout, whole: bool, at_once: int) -> int:
-    """Weights [block][tap][channel][width]; of groups, all channels that a block sees."""
-    taps = math.prod(node.weight.shape[2:])
-    channels, width = node.input_shape[0], layout.width * at_once
-    if whole:
-        return layout.blocks // at_once * _buffer(taps * channels * width)
-    if node.groups == 1:
-        return layout.blocks * (_RANGE + _buffer(4 * taps * channels * width))
-    filters = node.output_shape[0]
-    own, outputs = channels // node.groups, filters // node.groups
-    first = np.arange(layout.blocks, dtype=np.int64) * width
-    last = np.minimum(first + width, filters) - 1
-    groups, number = np.unique(last // outputs - first // outputs + 1, return_counts=True)
-    return sum(
-        int(count) * (_RANGE + _buffer(4 * taps * int(group) * own * width))
-        for group, count in zip(groups, number, strict=True)
-    )
-
-
-def _reached(node: Convolution, layout: _Layout) -> int:
-    """EventConvolution: targets of each position of an axis, and what a step of events reaches."""
-    lists, pairs = _buffer(4 * (layout.pixels + 2)), node.input_shape[0]
-    for axis in (0, 1):
-        found = reached_pairs(node, axis)
-        pairs *= found
-        lists += _buffer(4 * (node.input_shape[1 + axis] + 1)) + _buffer(8 * found)
-    return lists + _REACH * pairs
-
-
-def _padded_image(node: Convolution) -> int:
-    """Pixels of DenseInput."""
-    sizes = []
-    for axis in (0, 1):
-        outputs, taps = node.output_shape[1 + axis], node.weight.shape[2 + axis]
-        stride = node.stride[axis] if outputs > 1 else 1
-        seen = (outputs - 1) * stride + (taps - 1) * node.dilation[axis] + 1
-        sizes.append(int(max(seen, node.padding[axis][0] + node.input_shape[1 + axis])))
-    columns_stride = node.stride[1] if node.output_shape[2] > 1 else 1
-    return math.prod(sizes) + _TILE_SLACK * columns_stride

@@ -13,6 +13,7 @@ Nothing here is fast, and nothing is skipped: silence is multiplied like everyth
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -204,6 +205,9 @@ class Reference:
         }
         self._states: dict[str, _State] = {}
         self._outputs: dict[str, Array] = {}
+        # How often a signal is seen within a step; what is kept beyond that counts as once more.
+        self._uses = Counter(i for row in plan.wiring for i, delayed in row if not delayed)
+        self._uses.update((*plan.late, len(plan.nodes) - 1))
         # Of the last step, of the nodes that somebody sees late: values, and spikes behind them.
         self._late: dict[int, tuple[Array, Array]] = {}
         self._rings: dict[str, Array] = {}  # of each Delay [D, B, *shape], the latest first
@@ -326,6 +330,7 @@ class Reference:
         self._bound.check(x)
         # Along with each value the spikes behind it: pooling and sums add them up.
         signals = {-1: (x, (x != 0).astype(np.float32))}
+        uses = dict(self._uses)
         with np.errstate(over="ignore", invalid="ignore"):
             for index, (node, sources) in enumerate(
                 zip(self.plan.nodes, self.plan.wiring, strict=True)
@@ -334,6 +339,10 @@ class Reference:
                     [self._late[i] if delayed else signals[i] for i, delayed in sources],
                     node.input_shape,
                 )
+                for i, delayed in sources:
+                    uses[i] -= not delayed
+                    if not uses[i]:
+                        signals.pop(i, None)
                 if isinstance(node, Convolution | Dense):
                     spikes = activity.sum(axis=0, dtype=np.float64)
                     self.synops += int((spikes * self._fanout[node.name]).sum())
@@ -351,11 +360,13 @@ class Reference:
             y, self._rings[node.name] = _delayed(node, x, self._rings[node.name])
         else:
             y = apply(node, x)
+        # Behind a 0 there is nothing that weights would see.
+        is_active = (y != 0).astype(np.float32)
         if isinstance(node, Pooling):
-            return y, _pool(node, activity)
+            return y, _pool(node, activity) * is_active
         if isinstance(node, Flatten | Scaling | Sum):
-            return y, activity.reshape(y.shape)
-        return y, (y != 0).astype(np.float32)
+            return y, activity.reshape(y.shape) * is_active
+        return y, is_active
 
 
 def _sum(sources: list[tuple[Array, Array]], shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -364,8 +375,8 @@ def _sum(sources: list[tuple[Array, Array]], shape: tuple[int, ...]) -> tuple[Ar
     x, activity = x.reshape(len(x), *shape), activity.reshape(len(x), *shape)
     for other, behind in sources[1:]:
         x = x + other.reshape(x.shape)
-        activity = (activity + behind.reshape(x.shape)) * (x != 0)
-    return x, activity
+        activity = activity + behind.reshape(x.shape)
+    return x, activity * (x != 0) if len(sources) > 1 else activity
 
 
 def _delayed(node: Delay, x: Array, ring: Array) -> tuple[Array, Array]:

@@ -210,6 +210,17 @@ def test_a_value_off_its_grid_is_named_and_the_model_still_runs(what: str) -> No
     assert Reference(model).run(np.ones((2, 2, 6, 8), np.float32)).shape == (2, 3)
 
 
+def test_a_loop_is_not_proven_and_runs_as_a_float_model() -> None:
+    graph = grid_graph()
+    last = next(tail for tail, head in graph.edges if isinstance(graph.nodes[head], nir.Output))
+    graph.edges.append((last, last))
+    looped = plan_of(graph, source="loop.nir")
+    with pytest.raises(ModelError, match="branches or loops is not proven exact"):
+        layer_grids(looped)
+    frames = np.ones((5, *looped.input_shape), np.float32)
+    np.testing.assert_array_equal(Engine(looped).run(frames), Reference(looped).run(frames))
+
+
 def test_sums_that_may_reach_the_limit_are_refused_by_name() -> None:
     within = (EXACT_LIMIT // layer_grids(plan())[0].worst_sum) * 255
     assert layer_grids(plan(input_max=within))[0].worst_sum < EXACT_LIMIT

@@ -10,6 +10,7 @@ import pytest
 
 from mpsl_runtime.model.graph import load_plan
 from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
 from .branching import DT_S, frames, grown, nested, simulate
@@ -46,9 +47,13 @@ def test_random_graphs_are_what_the_simulation_says(seed: int, tmp_path: Path) -
     reference = Reference(plan)
     output = reference.run(given)
     np.testing.assert_allclose(output, expected["output"], atol=1e-4)
-    spikes = reference.record(given)
-    for neuron, fired in zip(plan.spiking, spikes, strict=True):
-        np.testing.assert_array_equal(fired, expected[neuron.name], err_msg=neuron.name)
+    engine = Engine(plan, threads=1 + seed % 2)
+    np.testing.assert_allclose(engine.run(given), expected["output"], atol=1e-4)
+    np.testing.assert_allclose(engine.membrane, reference.membrane, atol=1e-4)
+    for program in (reference, engine):
+        for neuron, fired in zip(plan.spiking, program.record(given), strict=True):
+            np.testing.assert_array_equal(fired, expected[neuron.name], err_msg=neuron.name)
+    assert engine.synops == reference.synops > 0
 
 
 @pytest.mark.parametrize("seed", range(0, 60, 6))
@@ -61,6 +66,20 @@ def test_a_graph_inside_a_graph_gives_the_same(seed: int, tmp_path: Path) -> Non
         node.name.startswith("block.") or node.name == "output" for node in inside.plan.nodes
     )
     np.testing.assert_array_equal(inside.run(given), flat)
+
+
+def test_a_run_that_follows_another_starts_at_rest(tmp_path: Path) -> None:
+    """Delays, late spikes and what v starts from are set back; steps are the same as a run."""
+    for seed in range(12):
+        graph, _ = grown(seed)
+        engine = Engine(planned(graph, tmp_path / f"{seed}.nir"))
+        given = frames(graph, 12)
+        first = engine.run(given)
+        np.testing.assert_array_equal(engine.run(given), first)
+        engine.reset()
+        np.testing.assert_array_equal([engine.step(frame) for frame in given], first)
+        constant = np.broadcast_to(given[0], given.shape)
+        np.testing.assert_array_equal(engine.run(constant), engine.run(np.array(constant)))
 
 
 def test_samples_side_by_side_are_the_same_as_one_after_the_other(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
 SHARED = Path(__file__).resolve().parents[4] / "shared"
@@ -47,12 +48,15 @@ NOTED = {
 }
 
 
+@pytest.mark.parametrize("program", [Reference, Engine])
 @pytest.mark.parametrize("name", STEP_S)
-def test_a_foreign_graph_gives_what_its_framework_gave(name: str) -> None:
+def test_a_foreign_graph_gives_what_its_framework_gave(
+    name: str, program: type[Reference] | type[Engine]
+) -> None:
     plan = load_plan(CASES / f"{name}.nir", dt_s=STEP_S[name])
     case = np.load(CASES / f"{name}.npz")
     given = case["input"].astype(np.float32)
-    output = Reference(plan).run(given.reshape(len(given), *plan.input_shape))
+    output = program(plan).run(given.reshape(len(given), *plan.input_shape))
     expected = case["expected"].reshape(len(given), -1)
     assert expected.any()
     last = plan.output_neuron
@@ -82,7 +86,10 @@ def test_a_published_graph_runs(name: str) -> None:
     dt_s = 1.0 if name in ("cnn_sinabs", "braille_subgraph_77b4a80") else 1e-4
     plan = load_plan(GRAPHS / f"{name}.nir", dt_s=dt_s)
     given = np.random.default_rng(0).random((8, *plan.input_shape)) < 0.3
-    assert Reference(plan).run(given.astype(np.float32)).shape == (8, *plan.output_shape)
+    frames = given.astype(np.float32)
+    output = Engine(plan).run(frames)
+    assert output.shape == (8, *plan.output_shape)
+    np.testing.assert_array_equal(output, Reference(plan).run(frames))
 
 
 @pytest.mark.parametrize("name", ["braille_a7c67c3", "braille_v2_50b2fc2"])

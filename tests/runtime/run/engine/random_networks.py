@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
-from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.model.plan import Convolution, Delay, Dense, Neuron, Plan, Source
 
-__all__ = ["extreme_networks", "int8_networks", "networks", "pairs"]
+__all__ = ["branching_networks", "extreme_networks", "int8_networks", "networks", "pairs"]
 
 
 def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
@@ -161,3 +163,41 @@ def pool_windows(draw: st.DrawFn, size: int) -> tuple[int, int, int]:
     taps, stride = draw(FAR), draw(FAR)
     missing = max(0, taps + (draw(st.sampled_from([1, 2, 5])) - 1) * stride - size)
     return taps, stride, min((missing + 1) // 2, taps - 1)
+
+
+@st.composite
+def branching_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
+    """Networks as above with delays between their nodes, neurons that do not start at 0, edges that
+    pass nodes over or come back from the step before, and perhaps weights at the end."""
+    plan = draw(networks(make_plan))
+    random = np.random.default_rng(draw(st.integers(0, 1 << 20)))
+    nodes: list[Any] = []
+    for node in plan.nodes:
+        if isinstance(node, Neuron) and random.random() < 0.5:
+            start = random.choice([0.0, 0.25, -0.5], node.output_shape).astype(np.float32)
+            node = replace(node, initial=start)
+        nodes.append(node)
+        if random.random() < 0.3:
+            shape = node.output_shape
+            steps = random.integers(0, 4, shape if random.random() < 0.5 else 1)
+            spread = np.broadcast_to(steps, shape).astype(np.int64)
+            nodes.append(Delay(f"delay{len(nodes)}", spread, shape, shape))
+    if random.random() < 0.5:
+        size = math.prod(plan.output_shape)
+        weight = (random.integers(-4, 5, (3, size)) / 4).astype(np.float32)
+        nodes.append(Dense("last", weight, np.ones(3, np.float32), (size,), (3,)))
+    shapes = {None: plan.input_shape, **{node.name: node.output_shape for node in nodes}}
+    # Only these may go around or into weights: their values do not grow until sums are rounded.
+    spikes = {node.name for node in nodes if isinstance(node, Neuron)}
+    wired = []
+    before: list[str | None] = [None]
+    for node in nodes:
+        fits = [name for name in shapes if math.prod(shapes[name]) == math.prod(node.input_shape)]
+        weighted = isinstance(node, Convolution | Dense)
+        others = [Source(name) for name in before[:-1]
+                  if name in fits and (not weighted or name is None or name in spikes)]  # fmt: skip
+        others += [Source(name, delayed=True) for name in fits if name in spikes]
+        chosen = [source for source in others if random.random() < 0.4]
+        wired.append(replace(node, sources=(Source(before[-1]), *chosen) if chosen else ()))
+        before.append(node.name)
+    return replace(plan, nodes=tuple(wired), output_shape=nodes[-1].output_shape)

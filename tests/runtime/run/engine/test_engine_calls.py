@@ -179,7 +179,7 @@ def test_the_native_layer_refuses_by_itself(small: Plan) -> None:
         network.add_dense(np.zeros((3, 7), np.float32), np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="not finished"):
         network.step(np.zeros(60, np.float32), one)
-    with pytest.raises(ValueError, match="does not end in neurons"):
+    with pytest.raises(ValueError, match="has no neurons"):
         network.finish()
     with pytest.raises(ValueError, match="no values"):
         _native.Network(0, 1, 1)
@@ -197,6 +197,33 @@ def test_the_native_layer_refuses_by_itself(small: Plan) -> None:
         native.finish()
     with pytest.raises(ValueError, match="output has the wrong type; got float64"):
         native.step(np.zeros((2, 6, 5), np.float32), np.zeros(4, np.float64))  # type: ignore[arg-type]
+
+
+def test_the_native_layer_refuses_signals_that_are_not_there() -> None:
+    network = _native.Network(2, 6, 5)
+    late = network.add_late((4, 1, 1), True)
+    with pytest.raises(IndexError):
+        network.see([7], (2, 6, 5))
+    with pytest.raises(ValueError, match="sees nothing"):
+        network.see([], (2, 6, 5))
+    with pytest.raises(ValueError, match="differ in size"):
+        network.see([0, late], (2, 6, 5))
+    with pytest.raises(ValueError, match="none of the step before"):
+        network.follow(0, late)
+    with pytest.raises(IndexError):
+        network.follow(9, 0)
+    with pytest.raises(ValueError, match="of another kind"):
+        network.follow(late, 0)
+    with pytest.raises(ValueError, match="delay does not fit"):
+        network.add_delay(np.zeros(3, np.int32))
+    with pytest.raises(ValueError, match="below 0"):
+        network.add_delay(np.full(60, -1, np.int32))
+    one = np.ones(60, np.float32)
+    network.add_neurons(
+        "spiking", True, one, one, one, None, None, None, None, np.zeros(1, np.float32)
+    )
+    with pytest.raises(ValueError, match="follows nothing"):
+        network.finish()
 
 
 def test_two_threads_may_share_an_engine(make_frames: Frames, small: Plan) -> None:

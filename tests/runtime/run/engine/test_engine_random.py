@@ -159,8 +159,25 @@ def test_networks_at_the_extremes_equal_the_reference_or_are_refused_at_once(
 
 
 @given(data=st.data())
+@examples(240)
+def test_random_branches_and_loops_equal_the_reference_bit_for_bit(
+    data: st.DataObject,
+    draw_engine: Callable[..., int],
+    strategies: Any,
+    make_plan: type[Any],
+    make_frames: Frames,
+    equal: Callable[..., None],
+) -> None:
+    plan = data.draw(strategies.branching_networks(make_plan))
+    frames = frames_of(data, make_frames, plan, 6)
+    equal(plan, frames, busy=False, threads=draw_engine(data))
+
+
+@given(data=st.data())
 @examples(120)
-@pytest.mark.parametrize("kind", ["networks", "int8_networks", "extreme_networks"])
+@pytest.mark.parametrize(
+    "kind", ["networks", "int8_networks", "extreme_networks", "branching_networks"]
+)
 def test_an_engine_takes_what_was_said_and_not_much_less(
     kind: str,
     data: st.DataObject,

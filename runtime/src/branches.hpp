@@ -1,0 +1,66 @@
+// Stages of a network that is no chain: sums, delays, and what the step before has left.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "buffer.hpp"
+#include "signal.hpp"
+#include "stages.hpp"
+
+namespace mpsl {
+
+// The sum over signals of one size, added in their order; the spikes behind a value add up too.
+class SumStage : public Stage {
+public:
+    SumStage(std::vector<Signal*> sources, Extent extent);
+    std::uint64_t run(Current current) override;
+    std::size_t bytes() const override { return output.bytes(); }
+
+    Signal output;
+
+private:
+    const std::vector<Signal*> sources_;
+};
+
+// Every value arrives `steps` later, for each element its own number of steps.
+class DelayStage : public Stage {
+public:
+    // steps [channel][row][column], ≥ 0
+    DelayStage(Signal& source, const std::int32_t* steps);
+    std::uint64_t run(Current current) override;
+    void rest() override;
+    std::size_t bytes() const override;
+
+    Signal output;
+
+private:
+    Signal& source_;
+    Buffer<std::int32_t> steps_;
+    std::vector<std::vector<ActiveValue>> arriving_;  // ring over the steps to come
+    std::size_t now_ = 0;
+};
+
+// A signal as it was in the step before; nothing before the first step. Its source may be made
+// later than itself.
+class LateSignal {
+public:
+    // `spikes`: the source holds bits.
+    LateSignal(Extent extent, bool spikes);
+
+    // Throws std::invalid_argument where it is another kind of signal.
+    void follow(Signal& source);
+    bool is_bound() const { return source_; }
+    // At the end of a step.
+    void take();
+    void rest();
+    std::size_t bytes() const { return output.bytes(); }
+
+    Signal output;
+
+private:
+    const bool spikes_;
+    Signal* source_ = nullptr;
+};
+
+}  // namespace mpsl
