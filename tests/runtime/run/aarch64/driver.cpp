@@ -92,13 +92,29 @@ void pooling(Network& network) {
 void neurons(Network& network) {
     const auto kind = FireJob::Kind(number());
     const bool subtract = number();
-    std::array<std::vector<float>, 7> arrays;  // an absent one is empty
+    std::array<std::vector<float>, 8> arrays;  // an absent one is empty
     for (auto& values : arrays) values = array<float>();
     const auto maybe = [&](int i) {
         return arrays[i].empty() ? Values{} : Values{arrays[i].data(), arrays[i].size()};
     };
     network.add_neurons({kind, subtract, maybe(0), maybe(1), maybe(2), maybe(3), maybe(4), maybe(5),
-                         maybe(6)});
+                         maybe(6), maybe(7)});
+}
+
+Extent extent() {
+    const int channels = number(), rows = number(), columns = number();
+    return Extent(channels, rows, columns);
+}
+
+void see(Network& network) {
+    const Extent seen = extent();
+    const std::vector<std::int32_t> sources = array<std::int32_t>();
+    network.see({sources.begin(), sources.end()}, seen);
+}
+
+void put_number(std::size_t number) {
+    const std::uint64_t value = number;
+    put(&value, 1);
 }
 
 void answer(char call, Network& network) {
@@ -108,6 +124,20 @@ void answer(char call, Network& network) {
         case 'd': return dense(network);
         case 'p': return pooling(network);
         case 'n': return neurons(network);
+        case 'V': return see(network);
+        case 'M': return put_number(network.mark());
+        case 'L': {
+            const Extent late = extent();
+            return put_number(network.add_late(late, number()));
+        }
+        case 'F': {
+            const int late = number();
+            return network.follow(std::size_t(late), std::size_t(number()));
+        }
+        case 'D': {
+            const std::vector<std::int32_t> steps = array<std::int32_t>();
+            return network.add_delay(steps.data(), steps.size());
+        }
         case 'f': return network.finish();
         case '0': return network.reset();
         case 's': {

@@ -22,6 +22,7 @@ from mpsl_runtime import _native
 KINDS = {"spiking": 0, "integrating": 1, "threshold": 2}
 ARRAYS = (
     "decay", "threshold", "reset_value", "gain", "leak", "synaptic_decay", "synaptic_gain",
+    "initial",
 )  # fmt: skip
 END = 2**64 - 1
 _numbers = count()
@@ -104,9 +105,24 @@ class Network:
 
     def add_neurons(self, kind: str, subtract: bool, *arrays: Any, **named: Any) -> None:
         none = np.zeros(0, np.float32)
-        values = [*arrays, *(named[key] for key in ARRAYS[len(arrays) :])]
+        values = [*arrays, *(named.get(key) for key in ARRAYS[len(arrays) :])]
         given = [none if value is None else value for value in values]
         self._call("n", KINDS[kind], int(subtract), *given)
+
+    def mark(self) -> int:
+        return int.from_bytes(self._call("M")[0], "little")
+
+    def add_late(self, extent: Any, spikes: bool) -> int:
+        return int.from_bytes(self._call("L", *extent, int(spikes))[0], "little")
+
+    def follow(self, late: int, source: int) -> None:
+        self._call("F", late, source)
+
+    def see(self, sources: Any, extent: Any) -> None:
+        self._call("V", *extent, np.array(sources, np.int32))
+
+    def add_delay(self, steps: Any) -> None:
+        self._call("D", steps)
 
     def finish(self) -> None:
         self._call("f")
