@@ -31,6 +31,8 @@ class FlatGraph:
         input_node, output_node: None where the graph has none.
         edges: may repeat: a graph inside that hands its input on gives its source twice.
         notes: what was not taken at its word.
+        joints: Inputs and Outputs of graphs inside; they hand on what they get, and in the end are
+            in no edge.
     """
 
     nodes: dict[str, nir.NIRNode]
@@ -40,6 +42,7 @@ class FlatGraph:
     output_node: nir.Output | None
     edges: list[tuple[str, str]]
     notes: list[str] = field(default_factory=list)
+    joints: set[str] = field(default_factory=set)
 
 
 def flatten_graph(graph: nir.NIRGraph, source: str) -> FlatGraph:
@@ -51,7 +54,10 @@ def flatten_graph(graph: nir.NIRGraph, source: str) -> FlatGraph:
     Raises:
         ModelError: several Inputs or Outputs, none that could be told, an edge to nowhere or twice.
     """
-    return _flat(graph, source, 0)
+    flat = _flat(graph, source, 0)
+    if flat.joints:
+        flat.edges[:] = _without_joints(flat, source)
+    return flat
 
 
 def _flat(graph: nir.NIRGraph, where: str, depth: int) -> FlatGraph:
@@ -78,12 +84,18 @@ def _flat(graph: nir.NIRGraph, where: str, depth: int) -> FlatGraph:
                 "edge into an Input or out of an Output", got=f"{tail!r} → {head!r}", where=where
             )
     flat = FlatGraph({}, first, last, graph.nodes.get(first), graph.nodes.get(last), edges, notes)
+    inside = {name for name, node in graph.nodes.items() if isinstance(node, nir.NIRGraph)}
+    edges[:] = [
+        (f"{tail}\0out" if tail in inside else tail, f"{head}\0in" if head in inside else head)
+        for tail, head in edges
+    ]
     for name, node in graph.nodes.items():
         if isinstance(node, nir.NIRGraph):
             inner = _flat(node, f"graph {name!r} of {where}", depth + 1)
-            twice = sorted({f"{name}.{key}" for key in inner.nodes} & {*graph.nodes, *flat.nodes})
+            twice = [key for key in inner.nodes if f"{name}.{key}" in graph.nodes
+                     or f"{name}.{key}" in flat.nodes]  # fmt: skip
             if twice:
-                raise ModelError("name is there twice", got=twice[0], where=where)
+                raise ModelError("name is there twice", got=f"{name}.{twice[0]}", where=where)
             _insert(flat, name, inner)
         elif name not in (first, last):
             flat.nodes[name] = node
@@ -119,25 +131,50 @@ def _terminal(
 
 def _insert(flat: FlatGraph, name: str, inner: FlatGraph) -> None:
     """Puts a flat graph in the place of the node `name`."""
+    ends = {inner.input: f"{name}\0in", inner.output: f"{name}\0out"}
     for key, node in inner.nodes.items():
         flat.nodes[f"{name}.{key}"] = node
     flat.notes += [f"in {name!r}: {note}" for note in inner.notes]
-    entering = [tail for tail, head in flat.edges if head == name != tail]
-    leaving = [head for tail, head in flat.edges if tail == name != head]
-    into = [f"{name}.{b}" for a, b in inner.edges if a == inner.input and b != inner.output]
-    out_of = [f"{name}.{a}" for a, b in inner.edges if b == inner.output and a != inner.input]
-    edges = [
-        (f"{name}.{tail}", f"{name}.{head}")
+    flat.joints |= {*ends.values(), *(f"{name}.{joint}" for joint in inner.joints)}
+    flat.edges += [
+        (ends.get(tail, f"{name}.{tail}"), ends.get(head, f"{name}.{head}"))
         for tail, head in inner.edges
-        if tail != inner.input and head != inner.output
     ]
-    joints = [(entering, into), (out_of, leaving)]
-    if (name, name) in flat.edges:
-        joints.append((out_of, into))
-    if (inner.input, inner.output) in inner.edges:
-        joints.append((entering, leaving))
-    for tails, heads in joints:
-        if len(tails) * len(heads) > _MOST_EDGES:
-            raise ModelError("too many edges", expected=f"≤ {_MOST_EDGES}", where=f"node {name!r}")
-        edges += [(tail, head) for tail in tails for head in heads]
-    flat.edges[:] = [edge for edge in flat.edges if name not in edge] + edges
+
+
+def _without_joints(flat: FlatGraph, source: str) -> list[tuple[str, str]]:
+    """The edges, with every joint replaced by what it gets."""
+    missing = dict.fromkeys(flat.joints, 0)
+    behind: dict[str, list[str]] = {joint: [] for joint in flat.joints}
+    before: dict[str, list[str]] = {joint: [] for joint in flat.joints}
+    for tail, head in flat.edges:
+        if head in flat.joints:
+            before[head].append(tail)
+            if tail in flat.joints:
+                missing[head] += 1
+                behind[tail].append(head)
+    gets: dict[str, list[str]] = {}
+    ready = [joint for joint, count in missing.items() if not count]
+    total = 0
+    while ready:
+        joint = ready.pop()
+        gets[joint] = [name for tail in before[joint] for name in gets.get(tail, [tail])]
+        total = _counted(total + len(gets[joint]), source)
+        for head in behind[joint]:
+            missing[head] -= 1
+            if not missing[head]:
+                ready.append(head)
+    if len(gets) < len(flat.joints):
+        raise ModelError("graphs hand their input on to themselves", where=source)
+    edges: list[tuple[str, str]] = []
+    for tail, head in flat.edges:
+        if head not in flat.joints:
+            edges += [(name, head) for name in gets.get(tail, [tail])]
+            _counted(len(edges), source)
+    return edges
+
+
+def _counted(edges: int, source: str) -> int:
+    if edges > _MOST_EDGES:
+        raise ModelError("too many edges", got=edges, expected=f"≤ {_MOST_EDGES}", where=source)
+    return edges

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from pathlib import Path
 
 import nir
@@ -112,6 +114,40 @@ def test_a_block_that_hands_its_input_on_gives_it_twice() -> None:
     graph = loop(("input", "a"), ("a", "block"), ("block", "b"), ("a", "b"), ("b", "output"),
                  a=lif(3), block=inner, b=lif(3))  # fmt: skip
     assert sources(plan(graph))["b"] == (Source("a"), Source("a"), Source("block.n0"))
+
+
+def test_a_block_around_itself_sees_its_spikes_of_the_step_before() -> None:
+    inner = chain((3,), linear(), lif(3), out=(3,))
+    graph = loop(("input", "block"), ("block", "block"), ("block", "output"), block=inner)
+    found = sources(plan(graph))
+    assert found["block.n0"] == (Source(None), Source("block.n1", delayed=True))
+
+
+def test_a_block_of_nothing_around_itself_is_refused() -> None:
+    inner = chain((3,), out=(3,))
+    graph = loop(("input", "block"), ("block", "block"), ("block", "lif"), ("lif", "output"),
+                 block=inner, lif=lif(3))  # fmt: skip
+    assert "hand their input on to themselves" in refusal(graph)
+
+
+def test_thousands_of_blocks_that_hand_on_take_no_time() -> None:
+    empty, names = chain((3,), out=(3,)), [f"b{i}" for i in range(4000)]
+    path = ["input", *names, "lif", "output"]
+    graph = loop(*itertools.pairwise(path), **dict.fromkeys(names, empty), lif=lif(3))
+    begin = time.perf_counter()
+    assert [node.name for node in plan(graph).nodes] == ["lif"]
+    assert time.perf_counter() - begin < 5
+
+
+def test_edges_that_blocks_multiply_are_bounded() -> None:
+    empty = chain((3,), out=(3,))
+    layers = [[f"b{i}_{j}" for j in range(16)] for i in range(8)]
+    edges = [("input", name) for name in layers[0]] + [(name, "lif") for name in layers[-1]]
+    for here, there in itertools.pairwise(layers):
+        edges += itertools.product(here, there)
+    blocks = dict.fromkeys(itertools.chain(*layers), empty)
+    graph = loop(*edges, ("lif", "output"), **blocks, lif=lif(3))
+    assert "too many edges" in refusal(graph)
 
 
 def test_graphs_nested_without_end_are_refused() -> None:
