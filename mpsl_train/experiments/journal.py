@@ -116,8 +116,17 @@ class Journal:
             yield True
 
     def _latest(self) -> dict[str, Any]:
-        """The newest trial of each run, by name."""
+        """The newest trial of each run, by name; what a name is becomes part of paths."""
         trials = self.study.get_trials(deepcopy=False)
+        for trial in trials:
+            facts = [trial.user_attrs.get(key) for key in ("name", "recipe", "tries")]
+            kinds = [type(fact) for fact in facts]
+            if kinds != [str, str, int] or not _NAME.fullmatch(str(facts[0])):
+                raise RunError(
+                    "journal cannot be read", got=f"a run named {facts[0]!r}",
+                    expected="name, recipe and tries of each run",
+                    where=self.folder / "journal.log",
+                )  # fmt: skip
         return {trial.user_attrs["name"]: trial for trial in trials}
 
     def _add(self, name: str, text: str, tries: int) -> None:

@@ -120,6 +120,8 @@ def read_report(path: Path) -> dict[str, Any]:
         if len(content) > _LARGEST_REPORT:
             raise ValueError("more than 16 MiB")
         found = json.loads(content, parse_constant=_refuse)
+        # Halves of characters, which no file and no terminal takes.
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (OSError, ValueError, RecursionError) as error:
         raise RunError("report cannot be read", got=error, where=path) from error
     try:

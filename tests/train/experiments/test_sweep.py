@@ -116,6 +116,52 @@ def test_another_recipe_under_a_known_name_is_refused(tmp_path: Path, small_reci
         journal.enqueue({"../s0": load(small_recipe)})
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"name": "../../outside", "recipe": "", "tries": 0},
+        {"name": "s0", "recipe": 3, "tries": 0},
+        {"name": "s0", "recipe": "", "tries": "many"},
+        {},
+    ],
+)
+def test_a_journal_of_a_stranger_leads_nowhere_else(
+    facts: dict[str, object], tmp_path: Path
+) -> None:
+    journal = Journal(tmp_path / "a")
+    journal.study.enqueue_trial({}, user_attrs=facts)
+    with pytest.raises(RunError, match="journal cannot be read; got a run named"):
+        work(tmp_path / "a", device="cpu")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_a_run_whose_report_is_damaged_counts_as_failed(tmp_path: Path, small_recipe: Path) -> None:
+    journal = Journal(tmp_path / "a")
+    journal.enqueue(_recipes(small_recipe, seeds=1))
+    with journal.claim() as claim:
+        assert claim is not None
+        claim.run.mkdir()
+        journal.finish(claim, {"accuracy": 0.5})
+    for text, part in (
+        ("", "report cannot be read"),
+        ("[" * 100_000, "report cannot be read"),
+        ('{"accuracy": NaN}', "NaN"),
+        ('{"accuracy": ' + "9" * 5000 + "}", "report cannot be read"),
+        ('{"accuracy": 3}', "accuracy"),
+        ('{"accuracy": [0.5]}', "accuracy"),
+        ('{"accuracy": 0.5, "test_samples": "many"}', "test_samples"),
+        ('{"accuracy": 0.5, "training_seconds": -1e400}', "training_seconds"),
+        ('{"accuracy": 0.5, "device": "\\ud800"}', "report cannot be read"),
+        ("[0.5]", "report"),
+        ('{"validation_accuracy": 0.5}', "accuracy"),
+    ):
+        (claim.run / "report.json").write_text(text)
+        outcome = journal.outcomes(["s0"])["s0"]
+        assert outcome.state == "failed", text
+        assert part in str(outcome.error)
+        assert str(outcome.error).isprintable()
+
+
 def test_a_damaged_journal_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "journal.log").write_text("nonsense\nmore\n")
