@@ -128,6 +128,26 @@ class Network:
         constant: bool,
         output: NDArray[np.float32],
     ) -> None: ...
+    def state(
+        self,
+        last: int,
+        V: NDArray[np.float32],
+        J: NDArray[np.float32],
+        S: NDArray[np.uint8],
+        U: NDArray[np.float32],
+        late: NDArray[np.float32],
+    ) -> tuple[int, int]: ...
+    def restore(
+        self,
+        last: int,
+        V: NDArray[np.float32],
+        J: NDArray[np.float32],
+        S: NDArray[np.uint8],
+        U: NDArray[np.float32],
+        late: NDArray[np.float32],
+        steps: int,
+        synops: int,
+    ) -> None: ...
     def keep_membrane(self, index: int) -> None: ...
     def spikes(self, index: int, output: NDArray[np.uint8]) -> None: ...
     def membrane(self, index: int, output: NDArray[np.float32]) -> None: ...
@@ -135,6 +155,8 @@ class Network:
     def populations(self) -> int: ...
     @property
     def output_size(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
     @property
     def synops(self) -> int: ...
     @property

@@ -79,6 +79,20 @@ std::size_t DelayStage::bytes() const {
     return bytes;
 }
 
+void DelayStage::copy_state(float* to) const {
+    std::fill_n(to, state_size(), 0.0f);
+    for (std::size_t step = 0; step + 1 < arriving_.size(); ++step)
+        for (const ActiveValue& one : arriving_[(now_ + step) % arriving_.size()])
+            to[step * steps_.size() + one.index] = one.value;
+}
+
+void DelayStage::restore(const float* from) {
+    rest();
+    for (std::size_t step = 0; step + 1 < arriving_.size(); ++step)
+        for (std::size_t i = 0; i < steps_.size(); ++i, ++from)
+            if (*from != 0) arriving_[step].push_back({std::uint32_t(i), *from, 1});
+}
+
 LateSignal::LateSignal(Extent extent, bool spikes)
     : output(extent, spikes ? Signal::Bits : Signal::Active), spikes_(spikes) {
     rest();
@@ -100,6 +114,28 @@ void LateSignal::take() {
     const std::vector<ActiveValue>& from = source_->active();
     std::vector<ActiveValue>& active = output.write_active();
     active.assign(from.begin(), from.end());
+}
+
+void LateSignal::copy_state(float* to) {
+    const std::size_t size = output.extent.size();
+    std::fill_n(to, state_size(), 0.0f);
+    for (const ActiveValue& one : output.active()) {
+        to[one.index] = one.value;
+        to[size + one.index] = one.activity;
+    }
+}
+
+void LateSignal::restore(const float* from) {
+    rest();
+    const std::size_t size = output.extent.size(), pixels = output.extent.pixels();
+    std::vector<ActiveValue>* const active = spikes_ ? nullptr : &output.write_active();
+    for (std::size_t i = 0; i < size; ++i) {
+        if (from[i] == 0) continue;
+        if (active) active->push_back({std::uint32_t(i), from[i], from[size + i]});
+        else output.bits[i % pixels * output.words + i / pixels / 64] |= std::uint64_t(1)
+                                                                       << (i / pixels % 64);
+    }
+    if (spikes_) output.wrote_bits();
 }
 
 void LateSignal::rest() {

@@ -32,6 +32,11 @@ public:
     void rest() override;
     std::size_t bytes() const override;
 
+    // What will arrive: [step to come][value].
+    std::size_t state_size() const { return product(arriving_.size() - 1, steps_.size()); }
+    void copy_state(float* to) const;
+    void restore(const float* from);
+
     Signal output;
 
 private:
@@ -55,6 +60,11 @@ public:
     void take();
     void rest();
     std::size_t bytes() const { return output.bytes(); }
+
+    // Values, then the spikes behind each.
+    std::size_t state_size() const { return product(output.extent.size(), 2); }
+    void copy_state(float* to);
+    void restore(const float* from);
 
     Signal output;
 

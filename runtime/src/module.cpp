@@ -199,6 +199,53 @@ void membrane(Network& network, std::size_t index, ArrayOut output) {
     population.copy_membrane(to);
 }
 
+// Null where the output is that of no population, and U has no values.
+Population* output_of(Network& network, std::size_t last, std::size_t U) {
+    if (!U) return nullptr;
+    Population& population = network.population(last);
+    if (U != population.size() || !population.keeps_membrane())
+        throw std::invalid_argument("state has the wrong size");
+    return &population;
+}
+
+void check_state(const Network& network, std::size_t V, std::size_t J, std::size_t S,
+                 std::size_t late) {
+    network.check_finished();
+    if (V != network.state_size() || J != network.synapse_size() || S != network.state_size() ||
+        late != network.late_size())
+        throw std::invalid_argument("state has the wrong size");
+}
+
+std::tuple<std::uint64_t, std::uint64_t> state(Network& network, std::size_t last, ArrayOut V,
+                                               ArrayOut J, ArrayOut S, ArrayOut U,
+                                               ArrayOut late) {
+    float* const to_V = values_of<float>(V, "V");
+    float* const to_J = values_of<float>(J, "J");
+    std::uint8_t* const to_S = values_of<std::uint8_t>(S, "S");
+    float* const to_U = values_of<float>(U, "U");
+    float* const to_late = values_of<float>(late, "late");
+    const Running running(network);
+    check_state(network, V.size(), J.size(), S.size(), late.size());
+    const Population* const output = output_of(network, last, U.size());
+    network.copy_state(to_V, to_J, to_S, to_late);
+    if (output) output->copy_membrane(to_U);
+    return {network.steps(), network.synops()};
+}
+
+void restore(Network& network, std::size_t last, Array V, Array J, Array S, Array U, Array late,
+             std::uint64_t steps, std::uint64_t synops) {
+    const float* const from_V = values_of<float>(V, "V");
+    const float* const from_J = values_of<float>(J, "J");
+    const std::uint8_t* const from_S = values_of<std::uint8_t>(S, "S");
+    const float* const from_U = values_of<float>(U, "U");
+    const float* const from_late = values_of<float>(late, "late");
+    const Running running(network);
+    check_state(network, V.size(), J.size(), S.size(), late.size());
+    Population* const output = output_of(network, last, U.size());
+    network.restore(from_V, from_J, from_S, from_late, steps, synops);
+    if (output) output->restore_membrane(from_U);
+}
+
 // `call(network)` by one caller at a time.
 template <class Call>
 auto alone(Call call) {
@@ -266,6 +313,11 @@ NB_MODULE(_native, m) {
         .def("membrane", &membrane, nb::arg("index"), nb::arg("output"))
         .def_prop_ro("populations", alone([](Network& n) { return n.populations(); }))
         .def_prop_ro("output_size", alone([](Network& n) { return n.output_size(); }))
+        .def("state", &state, nb::arg("last"), nb::arg("V"), nb::arg("J"), nb::arg("S"),
+             nb::arg("U"), nb::arg("late"))
+        .def("restore", &restore, nb::arg("last"), nb::arg("V"), nb::arg("J"), nb::arg("S"),
+             nb::arg("U"), nb::arg("late"), nb::arg("steps"), nb::arg("synops"))
+        .def_prop_ro("steps", alone([](Network& n) { return n.steps(); }))
         .def_prop_ro("synops", alone([](Network& n) { return n.synops(); }))
         .def_prop_ro("bytes", alone([](Network& n) { return n.bytes(); }))
         .def_prop_ro("crossovers", alone([](Network& n) { return n.crossovers(); }))

@@ -74,8 +74,12 @@ void Network::check_building() const {
     if (finished_) throw std::invalid_argument("the network is already finished");
 }
 
-void Network::check_running(std::size_t size) const {
+void Network::check_finished() const {
     if (!finished_) throw std::invalid_argument("the network is not finished");
+}
+
+void Network::check_running(std::size_t size) const {
+    check_finished();
     expect("output has the wrong size", size, output_size());
 }
 
@@ -223,6 +227,7 @@ void Network::add_delay(const std::int32_t* steps, std::size_t size) {
     expect("delay does not fit", size, tip_->extent.size());
     auto stage = std::make_unique<DelayStage>(*tip_, steps);
     tip_ = &stage->output;
+    delays_.push_back(stage.get());
     stages_.push_back(std::move(stage));
 }
 
@@ -247,7 +252,7 @@ std::size_t Network::output_size() const {
 void Network::reset() {
     for (PopulationStage* stage : populations_) stage->population.reset();
     if (!is_chain_) rest();
-    synops_ = 0;
+    steps_ = synops_ = 0;
 }
 
 void Network::rest() {
@@ -275,7 +280,7 @@ void Network::guarded(Work work) {
         work();
     } catch (...) {
         rest();
-        synops_ = 0;
+        steps_ = synops_ = 0;
         throw;
     }
 }
@@ -297,6 +302,7 @@ void Network::advance(Current current, float* output) {
     }
     for (const auto& late : late_)
         if (late) late->take();
+    ++steps_;
 }
 
 void Network::step(const float* frame, std::size_t size, float* output, std::size_t output_size) {

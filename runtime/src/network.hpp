@@ -60,6 +60,14 @@ public:
     void finish();
 
     void reset();
+    // All populations one after the other: V and S [state_size], J [synapse_size]; what this step
+    // has left to later ones [late_size].
+    void copy_state(float* V, float* J, std::uint8_t* S, float* late);
+    void restore(const float* V, const float* J, const std::uint8_t* S, const float* late,
+                 std::uint64_t steps, std::uint64_t synops);
+    std::size_t state_size() const;
+    std::size_t synapse_size() const;
+    std::size_t late_size() const;
     // frame [channels][rows][columns] -> output [output_size].
     void step(const float* frame, std::size_t size, float* output, std::size_t output_size);
     // The values that are not zero; addresses in ascending order, none twice.
@@ -76,8 +84,11 @@ public:
     std::vector<double> crossovers() const;
     std::size_t input_size() const { return input_.extent.size(); }
     std::size_t output_size() const;
+    std::uint64_t steps() const { return steps_; }  // since the last reset
     std::uint64_t synops() const { return synops_; }
     std::size_t bytes() const;
+    // Throws std::invalid_argument where more nodes may still come.
+    void check_finished() const;
     const char* isa() const { return kernels_.name; }
     Watch& watch() { return workers_.watch; }
 
@@ -110,6 +121,7 @@ private:
     std::vector<Signal*> signals_;  // by number
     // By number; null where a signal is no late one.
     std::vector<std::unique_ptr<LateSignal>> late_;
+    std::vector<DelayStage*> delays_;
     Signal* output_ = nullptr;  // null: that of the last population
 
     // While building: the signal that the next node sees, what is not yet a stage.
@@ -119,6 +131,7 @@ private:
     float pending_scale_ = 1;
 
     Buffer<std::uint32_t> nonzero_;  // scratch
+    std::uint64_t steps_ = 0;
     std::uint64_t synops_ = 0;
     std::uint64_t held_synops_ = 0;  // of the stages before the first population
 };

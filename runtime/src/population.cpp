@@ -136,6 +136,30 @@ void Population::copy_output(float* to) const {
             *to++ = float(output_.bits[p * output_.words + c / 64] >> (c % 64) & 1);
 }
 
+void Population::fill_blocks(const float* from, Buffer<float>& to) const {
+    const std::size_t pixels = layout_.extent.pixels();
+    for (int c = 0; c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p) to[layout_.index(c, p)] = *from++;
+}
+
+void Population::copy_state(float* V, float* J) const {
+    copy_blocks(state_, V);
+    if (has_synapse()) copy_blocks(synapse_, J);
+}
+
+void Population::restore(const float* V, const float* J, const std::uint8_t* S) {
+    fill_blocks(V, state_);
+    if (has_synapse()) fill_blocks(J, synapse_);
+    output_.bits.clear();
+    const std::size_t pixels = layout_.extent.pixels();
+    for (int c = 0; c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p)
+            output_.bits[p * output_.words + c / 64] |= std::uint64_t(*S++ != 0) << (c % 64);
+    finish_step();
+}
+
+void Population::restore_membrane(const float* U) { fill_blocks(U, membrane_); }
+
 std::size_t Population::bytes() const {
     return decays_.bytes() + thresholds_.bytes() + reset_values_.bytes() + gains_.bytes() +
            leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() + synapse_.bytes() + initial_.bytes() +

@@ -46,7 +46,13 @@ public:
     void copy_spikes(std::uint8_t* to) const;
     void copy_membrane(float* to) const;
     void copy_output(float* to) const;
+    // All that the next step depends on, [channel][row][column] each; J without a synapse: nothing.
+    void copy_state(float* V, float* J) const;
+    // What the copies gave, and the spikes of the last step.
+    void restore(const float* V, const float* J, const std::uint8_t* S);
+    void restore_membrane(const float* U);
 
+    bool has_synapse() const { return !synapse_.empty(); }
     bool keeps_membrane() const { return !membrane_.empty(); }
     bool integrates() const { return kind_ == FireJob::Integrating; }
     Signal& output() { return output_; }
@@ -56,6 +62,7 @@ public:
 private:
     Buffer<float> spread(const Values& values, float padding) const;
     void copy_blocks(const Buffer<float>& from, float* to) const;
+    void fill_blocks(const float* from, Buffer<float>& to) const;
 
     const Kernels& kernels_;
     const BlockLayout layout_;

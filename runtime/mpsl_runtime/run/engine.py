@@ -8,6 +8,7 @@ order, so that a membrane potential may differ in its last bits.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from weakref import WeakSet
 
 import numpy as np
@@ -25,6 +26,7 @@ from mpsl_runtime.run.checks import (
 from mpsl_runtime.run.engine_memory import check_engine
 from mpsl_runtime.run.memory import check_memory, check_output, limit_or_default
 from mpsl_runtime.run.native_network import native_network
+from mpsl_runtime.run.state import NetworkState
 
 __all__ = ["Engine"]
 
@@ -93,7 +95,7 @@ class Engine:
         if self._last is not None:
             self._network.keep_membrane(self._last)
         self._output = np.zeros(math.prod(plan.output_shape), np.float32)
-        self._neurons = sum(math.prod(shape) for _, shape in self._spiking)
+        self._neurons = sum(math.prod(node.output_shape) for node in neurons)
         self._outputs = math.prod(plan.output_shape)
         self._inputs = math.prod(plan.input_shape)
 
@@ -118,6 +120,35 @@ class Engine:
         """Synaptic operations since the last reset: for each spike (or input that is not zero)
         the weights that it reaches, counted through pooling."""
         return self._network.synops
+
+    @property
+    def steps(self) -> int:
+        """Steps since the last reset."""
+        return self._network.steps
+
+    def state(self) -> bytes:
+        """What `restore` goes on from: V, J, S, U and the counters, see `run.state`."""
+        held = NetworkState.at_rest(self.plan)
+        steps, synops = self._network.state(
+            self._last or 0, held.V, held.J, held.S, held.U, held.late
+        )
+        output = held.output if self._last is not None else self._output
+        return replace(held, steps=steps, synops=synops, output=output).to_bytes(self.plan)
+
+    def restore(self, state: bytes) -> None:
+        """Goes on where `state` was taken, from any engine or reference of the same network: bit
+        for bit, with any number of threads and any instruction set.
+
+        Raises:
+            DataError: the state is damaged, or that of another network; nothing has changed.
+        """
+        given = NetworkState.from_bytes(self.plan, state)
+        self._network.restore(
+            self._last or 0, given.V, given.J, given.S, given.U, given.late,
+            given.steps, given.synops,
+        )  # fmt: skip
+        if self._last is None:
+            self._output = given.output
 
     def fork(self) -> Engine:
         """Another engine of the same network, at rest.

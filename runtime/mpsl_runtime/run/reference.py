@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
@@ -43,112 +43,12 @@ from mpsl_runtime.run.memory import (
     limit_or_default,
     reference_memory,
 )
+from mpsl_runtime.run.state import NetworkState
+from mpsl_runtime.run.stateless import apply, fanout, pool
 
 __all__ = ["Reference", "apply", "fanout"]
 
 Array = NDArray[np.float32]
-
-
-def apply(node: Node, x: Array) -> Array:
-    """The output of a node without state, for x [B, *input_shape]."""
-    if isinstance(node, Convolution):
-        return _convolve(node, x) + node.bias[:, None, None]
-    if isinstance(node, Dense):
-        return np.asarray(x @ node.weight.T, dtype=np.float32) + node.bias
-    if isinstance(node, Pooling):
-        return _pool(node, x) * np.float32(node.scale)
-    if isinstance(node, Scaling):
-        return x * node.scale
-    if isinstance(node, Flatten):
-        return x.reshape(len(x), *node.output_shape)
-    if isinstance(node, Sum):
-        return x
-    raise TypeError(f"{type(node).__name__} keeps state")
-
-
-def _convolve(node: Convolution, x: Array) -> Array:
-    """Cross-correlation without bias: one matrix product for each kernel tap and group."""
-    filters, rows, columns = node.output_shape
-    per_group = filters // node.groups
-    channels = node.input_shape[0] // node.groups
-    padded = np.pad(x, ((0, 0), (0, 0), (0, 1), (0, 1)))  # what stands for all padding
-    out = np.zeros((len(x), filters, rows * columns), np.float32)
-    for i, j in np.ndindex(node.weight.shape[2:]):
-        above, beside = _inputs(node, 0, i), _inputs(node, 1, j)
-        seen = padded[:, :, above[:, None], beside]
-        seen = np.ascontiguousarray(seen).reshape(len(x), node.groups, channels, rows * columns)
-        for g in range(node.groups):
-            own = slice(g * per_group, (g + 1) * per_group)
-            out[:, own] += node.weight[own, :, i, j] @ seen[:, g]
-    return out.reshape(len(x), *node.output_shape)
-
-
-def _inputs(node: Convolution, axis: int, tap: int) -> NDArray[np.int64]:
-    """The row (axis 0) or column (1) that each output reads with a tap; in the padding, the one
-    behind the last."""
-    size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
-    at = np.arange(outputs) * node.stride[axis] + tap * node.dilation[axis] - node.padding[axis][0]
-    return np.where((at >= 0) & (at < size), at, size)
-
-
-def _pool(node: Pooling, x: Array) -> Array:
-    """Sums over windows [B, C, H, W] -> [B, C, H', W']; padding adds nothing."""
-    out = np.zeros((len(x), *node.output_shape), np.float32)
-    columns = list(_window_taps(node, 1))
-    for rows_to, rows_from in _window_taps(node, 0):
-        for columns_to, columns_from in columns:
-            out[:, :, rows_to, columns_to] += x[:, :, rows_from, columns_from]
-    return out
-
-
-def _window_taps(node: Pooling, axis: int) -> Iterator[tuple[slice, slice]]:
-    """For each tap of the window, in order, the outputs that find an input there, and that input.
-
-    Taps that meet padding alone are passed over: there may be millions.
-    """
-    size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
-    stride, before, taps = node.stride[axis], node.padding[axis], node.kernel[axis]
-    done = 0
-    for last in reversed(range(outputs)):
-        first_input = last * stride - before
-        until = min(taps, size - first_input)
-        for tap in range(max(done, -first_input), until):
-            begin = max(0, -((tap - before) // stride))
-            end = min(outputs, (size - 1 + before - tap) // stride + 1)
-            origin = begin * stride - before + tap
-            inside = slice(origin, origin + (end - begin - 1) * stride + 1, stride)
-            yield slice(begin, end), inside
-        done = max(done, until)
-        if done == taps:
-            return
-
-
-def fanout(node: Convolution | Dense) -> NDArray[np.int64]:
-    """Weights that each element of the input reaches, int64 [*input_shape].
-
-    At an image's border fewer taps of a kernel land on an output, so fewer weights count.
-    """
-    if isinstance(node, Dense):
-        return np.full(node.input_shape, node.output_shape[0], np.int64)
-    per_tap = node.output_shape[0] // node.groups
-    reached = np.outer(_reached(node, 0), _reached(node, 1)) * per_tap
-    return np.broadcast_to(reached, node.input_shape).astype(np.int64)
-
-
-def _reached(node: Convolution, axis: int) -> NDArray[np.int64]:
-    """How many taps reach an output from each position along rows (0) or columns (1)."""
-    size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
-    stride, taps = node.stride[axis], node.weight.shape[2 + axis]
-    offset = np.arange(taps) * node.dilation[axis] - node.padding[axis][0]
-    begin = np.clip(-(offset // stride), 0, outputs)
-    end = np.clip((size - 1 - offset) // stride + 1, 0, outputs)
-    offset, begin, end = (values[begin < end] for values in (offset, begin, end))
-    # A tap is met at every stride-th position from its first output to its last.
-    step = min(stride, size)
-    marks = np.zeros((-(-size // step) + 1) * step, np.int64)
-    np.add.at(marks, begin * stride + offset, 1)
-    np.add.at(marks, np.minimum(end * stride + offset, len(marks) - 1), -1)
-    return marks.reshape(-1, step).cumsum(axis=0).reshape(-1)[:size]
 
 
 @dataclass
@@ -188,6 +88,7 @@ class Reference:
 
     Attributes:
         plan: what it runs.
+        steps: since the last reset.
         synops: synaptic operations since the last reset: for each spike (or input that is not
             zero) the weights that it reaches, counted through pooling.
     """
@@ -210,8 +111,56 @@ class Reference:
         self._uses.update((*plan.late, len(plan.nodes) - 1))
         # Of the last step, of the nodes that somebody sees late: values, and spikes behind them.
         self._late: dict[int, tuple[Array, Array]] = {}
+        self._last: Array
+        self._delays = [node for node in plan.nodes if isinstance(node, Delay)]
         self._rings: dict[str, Array] = {}  # of each Delay [D, B, *shape], the latest first
         self.reset()
+
+    def state(self) -> bytes:
+        """As `engine.Engine.state`; of one sample, not of a batch."""
+        neurons = [node for node in self.plan.nodes if isinstance(node, Neuron)]
+        states = [self._states[node.name] for node in neurons]
+        synaptic = [node.synaptic_decay is not None for node in neurons]
+        spikes = [self._outputs[node.name] * (node.kind != "integrating") for node in neurons]
+        late = [part for index in self.plan.late for part in self._late[index]]
+        late += [_arriving(node, self._rings[node.name]) for node in self._delays]
+        last = self.plan.output_neuron
+        return NetworkState(
+            self.steps,
+            self.synops,
+            V=_flat([state.V for state in states]),
+            J=_flat([state.J for state, has in zip(states, synaptic, strict=True) if has]),
+            S=_flat(spikes).astype(np.uint8),
+            U=_flat([] if last is None else [self._states[last.name].U]),
+            late=_flat(late),
+            output=_flat([self._last] if last is None else []),
+        ).to_bytes(self.plan)
+
+    def restore(self, state: bytes) -> None:
+        """As `engine.Engine.restore`."""
+        given = NetworkState.from_bytes(self.plan, state)
+        self.reset()
+        self.steps, self.synops = given.steps, given.synops
+        V, J, S, late = (_Cut(part) for part in (given.V, given.J, given.S, given.late))
+        for node in self.plan.nodes:
+            if not isinstance(node, Neuron):
+                continue
+            kept = self._states[node.name]
+            kept.V, spikes = V.like(kept.V), S.like(kept.V)
+            if node.synaptic_decay is not None:
+                kept.J = J.like(kept.V)
+            integrates = node.kind == "integrating"
+            self._outputs[node.name] = kept.V if integrates else spikes.astype(np.float32)
+            if node is self.plan.output_neuron:
+                kept.U = given.U.reshape(kept.V.shape)
+        for index in self.plan.late:
+            values, activity = self._late[index]
+            self._late[index] = late.like(values), late.like(activity)
+        for node in self._delays:
+            ring = self._rings[node.name]
+            self._rings[node.name] = _arriving(node, late.like(ring))
+        if given.output.size:
+            self._last = given.output.reshape(self._last.shape)
 
     def fork(self) -> Reference:
         """Another one of the same network, at rest; all together keep to the limit."""
@@ -223,8 +172,8 @@ class Reference:
         return other
 
     def reset(self, batch: int = 1) -> None:
-        """Sets every V to its start and the counter to 0, for `batch` samples side by side."""
-        self.synops = 0
+        """Sets every V to its start and the counters to 0, for `batch` samples side by side."""
+        self.steps = self.synops = 0
         for index, node in enumerate(self.plan.nodes):
             zeros = np.zeros((batch, *node.output_shape), np.float32)
             if isinstance(node, Neuron):
@@ -350,6 +299,7 @@ class Reference:
         for index in self.plan.late:
             self._late[index] = signals[index]
         self._last = signals[len(self.plan.nodes) - 1][0]
+        self.steps += 1
         return self._last.reshape(len(self._last), -1)
 
     def _apply(self, node: Node, x: Array, activity: Array) -> tuple[Array, Array]:
@@ -363,10 +313,26 @@ class Reference:
         # Behind a 0 there is nothing that weights would see.
         is_active = (y != 0).astype(np.float32)
         if isinstance(node, Pooling):
-            return y, _pool(node, activity) * is_active
+            return y, pool(node, activity) * is_active
         if isinstance(node, Flatten | Scaling | Sum):
             return y, activity.reshape(y.shape) * is_active
         return y, is_active
+
+
+class _Cut:
+    """An array from which pieces are cut, one after the other."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._rest = array
+
+    def like(self, other: Array) -> Array:
+        """The next piece, in the shape of `other`."""
+        piece, self._rest = self._rest[: other.size], self._rest[other.size :]
+        return piece.reshape(other.shape)
+
+
+def _flat(arrays: list[Array]) -> Array:
+    return np.concatenate([np.zeros(0, np.float32), *(array.reshape(-1) for array in arrays)])
 
 
 def _sum(sources: list[tuple[Array, Array]], shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -384,3 +350,12 @@ def _delayed(node: Delay, x: Array, ring: Array) -> tuple[Array, Array]:
     past = np.concatenate([x[None], ring])
     steps = np.broadcast_to(node.steps, x.shape)[None]
     return np.take_along_axis(past, steps, axis=0)[0], past[: len(ring)]
+
+
+def _arriving(node: Delay, ring: Array) -> Array:
+    """Of the past [D, B, *shape], latest first, what will arrive in each step to come, the next
+    first; and the other way round, since what arrives k steps on has waited steps − 1 − k."""
+    places = node.steps - 1 - np.arange(len(ring)).reshape(-1, *[1] * (node.steps.ndim + 1))
+    places = np.broadcast_to(places, ring.shape)
+    found: Array = np.take_along_axis(ring, np.maximum(places, 0), axis=0)
+    return np.where(places >= 0, found, np.float32(0))
