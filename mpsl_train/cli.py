@@ -1,4 +1,4 @@
-"""`mpsl train` and, from `data_cli`, `mpsl data`. Imports typer alone: torch comes later."""
+"""`mpsl train`, and the verbs of the rooms. Imports typer alone: torch comes later."""
 
 from __future__ import annotations
 
@@ -13,44 +13,52 @@ from mpsl_runtime.terminal import show, show_json
 __all__ = ["register", "train"]
 
 
+Recipe = Annotated[str, typer.Argument(help="A name in models/, or a path to a .toml file.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="The data set's folder or its parent. [$MPSL_DATA/<data set>]"),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Run folder to write. [runs/<recipe>[-<method>]-s<seed>]")
+]
+Method = Annotated[
+    str | None,
+    typer.Option(help="Train the recipe by another method: stbp, hgll, sbp, stdp, mpsl."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe field; repeatable."),
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE", help="Python file with a rule of your own, which runs; repeatable."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1024,
+        help="Processes on this host, each with a device of its own. [torchrun's, 1]",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch.")]
+Json = Annotated[bool, typer.Option("--json", help="Print report.json on stdout and nothing else.")]
+
+
 def train(
-    recipe: Annotated[str, typer.Argument(help="A name in models/, or a path to a .toml file.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(help="The data set's folder or its parent. [$MPSL_DATA/<data set>]"),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder to write. [runs/<recipe>[-<method>]-s<seed>]")
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help="Train the recipe by another method: stbp, hgll, sbp, stdp, mpsl."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe field; repeatable."),
-    ] = None,
-    plugins: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILE", help="Python file with a rule of your own, which runs; repeatable."
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    devices: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=1024,
-            help="Processes on this host, each with a device of its own. [torchrun's, 1]",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last finished epoch.")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print report.json on stdout and nothing else.")
-    ] = False,
+    recipe: Recipe,
+    data: Data = None,
+    out: Out = None,
+    method: Method = None,
+    set_: Changes = None,
+    plugins: Plugins = None,
+    device: Device = "auto",
+    devices: Devices = None,
+    resume: Resume = False,
+    as_json: Json = False,
 ) -> None:
     """Train a network with one weight bank for each mechanism.
 
