@@ -51,9 +51,10 @@ class FrameCache:
 
     def write(self, frames: NDArray[np.unsignedinteger]) -> None:
         """Keeps the array. A cache that cannot be written only costs time."""
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
 
-        with suppress(OSError, OutputError):
+        with suppress(OSError, OutputError, SafetensorError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as temporary:
                 save_file({_NAME: frames}, temporary, {_HASH: _digest(frames)})
