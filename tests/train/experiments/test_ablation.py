@@ -103,7 +103,7 @@ def test_the_command_trains_compares_draws_and_goes_on(
     [
         (["--mode", "free"], "mpsl: unknown mode of λ; got 'free'; expected fixed, learnable, "),
         (["--set", "rules.tauw=3"], "mpsl: unknown key 'rules.tauw'; expected nearest known key"),
-        (["--workers", "-1"], "mpsl: number of processes is negative; got -1"),
+        (["--workers", "-1"], "mpsl: Invalid value for '--workers': "),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(

@@ -133,7 +133,7 @@ def test_the_command_trains_compares_writes_and_goes_on(
     ("words", "line"),
     [
         (["--method", "mpls"], "mpsl: no such method; got 'mpls'; expected 'mpsl'"),
-        (["--workers", "-1"], "mpsl: number of processes is negative; got -1"),
+        (["--workers", "-1"], "mpsl: Invalid value for '--workers': "),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(
