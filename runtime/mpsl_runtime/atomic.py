@@ -99,6 +99,14 @@ def _staged(
     for name in names:
         if (folder / name).is_dir():
             raise OutputError("output is a folder", expected="a file name", where=folder / name)
+        if (folder / name).exists() and not (folder / name).is_file():
+            # To rename onto /dev/null would be the end of it, for everybody, where root does it.
+            raise OutputError(
+                "output is no plain file",
+                got="a device, pipe or socket",
+                expected="a file name",
+                where=folder / name,
+            )
     sweep(folder)
     with ExitStack() as stack:
         try:

@@ -180,3 +180,14 @@ def test_a_list_that_is_none_of_ours_neither_stops_a_writer_nor_removes_a_file(
 def test_a_folder_that_no_name_can_have_is_one_line() -> None:
     with pytest.raises(OutputError, match="null byte"), replacing(Path("a\0b/c")):
         pass
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    """As root, to rename a file onto /dev/null would take it from every program."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        before = path.stat()
+        with pytest.raises(OutputError, match="no plain file"), replacing(path) as temporary:
+            temporary.write_bytes(b"x")
+        after = path.stat()
+        assert (before.st_ino, before.st_mode) == (after.st_ino, after.st_mode)
