@@ -113,10 +113,11 @@ sanitize: setup ## the tests of the engine, built with AddressSanitizer and UBSa
 		tests/runtime/events/test_filters.py tests/runtime/events/test_geometry.py \
 		tests/runtime/live/test_udp.py tests/runtime/live/test_damaged_datagrams.py
 
-fuzz: setup ## random networks and damaged files, new ones every time: FUZZ=2000 of each kind
-	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q \
-		tests/runtime/run/engine/test_engine_random.py tests/runtime/events/test_damaged_files.py \
-		tests/runtime/events/test_damaged_recordings.py tests/runtime/live/test_damaged_datagrams.py
+# Run folders and exports take whole verbs each: a tenth of FUZZ. MPSL_SEED=N goes through the same again.
+fuzz: setup ## random networks and damaged files of every kind, new ones every time: FUZZ=2000 of each
+	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/fuzz \
+		tests/runtime/run/engine/test_engine_random.py tests/runtime/events/test_damaged_recordings.py \
+		tests/runtime/live/test_damaged_datagrams.py
 
 # Not the AVX-512 builds: GCC 12's instrumentation makes them compute wrong sums, with one thread too.
 sanitize-threads: setup ## the tests of threads, built with ThreadSanitizer

@@ -224,7 +224,7 @@ def _layers(run: CardRun) -> list[dict[str, Any]]:
             "weight_shape": list(layer.banks[0].shape),
             "neurons": int(np.prod(layer.neurons)),
             "mechanisms": list(layer.mechanisms),
-            **{key: facts[key] for key in ("lambda", "share", "cosine_w2_w3", "firing_rate")},
+            **{k: facts.get(k) for k in ("lambda", "share", "cosine_w2_w3", "firing_rate")},
         }
         for layer, facts in zip(run.checkpoint.layers, run.report["layers"], strict=True)
     ]

@@ -139,11 +139,15 @@ class Source:
             )
         self._seen.add(address)
 
+    def _check(self, address: int, size: int, what: str) -> None:
+        """Counts a piece that is to be read; an error where the file has no such piece."""
+        self.spend("reads", 1)
+        if size < 0 or address + size > self.size:
+            raise self.damaged(f"{what} beyond the end of the file")
+
     def read(self, address: int, size: int, what: str) -> bytes:
         """`size` bytes at `address`; an error beyond the end of the file."""
-        self.spend("reads", 1)
-        if address + size > self.size:
-            raise self.damaged(f"{what} beyond the end of the file")
+        self._check(address, size, what)
         try:
             data = os.pread(self._file, size, address)
         except OSError as reason:
@@ -154,9 +158,7 @@ class Source:
 
     def read_array(self, address: int, size: int, what: str) -> NDArray[np.uint8]:
         """Like `read`, for much data: it lies in memory once, and may be written to."""
-        self.spend("reads", 1)
-        if address + size > self.size:
-            raise self.damaged(f"{what} beyond the end of the file")
+        self._check(address, size, what)
         data = np.empty(size, np.uint8)
         try:
             done = os.preadv(self._file, [data.data], address)

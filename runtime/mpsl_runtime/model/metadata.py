@@ -142,7 +142,7 @@ def _check(name: str, value: Any, where: str) -> None:
             raise ModelError(
                 f"metadata {name!r} is out of range",
                 got=value,
-                expected=f"{low:g} … {high:g}",
+                expected=f"{low} … {high}",
                 where=where,
             )
     if not isinstance(value, str):
