@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mpsl_export.strict_json import check_document
 from mpsl_runtime.errors import RunError
 
 __all__ = ["Holdout", "holdout_of", "read_recipe"]
@@ -41,7 +42,9 @@ def read_recipe(path: Path) -> tuple[str, dict[str, Any]]:
         if len(content) > _LARGEST_BYTES:
             raise ValueError(f"more than {_LARGEST_BYTES:,} bytes")
         text = content.decode("utf-8")
-        return text, tomllib.loads(text)
+        recipe = tomllib.loads(text)
+        check_document(recipe)
+        return text, recipe
     except OSError as error:
         raise RunError("recipe cannot be read", got=error.strerror, where=path) from error
     except (ValueError, RecursionError) as error:

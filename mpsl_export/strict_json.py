@@ -1,4 +1,4 @@
-"""JSON of a file that may be anything, within limits: what passes here can be computed and printed.
+"""JSON of a file that may be anything, within limits: what passes can be computed and printed.
 
 Numbers are finite and text has a UTF-8 form; nesting and size have a bound.
 """
@@ -9,7 +9,7 @@ import json
 import math
 from typing import Any
 
-__all__ = ["LARGEST_JSON_BYTES", "parse_json"]
+__all__ = ["LARGEST_JSON_BYTES", "check_document", "parse_json"]
 
 LARGEST_JSON_BYTES = 16 << 20
 """A report of ours has some kilobytes."""
@@ -28,7 +28,7 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError(f"{len(content):,} bytes of JSON, more than {LARGEST_JSON_BYTES:,}")
     try:
         value = json.loads(content, parse_constant=_no_constant)
-        _check(value, 0)
+        check_document(value)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
     return value
@@ -38,9 +38,10 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no number")
 
 
-def _check(value: Any, depth: int) -> None:
+def check_document(value: Any, depth: int = 0) -> None:
+    """Holds a parsed document, of TOML too, to the limits above; raises ValueError."""
     if depth > _DEEPEST:
-        raise ValueError(f"JSON is nested more than {_DEEPEST} deep")
+        raise ValueError(f"nested more than {_DEEPEST} deep")
     if isinstance(value, str):
         value.encode("utf-8")  # a lone surrogate has no UTF-8 form: UnicodeEncodeError
     elif isinstance(value, float) and not math.isfinite(value):
@@ -49,8 +50,8 @@ def _check(value: Any, depth: int) -> None:
         raise ValueError("number is beyond what int64 holds")
     elif isinstance(value, list):
         for part in value:
-            _check(part, depth + 1)
+            check_document(part, depth + 1)
     elif isinstance(value, dict):
         for key, part in value.items():
-            _check(key, depth + 1)
-            _check(part, depth + 1)
+            check_document(key, depth + 1)
+            check_document(part, depth + 1)

@@ -59,5 +59,5 @@ def test_every_recording_is_refused_in_one_line_or_read(cases: Path) -> None:
     paths = [path for path in sorted(cases.iterdir()) if path.suffix in (".aedat4", ".es", ".dat")]
     assert len(paths) > 6
     for path in paths:
-        code, _, err = mpsl("run", "nmnist8-small", path, "--fit", "scale")
+        code, _, err = mpsl("run", "nmnist8-small", path, "--fit")
         assert code in (0, 2), (path.name, err)

@@ -29,8 +29,10 @@ def read_model(path: Path) -> Any:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's errors, whose base is theirs alone
         raise ModelError("file is no ONNX model", got=error, where=path) from error
-    if not model.graph.node or not model.graph.input:
-        raise ModelError("file is no ONNX model", got="an empty graph", where=path)
+    if not (model.graph.node and model.graph.input and model.graph.output):
+        raise ModelError(
+            "file is no ONNX model", got="a graph without nodes, inputs or outputs", where=path
+        )
     return model
 
 

@@ -212,6 +212,8 @@ def test_an_archive_of_a_stranger_is_one_line(
     [
         ("a = " + DEEP, "recipe.toml"),
         ("seed = " + LONG, "recipe.toml"),
+        ("a." * 3000 + "b = 1", "recipe.toml"),
+        ("[data]\nmade = 1e400", "recipe.toml"),
         ("seed = -1", "recipe.toml"),
         ("seed = 1.5", "recipe.toml"),
         ("data = 7", "recipe.toml"),

@@ -53,7 +53,9 @@ def read(reader: str, folder: Path) -> list[Verdict]:
 
 def _read_from(reader: str, folder: Path, names: list[str]) -> list[Verdict]:
     """The verdicts up to the first file that ended the process, or held it up."""
-    command = [sys.executable, str(Path(__file__)), reader, str(folder), names[0]]
+    # Without `site`, as `make sanitize` starts Python, its engine is the one that is read with.
+    flags = ["-S"] if sys.flags.no_site else []
+    command = [sys.executable, *flags, str(Path(__file__)), reader, str(folder), names[0]]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     found: list[Verdict] = []
     with subprocess.Popen(
@@ -93,6 +95,7 @@ def _verdict(call: Callable[[Path], str], path: Path) -> tuple[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", DeprecationWarning)  # nobody is shown it
             word, about = call(path), ""
     except MpslError as error:
         word, about = "refused", str(error)
