@@ -230,7 +230,9 @@ def change(path: Path, random: Random) -> str:
         first(file, random)
         for _ in range(int(random.choice([0, 0, 0, 1, 2]))):
             # A change may have taken away what the next one wants to change.
-            with suppress(KeyError, ValueError, TypeError, RuntimeError, OSError, IndexError):
+            with suppress(
+                LookupError, ValueError, TypeError, RuntimeError, OSError, AttributeError
+            ):
                 CHANGES[int(random.integers(len(CHANGES)))](file, random)
     return first.__name__
 

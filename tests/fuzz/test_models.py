@@ -64,6 +64,21 @@ def ours() -> nir.NIRGraph:
     return graph
 
 
+def int8() -> nir.NIRGraph:
+    """Like `ours`, on a grid of 1/16: what the engine runs in whole numbers."""
+    graph = ours()
+    grid = {"weight_grid": -4}
+    affine = graph.nodes["n02_fc"]
+    affine.weight = (np.rint(affine.weight * 64) / 16).astype(np.float32)
+    affine.bias = np.full(3, 0.0625, np.float32)
+    affine.metadata = dict(grid)
+    about = NeuronMetadata("subtract", "reset-decay-add-fire", 0.75, 0.5, 1e-4)
+    graph.nodes["n03_lif"] = nir.LIF(**encode_neuron(0.5, 0.75, (3,), 1e-4))
+    graph.nodes["n03_lif"].metadata = {**about.to_mapping(), **grid}
+    graph.metadata = {**graph.metadata, "weights": "int8", "input_max": 64}
+    return graph
+
+
 def foreign() -> nir.NIRGraph:
     """Of another program, with a node of many kinds."""
     random = np.random.default_rng(3)
@@ -148,6 +163,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("models")
     found = {
         "ours": written(ours(), folder / "ours.nir"),
+        "ours-int8": written(int8(), folder / "int8.nir"),
         "foreign": written(foreign(), folder / "foreign.nir"),
         "branches": written(branches(), folder / "branches.nir"),
     }
@@ -175,7 +191,7 @@ def test_the_models_themselves_equal_the_reference(
 ) -> None:
     for name, content in models.items():
         (tmp_path / f"{name}.nir").write_bytes(content)
-    assert [verdict.word for verdict in read("models", tmp_path)] == ["equal"] * 5
+    assert [verdict.word for verdict in read("models", tmp_path)] == ["equal"] * 6
 
 
 def test_damaged_files_are_refused_or_equal_the_reference(
@@ -189,7 +205,7 @@ def test_damaged_files_are_refused_or_equal_the_reference(
         folder = tmp_path / f"{first}"
         folder.mkdir()
         for index in range(first, min(first + AT_A_TIME, FILES)):
-            name = list(models)[int(random.integers(5))]
+            name = list(models)[int(random.integers(6))]
             path = folder / "damaged.nir"
             done = damage(path, models[name], random)
             kinds.update(done.split("-"))

@@ -147,6 +147,7 @@ def _from_list(
         at += len(bitmap) + _CHECKSUM
     for page in range(max(1, pages)):
         length = min(count - (page << page_bits), 1 << page_bits) if pages else count
+        source.spend("reads", length)
         part = source.cursor(at, length * size, "list of chunks")
         at += length * size + _CHECKSUM
         for _ in range(length):

@@ -86,6 +86,7 @@ def _symbols(source: Source, address: int, where: str) -> Iterator[tuple[int, in
     head.expect(b"SNOD\x01")
     head.take(1)
     count = head.number(2)
+    source.spend("reads", count)
     node = source.cursor(address + 8, 40 * count, "symbol node")
     for _ in range(count):
         offset, header, cache = node.number(8), node.number(8), node.number(4)

@@ -28,8 +28,6 @@ def text_heap(source: Source, address: int) -> dict[int, bytes]:
     head.expect(b"GCOL\x01")
     head.take(3)
     size = head.number(8)
-    # Heaps that overlap count as often as they are read.
-    source.spend("heap_bytes", size)
     body = source.cursor(address + 16, max(0, size - 16), "heap of text")
     found: dict[int, bytes] = {}
     while body.left >= 16:

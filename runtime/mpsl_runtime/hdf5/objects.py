@@ -95,6 +95,7 @@ def header(source: Source, address: int, where: str) -> Header:
     source.once(address, f"object {where}")
     found = Header()
     for count, (kind, flags, data) in enumerate(_messages(source, address, where)):
+        source.spend("reads", 1, where)
         if count > _MOST_MESSAGES:
             raise source.damaged("object header without an end", where)
         if kind and flags & _SHARED:

@@ -25,20 +25,20 @@ class Limits:
         file_bytes: its size.
         data_bytes: what its data sets declare in all, uncompressed.
         text_bytes: the text in them, each piece counted as often as it is named.
-        heap_bytes: the heaps that hold text.
+        structure_bytes: all that is read besides data: headers, names, indices, texts.
         items: groups and data sets.
         depth: of groups within groups.
-        reads: pieces of the file that are looked at, a measure of time: a few microseconds each.
+        reads: pieces of structure that are looked at, a measure of time: about a microsecond each.
         chunks: pieces of compressed data.
     """
 
     file_bytes: int = 1 << 28
     data_bytes: int = 1 << 28
     text_bytes: int = 1 << 20
-    heap_bytes: int = 1 << 24
+    structure_bytes: int = 1 << 26
     items: int = 30_000
     depth: int = 12
-    reads: int = 400_000
+    reads: int = 1_000_000
     chunks: int = 1 << 16
 
 
@@ -46,7 +46,7 @@ _TOO_MUCH = {
     "file_bytes": "is too large, in bytes",
     "data_bytes": "declares too much data, in bytes",
     "text_bytes": "has too much text, in bytes",
-    "heap_bytes": "has too large heaps of text, in bytes",
+    "structure_bytes": "has too much structure, in bytes",
     "items": "has too many groups and data sets",
     "reads": "takes too long to read, in pieces",
     "chunks": "has too many chunks of data",
@@ -148,6 +148,7 @@ class Source:
     def read(self, address: int, size: int, what: str) -> bytes:
         """`size` bytes at `address`; an error beyond the end of the file."""
         self._check(address, size, what)
+        self.spend("structure_bytes", size)
         try:
             data = os.pread(self._file, size, address)
         except OSError as reason:

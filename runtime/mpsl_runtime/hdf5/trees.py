@@ -31,6 +31,8 @@ def leaves(
         level, count = head.number(1), head.number(2)
         if expected is not None and level != expected:
             raise source.damaged(f"tree of level {level} where {expected} belongs")
+        # Nodes may overlap: each counts with all that it holds.
+        source.spend("reads", count)
         node = source.cursor(at + 24, count * (key_size + 8), "tree node")
         children = [(node.take(key_size), node.number(8)) for _ in range(count)]
         if level == 0:
@@ -67,6 +69,7 @@ def records(source: Source, address: int, *, kind: int, record_size: int) -> Ite
     while waiting:
         at, count, level = waiting.pop()
         source.once(at, "tree node")
+        source.spend("reads", count)
         node = source.cursor(at, node_size, "tree node")
         node.expect((b"BTIN\0" if level else b"BTLF\0") + bytes([kind]))
         for _ in range(count):

@@ -140,7 +140,7 @@ def test_every_limit_holds(tmp_path: Path) -> None:
             file[f"t/{index}"] = "text"
     read(path)
     for name, few in {"file_bytes": 100, "data_bytes": 639, "text_bytes": 49, "items": 21,
-                      "reads": 50, "heap_bytes": 4095}.items():  # fmt: skip
+                      "reads": 100, "structure_bytes": 9000}.items():  # fmt: skip
         assert "; expected ≤ " in refusal(path, **{name: few}), name
     assert "nested too deeply" in refusal(path, depth=0)
 
@@ -177,6 +177,16 @@ def test_a_tree_that_contains_itself_ends(tmp_path: Path) -> None:
     content[inner + 32 : inner + 40] = inner.to_bytes(8, "little")
     path.write_bytes(content)
     assert "met twice" in refusal(path)
+
+
+def test_long_headers_and_names_count(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for index in range(40):
+            file.create_group(f"g{index}").attrs["about"] = "x" * 2000
+    read(path)
+    assert "takes too long to read, in pieces" in refusal(path, reads=150)
+    assert "has too much structure, in bytes" in refusal(path, structure_bytes=10_000)
 
 
 def test_a_file_without_read_permission_is_not_called_damaged(
