@@ -19,6 +19,7 @@ __all__ = [
     "RunError",
     "UsageError",
     "plain",
+    "shortened",
 ]
 
 LONGEST_MESSAGE = 300
@@ -51,10 +52,10 @@ def _text(value: object) -> str:
         text = str(value)
     except ValueError:  # Python does not print whole numbers of more than 4,300 digits
         text = f"a {type(value).__name__} that is too large to print"
-    return plain(" ".join(_shortened(text, 2 * LONGEST_MESSAGE).split()))
+    return plain(" ".join(shortened(text, 2 * LONGEST_MESSAGE).split()))
 
 
-def _shortened(text: str, length: int) -> str:
+def shortened(text: str, length: int = LONGEST_MESSAGE) -> str:
     """The beginning and the end of `text`, in `length` characters."""
     if len(text) <= length:
         return text
@@ -70,7 +71,7 @@ def _fitted(parts: list[str]) -> str:
             break
         kept = max(_SHORTEST_PART, len(parts[index]) - excess)
         excess -= len(parts[index]) - kept
-        parts[index] = _shortened(parts[index], kept)
+        parts[index] = shortened(parts[index], kept)
     return "; ".join(parts)
 
 

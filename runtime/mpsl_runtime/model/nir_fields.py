@@ -14,7 +14,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.errors import ModelError
+from mpsl_runtime.errors import ModelError, shortened
 
 __all__ = ["SUPPORTED_TYPES", "node_of"]
 
@@ -144,6 +144,8 @@ def _sizes(value: object, name: str, where: str) -> Array:
 
 
 _MOST_SIZES = 8
+# Of the names that NIR does not know: a stranger may have written thousands.
+_SHOWN = 4
 _WEIGHT = {"weight": _Field(_numbers(2, 2))}
 _POOLING = {key: _Field(_pair) for key in ("kernel_size", "stride", "padding")}
 
@@ -220,7 +222,9 @@ def node_of(
             raise ModelError(f"{kind} lacks {name}", expected=", ".join(table), where=where)
     unknown = sorted(set(values) - set(table) - {"metadata"})
     if unknown and notes is not None:
-        notes.append(f"{kind} has {', '.join(unknown)}, which NIR does not know: left alone")
+        names = ", ".join(shortened(name, 40) for name in unknown[:_SHOWN])
+        more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+        notes.append(f"{kind} has {names}{more}, which NIR does not know: left alone")
     metadata = values.get("metadata", {})
     if not isinstance(metadata, dict):
         raise ModelError("metadata is not a group", where=where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mpsl_runtime.errors import LONGEST_MESSAGE, shortened
 from mpsl_runtime.terminal import show
 
 if TYPE_CHECKING:
@@ -15,4 +16,5 @@ __all__ = ["show_notes"]
 def show_notes(plan: Plan) -> None:
     """Prints the notes of a plan as one line; nothing where there are none."""
     if plan.notes:
-        show(f"note: {'; '.join(plan.notes)}; in {plan.source}", err=True)
+        notes = shortened("; ".join(plan.notes), 2 * LONGEST_MESSAGE)
+        show(f"note: {notes}; in {plan.source}", err=True)

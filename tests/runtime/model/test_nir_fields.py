@@ -167,3 +167,13 @@ def test_a_convolution_without_a_bias_has_none(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["node/nodes/a_conv/bias"]
     np.testing.assert_array_equal(load_plan(path, dt_s=DT_S).nodes[0].bias, 0)  # type: ignore[union-attr]
+
+
+def test_thousands_of_fields_that_nir_does_not_know_are_a_short_note(tmp_path: Path) -> None:
+    path = with_every_type(tmp_path / "a.nir")
+    with h5py.File(path, "a") as file:
+        for index in range(2000):
+            file[f"node/nodes/b_lif/x{index:04}" + "y" * 500] = 1
+    (note,) = (note for note in load_plan(path, dt_s=DT_S).notes if "left alone" in note)
+    assert "and 1996 more" in note
+    assert len(note) < 300
