@@ -101,7 +101,9 @@ def int8_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
 def extreme_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
     """Windows that reach far beyond the map, maps of one row, prime sizes, many groups; float or
     int8. What fits is small, but no number that leads there has to be."""
-    shape = (draw(st.sampled_from(CHANNELS)), draw(extents()), draw(extents()))
+    shape = (draw(st.sampled_from(CHANNELS)), draw(EXTENTS), draw(EXTENTS))
+    if draw(st.sampled_from([False] * 15 + [True])):
+        return _beyond_lists(draw, make_plan)
     builder = make_plan(shape, seed=draw(st.integers(0, 1 << 20)))
     int8 = draw(st.booleans())
     if draw(st.booleans()):
@@ -129,12 +131,17 @@ def extreme_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
 
 
 CHANNELS = [1, 1, 2, 3, 31, 64, 67, 130, 4096]
-SIZES = [1, 2, 3, 5, 7, 13, 31, 61, 127]
+EXTENTS = st.sampled_from([1, 2, 3, 5, 7, 13, 31, 61, 127])
 
 
-def extents() -> st.SearchStrategy[int]:
-    """Rows or columns; rarely so many that a large kernel is beyond every budget."""
-    return st.sampled_from([*SIZES * 6, 509, 1024, 2048])
+def _beyond_lists(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
+    """A large kernel on a large map: about 2^32 outputs that a step of events reaches."""
+    sides = st.sampled_from([509, 1021, 1024, 2048])
+    builder = make_plan((draw(st.sampled_from([1, 2])), draw(sides), draw(sides)))
+    kernel = tuple(draw(st.sampled_from([31, 64, 127])) for _ in range(2))
+    padding = tuple((taps - 1, taps - 1) for taps in kernel)
+    plan: Plan = builder.conv(1, kernel, padding=padding).fire().plan()
+    return plan
 
 
 FAR = st.one_of(
