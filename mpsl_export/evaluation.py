@@ -107,7 +107,9 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             if declared > LARGEST_RECORD_BYTES:
                 raise ValueError(f"{declared:,} bytes, more than {LARGEST_RECORD_BYTES:,}")
             for member in members:
-                content = io.BytesIO(archive.read(member))
+                # Not archive.read(), which unpacks all that there is before it looks at the size.
+                with archive.open(member) as stream:
+                    content = io.BytesIO(stream.read(member.file_size + 1))
                 found[member.filename.removesuffix(".npy")] = _array(content)
     # zipfile and numpy answer damage with errors of every kind, RuntimeError of an archive that is
     # encrypted and SyntaxError of a header among them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors.numpy import save
 
 from mpsl_export import evaluation
 from mpsl_export.export import export
+from mpsl_runtime.errors import RunError
 
 Copy = Callable[[Any], Any]
 Command = Callable[..., tuple[int, str, str]]
@@ -205,6 +207,26 @@ def test_an_archive_of_a_stranger_is_one_line(
             archive.writestr("more.npy", bytes(2 << 20))
         assert path.stat().st_size < 100_000
     _one_line(mpsl("verify", run.path, "--data", run.data), "evaluation.npz")
+
+
+def test_a_member_that_is_larger_than_it_says_takes_no_more_memory_than_it_says(
+    event_run: Any, copied: Copy
+) -> None:
+    run = copied(event_run)
+    path = run.path / "evaluation.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ids.npy", bytes(1 << 26))
+    size, content = struct.pack("<I", 1 << 26), bytearray(path.read_bytes())
+    while (at := content.find(size)) >= 0:
+        content[at : at + 4] = struct.pack("<I", 100)
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RunError, match="record cannot be read"):
+            evaluation.read_evaluation(run.path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
