@@ -1,15 +1,13 @@
 // A spiking network that does work in proportion to its spikes.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
-#include <thread>
 #include <vector>
 
 #include "branches.hpp"
 #include "stages.hpp"
+#include "turns.hpp"
 #include "workers.hpp"
 
 namespace mpsl {
@@ -92,9 +90,8 @@ public:
     const char* isa() const { return kernels_.name; }
     Watch& watch() { return workers_.watch; }
 
-    // Held while at work: two threads may share an engine, one after the other.
-    std::timed_mutex mutex;
-    std::atomic<std::thread::id> worker{};  // who holds it
+    // Two threads may share an engine, one after the other.
+    Turns turns;
 
 private:
     Source take_source();

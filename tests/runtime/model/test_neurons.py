@@ -155,3 +155,28 @@ def test_the_encoding_fires_on_greater_where_we_fire_on_greater_or_equal() -> No
     assert {name: value.shape for name, value in encoded.items()} == dict.fromkeys(
         ("tau", "r", "v_leak", "v_reset", "v_threshold"), (2, 3)
     )
+
+
+@pytest.mark.parametrize(
+    ("node", "what"),
+    [
+        (nir.Threshold(threshold=f32(3, value=np.finfo(np.float32).max)), "threshold"),
+        (ours(3, v_threshold=f32(3, value=3e38)), "threshold"),
+        (ours(3, v_reset=f32(3, value=-3e38)), "reset value"),
+        (nir.IF(r=f32(3, value=1e38), v_threshold=f32(3), v_reset=f32(3)), "gain"),
+    ],
+)
+def test_what_a_step_computes_with_fits_float32(node: nir.NIRNode, what: str) -> None:
+    """Every number of the file does; rescaled to a step it does not."""
+    said = refusal(chain((3,), node, out=(3,)), dt_s=1e4)
+    assert f"{what} of a step is beyond float32" in said
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_one_number_for_all_neurons_is_a_view_of_one(size: int) -> None:
+    node = nir.LIF(tau=f32(size), r=f32(size), v_leak=0 * f32(size), v_threshold=f32(size))
+    neuron = plan(chain((3,), node, out=(3,))).nodes[0]
+    assert isinstance(neuron, Neuron)
+    strides = {array.strides for array in (neuron.decay, neuron.threshold, neuron.gain)}
+    assert strides == ({(0,)} if size == 1 else {(4,)})
+    assert neuron.reset_value.shape == (3,)
