@@ -1,4 +1,4 @@
-"""Fixtures for all tests. Only pytest is imported here: `tests/runtime` runs with nothing else."""
+"""Fixtures for all tests. `tests/runtime` runs with the runtime and its extra `test` alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Properties take the same examples each time and have no deadline: `make test` says the same on a
+# crowded machine as on an idle one. New examples are for `make fuzz`, and for MPSL_FUZZ=1 anywhere.
+settings.register_profile("same", derandomize=True, deadline=None)
+if not os.environ.get("MPSL_FUZZ"):
+    settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mpsl_runtime.errors import DataError
@@ -36,6 +36,8 @@ def same(one: Events, other: Events) -> bool:
         max_size=60,
     )
 )
+@example([(0, 37, 0, 0)]).via("a % is not the header of a RAW file")
+@example([(0, 37, 10, 1), (5, 37, 32, 1)]).via("nor is a line of it")
 def test_nmnist_bytes_hold_every_event_that_fits_the_format(
     rows: list[tuple[int, int, int, int]],
 ) -> None:
