@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsl_export.card.card_runs import CardRun, check_recipe, read_run, sort_runs
+from mpsl_export.card.card_runs import LAYER_FACTS, CardRun, check_recipe, read_run, sort_runs
 from mpsl_export.card.card_text import card_text
 from mpsl_export.card.published import PUBLISHED, Published
 from mpsl_export.card.synaptic_operations import measure_operations
@@ -224,7 +224,7 @@ def _layers(run: CardRun) -> list[dict[str, Any]]:
             "weight_shape": list(layer.banks[0].shape),
             "neurons": int(np.prod(layer.neurons)),
             "mechanisms": list(layer.mechanisms),
-            **{k: facts.get(k) for k in ("lambda", "share", "cosine_w2_w3", "firing_rate")},
+            **{key: facts[key] for key in LAYER_FACTS if key in facts},
         }
         for layer, facts in zip(run.checkpoint.layers, run.report["layers"], strict=True)
     ]

@@ -20,7 +20,16 @@ from mpsl_export.strict_json import LARGEST_JSON_BYTES, parse_json
 from mpsl_runtime.errors import RunError, UsageError
 from mpsl_runtime.run_folder import RunFolder
 
-__all__ = ["ADDED", "RENAMED", "CardRun", "check_recipe", "flat", "read_run", "sort_runs"]
+__all__ = [
+    "ADDED",
+    "LAYER_FACTS",
+    "RENAMED",
+    "CardRun",
+    "check_recipe",
+    "flat",
+    "read_run",
+    "sort_runs",
+]
 
 # Recipe keys that runs have not had from the start, and what a run without them did.
 ADDED: Mapping[str, Any] = MappingProxyType(
@@ -64,6 +73,15 @@ _REPORTED_OF_LAYERS: Mapping[str, _Kind] = MappingProxyType(
         "share": list,
     }
 )
+# Reports have not had these from the start; a card shows them where its first run does.
+_OPTIONAL_OF_LAYERS: Mapping[str, _Kind] = MappingProxyType(
+    {
+        "current_share": (int, float, type(None)),
+        "norm_share": (int, float, type(None)),
+    }
+)
+LAYER_FACTS = (*_REPORTED_OF_LAYERS, *_OPTIONAL_OF_LAYERS)
+"""What a card says of each layer, where its run's report does."""
 _NEEDED: Mapping[str, _Kind] = MappingProxyType(
     {
         "data.coding": str,
@@ -199,7 +217,8 @@ def _read_report(path: Path, layers: int) -> dict[str, Any]:
     if len(report["layers"]) != layers:
         raise RunError("report does not fit the banks", got="other layers", where=path)
     for layer in report["layers"]:
-        _check_table(layer, _REPORTED_OF_LAYERS, path)
+        more = {key: kind for key, kind in _OPTIONAL_OF_LAYERS.items() if key in layer}
+        _check_table(layer, {**_REPORTED_OF_LAYERS, **more}, path)
     numbers = [layer[key] for layer in report["layers"] for key in ("lambda", "share")]
     if not all(type(v) in (int, float) for values in numbers for v in values) or not all(
         isinstance(warning, str) for warning in report["warnings"]

@@ -155,15 +155,30 @@ def _work(card: Mapping[str, Any]) -> list[str]:
         )
     else:
         lines.append(f"{model['file']} has {model['bytes']:,} bytes and is not kept here.")
+    return [*lines, *_layers(card["layers"])]
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The table of the layers, and what its last column is; older runs have not measured that."""
+    head = ["layer", "weight", "neurons", "firing rate", "λ", "share of the banks in %"]
     rows = [
         [layer["name"], "x".join(map(str, layer["weight_shape"])), f"{layer['neurons']:,}",
          f"{100 * layer['firing_rate']:.2f} %",
          ", ".join(f"{value:.3f}" for value in layer["lambda"]),
          ", ".join(f"{100 * value:.1f}" for value in layer["share"])]
-        for layer in card["layers"]
+        for layer in layers
     ]  # fmt: skip
-    head = ["layer", "weight", "neurons", "firing rate", "λ", "share of the banks in %"]
-    return [*lines, _table(head, rows)]
+    if not any(layer.get("current_share") is not None for layer in layers):
+        return [_table(head, rows)]
+    head.append("local banks of the whole in %: norm, current")
+    for row, layer in zip(rows, layers, strict=True):
+        shares = [layer.get("norm_share"), layer.get("current_share")]
+        row.append(", ".join("–" if share is None else f"{100 * share:.1f}" for share in shares))
+    said = (
+        "Norm is ‖λ2W2 + λ3W3‖/‖λ1W1 + λ2W2 + λ3W3‖; current is the same of what they drive with "
+        "the inputs s of test samples, ‖(λ2W2 + λ3W3)·s‖/‖I‖, I without bias."
+    )
+    return [_table(head, rows), said]
 
 
 def _verification(card: Mapping[str, Any]) -> list[str]:

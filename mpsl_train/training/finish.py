@@ -16,7 +16,14 @@ from mpsl_train.data.frames import input_shape, load_frames
 from mpsl_train.network.network import Network
 from mpsl_train.recipe import Recipe
 from mpsl_train.training.checkpoints import best_epoch, write_history
-from mpsl_train.training.record import Evaluation, evaluate, save_banks, save_evaluation
+from mpsl_train.training.current_shares import current_shares
+from mpsl_train.training.record import (
+    Evaluation,
+    evaluate,
+    exact_arithmetic,
+    save_banks,
+    save_evaluation,
+)
 from mpsl_train.training.report import (
     commit_of_checkout,
     layer_facts,
@@ -51,9 +58,12 @@ def finish(
     test = datasets.open_split(recipe.data.dataset, root, "test")
     test_hash = datasets.content_hash(test)
     frames = load_frames(test, metadata, test_hash)
-    evaluation = evaluate(network, Samples(frames, test.labels, metadata), metadata)
+    samples = Samples(frames, test.labels, metadata)
+    evaluation = evaluate(network, samples, metadata)
+    with exact_arithmetic():
+        shares = current_shares(network, samples, metadata)
     device_name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    report = _report(network, recipe, evaluation, history)
+    report = _report(network, recipe, evaluation, shares, history)
     report |= {
         "device": device_name,
         "threads": torch.get_num_threads(),
@@ -87,6 +97,7 @@ def _report(
     network: Network,
     recipe: Recipe,
     evaluation: Evaluation,
+    shares: Sequence[float | None],
     history: Sequence[dict[str, float]],
 ) -> dict[str, Any]:
     best = best_epoch(history, recipe.float_epochs)
@@ -107,8 +118,8 @@ def _report(
         "step": network.taken or None,
         "parameters": parameter_counts(network),
         "layers": [
-            layer_facts(layer, rate)
-            for layer, rate in zip(network.layer_list, evaluation.rates, strict=True)
+            layer_facts(layer, rate, share)
+            for layer, rate, share in zip(network.layer_list, evaluation.rates, shares, strict=True)
         ],
         "training_seconds": round(sum(row["seconds"] for row in history), 1),
     }

@@ -25,7 +25,7 @@ from mpsl_train.data.batches import BatchOrder, Samples, to_window
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
 
-__all__ = ["Evaluation", "evaluate", "save_banks", "save_evaluation"]
+__all__ = ["Evaluation", "evaluate", "exact_arithmetic", "save_banks", "save_evaluation"]
 
 FORMAT = 1
 PROBES = 8
@@ -59,7 +59,7 @@ class Evaluation:
 
 
 @contextmanager
-def _exact_arithmetic() -> Iterator[None]:
+def exact_arithmetic() -> Iterator[None]:
     """TF32 off: it has 10 bits of mantissa, and a spike is a comparison."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -85,7 +85,7 @@ def evaluate(network: Network, samples: Samples, metadata: ModelMetadata) -> Eva
     scores = np.zeros((count, classes), np.float32)
     traces: list[list[NDArray[np.bool_]]] = [[] for _ in layers]
     totals = np.zeros(len(layers))
-    with _exact_arithmetic():
+    with exact_arithmetic():
         for _, indices in BatchOrder(np.arange(count), batch):
             values, _ = samples[(None, indices)]
             output = network(to_window(values.to(device)), metadata.steps, record=True)

@@ -16,6 +16,7 @@ from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
+from mpsl_train.training.current_shares import norm_share
 from mpsl_train.training.report_plot import BUSY, SILENT
 
 __all__ = [
@@ -61,10 +62,14 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float | None:
 
 
 @torch.no_grad()
-def layer_facts(layer: SpikingLayer, rate: float) -> dict[str, Any]:
-    """λ, the share ‖λk·Wk‖ of each bank, cos(W2, W3), rule parameters and the firing rate.
+def layer_facts(layer: SpikingLayer, rate: float, current_share: float | None) -> dict[str, Any]:
+    """λ, the share ‖λk·Wk‖ of each bank, that of the local banks in norm and in current,
+    cos(W2, W3), rule parameters and the firing rate.
 
     With the paper's δ the cosine is near 1: λ2 and λ3 are then hardly identifiable.
+
+    Args:
+        rate: spikes a neuron and step. current_share: of `current_shares`.
     """
     coefficients = layer.coefficients.detach().cpu()
     banks = [bank.detach().cpu() for bank in layer.banks]
@@ -88,6 +93,8 @@ def layer_facts(layer: SpikingLayer, rate: float) -> dict[str, Any]:
         "mechanisms": list(layer.mechanisms),
         "lambda": [float(value.mean()) for value in coefficients],
         "share": [value / total if total > 0 else 0.0 for value in weighted],
+        "norm_share": norm_share(layer),
+        "current_share": current_share,
         "cosine_w2_w3": _cosine(banks[1], banks[2]) if len(banks) > 2 else None,
         "rules": rules,
         "firing_rate": rate,

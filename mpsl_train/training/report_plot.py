@@ -28,22 +28,25 @@ def draw_report(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    figure = Figure(figsize=(15, 7.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3)
+    places = figure.add_gridspec(2, 12)
+    top = [figure.add_subplot(places[0, 4 * n : 4 * n + 4]) for n in range(3)]
+    bottom = [figure.add_subplot(places[1, 3 * n : 3 * n + 3]) for n in range(4)]
     figure.suptitle(
         f"{report['name']}: {report['network']}  ·  {' + '.join(report['mechanisms'])}  ·  "
         f"test accuracy {report['accuracy']:.2%} ({report['test_samples']} samples)"
     )
-    _draw_history(axes[0, :2], report["accuracy"], history)
+    _draw_history(top[:2], report["accuracy"], history)
     layers = report["layers"]
-    _draw_rates(axes[0, 2], layers)
-    _draw_banks(axes[1, 0], report, "lambda", "coefficients λ at the end", 1)
-    _draw_banks(axes[1, 1], report, "share", "share of the banks, ‖λW‖/Σ, in %", 100)
+    _draw_rates(top[2], layers)
+    _draw_banks(bottom[0], report, "lambda", "coefficients λ at the end", 1)
+    _draw_banks(bottom[1], report, "share", "share of the banks, ‖λW‖/Σ, in %", 100)
     shares = [100 * value for layer in layers for value in layer["share"] if value > 0]
-    axes[1, 1].set(yscale="log", ylim=(min([*shares, 1.0]) / 3, 150))
-    _draw_cosines(axes[1, 2], layers)
-    for plot in (axes[0, 2], axes[1, 0], axes[1, 1], axes[1, 2]):
+    bottom[1].set(yscale="log", ylim=(min([*shares, 1.0]) / 3, 150))
+    _draw_local_shares(bottom[2], layers)
+    _draw_cosines(bottom[3], layers)
+    for plot in (top[2], *bottom):
         plot.set_xticks(range(len(layers)), [layer["name"] for layer in layers])
         plot.grid(alpha=0.3, axis="y")
     with replacing(path) as temporary:
@@ -88,12 +91,24 @@ def _draw_banks(plot: Any, report: Mapping[str, Any], key: str, title: str, scal
         plot.bar([p for p, _ in pairs], [v for _, v in pairs], width, label=label)
     plot.set(title=title)
     # Below the bars: a legend inside hides the smallest ones, which are the news.
-    plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=len(mechanisms))
+    plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=3, fontsize=8)
+
+
+def _draw_local_shares(plot: Any, layers: Sequence[Mapping[str, Any]]) -> None:
+    """The local banks against the whole, in norm and in what they drive."""
+    shown = (("norm_share", "in norm", -0.2), ("current_share", "in current", 0.2))
+    for key, label, offset in shown:
+        values = [100 * (layer[key] or 0.0) for layer in layers]
+        plot.bar([place + offset for place in range(len(layers))], values, 0.4, label=label)
+    plot.set(title="λ2W2 + λ3W3 of the whole, in %")
+    plot.legend(loc="upper center", bbox_to_anchor=(0.5, -0.07), ncols=2)
+    if all(layer["current_share"] is None for layer in layers):
+        plot.text(0.5, 0.5, "no local bank", ha="center", transform=plot.transAxes)
 
 
 def _draw_cosines(plot: Any, layers: Sequence[Mapping[str, Any]]) -> None:
     cosines = [layer["cosine_w2_w3"] for layer in layers]
     plot.bar(range(len(layers)), [value or 0.0 for value in cosines], color="tab:brown")
-    plot.set(title="cos(W2, W3); near 1: λ2, λ3 alike", ylim=(-1.05, 1.05))
+    plot.set(title="cos(W2, W3); 1: λ2, λ3 alike", ylim=(-1.05, 1.05))
     if all(value is None for value in cosines):
         plot.text(0.5, 0.5, "fewer than three banks", ha="center", transform=plot.transAxes)

@@ -201,6 +201,26 @@ def test_runs_from_before_a_key_was_added_are_comparable_by_its_default() -> Non
     assert {key: defaults[key] for key in ADDED} == dict(ADDED)
 
 
+def test_the_share_of_the_current_stands_on_a_card_where_its_run_measured_it(
+    card: Command, runs: Path
+) -> None:
+    report = json.loads((runs / "a" / "report.json").read_text())
+    expected = [
+        ", ".join(f"{100 * layer[key]:.1f}" for key in ("norm_share", "current_share"))
+        for layer in report["layers"]
+    ]
+    assert card("a", options=("--limit", "2", "--backend", "engine"))[0] == 0
+    text = (runs / "model" / "card.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| L0")]
+    assert [row.split(" | ")[-1].rstrip(" |") for row in rows] == expected
+    assert "‖(λ2W2 + λ3W3)·s‖/‖I‖" in text
+    for layer in report["layers"]:  # as older runs are
+        del layer["norm_share"], layer["current_share"]
+    (runs / "a" / "report.json").write_text(json.dumps(report))
+    assert card("a", options=("--limit", "2", "--backend", "engine"))[0] == 0
+    assert "·s‖" not in (runs / "model" / "card.md").read_text()
+
+
 def test_limits_follow_from_the_figures(trained: Path) -> None:
     card = cards.make_card(
         [trained / "a"], trained, data=trained / "data", backends=["engine"], limit=2

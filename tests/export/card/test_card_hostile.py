@@ -107,7 +107,7 @@ def test_a_report_with_a_value_of_another_type_is_one_line(
     _refused(card("a"), runs, "runs/a")
 
 
-@pytest.mark.parametrize("key", ["lambda", "share", "firing_rate", "cosine_w2_w3"])
+@pytest.mark.parametrize("key", ["lambda", "share", "firing_rate", "current_share"])
 @pytest.mark.parametrize("value", ["a", [True], {}, [[1]]])
 def test_a_layer_with_a_value_of_another_type_is_one_line(
     card: Command, runs: Path, key: str, value: Any
