@@ -144,7 +144,8 @@ class Decoder:
             self.trouble.set("sorted", self._order.sorted)
         if self.has_fallen:
             raise self.fall_error()
-        if self._options.strict and self.trouble.is_fault:
+        options = self._options
+        if options.strict and self.trouble.is_fault(may_be_empty=options.may_be_empty):
             raise DataError("recording is not whole", got=self.trouble, where=self.name)
         self._given += len(columns[0])
         return Events(*columns, sensor_size=self.sensor_size)

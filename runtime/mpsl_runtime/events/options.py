@@ -27,6 +27,7 @@ class ReadOptions:
         columns: order of the columns of a text or of a table without names, such as `x,y,p,t`;
             other columns are `-`.
         time_unit: of a text or a table: `s`, `ms`, `us` or `ns`.
+        may_be_empty: a strict reader takes a recording without events too.
 
     Raises:
         UsageError: a window that is no time, columns that are not t, x, y and p once each, or an
@@ -38,6 +39,7 @@ class ReadOptions:
     stream: str | None = None
     columns: str | None = None
     time_unit: TimeUnit | None = None
+    may_be_empty: bool = False
 
     def __post_init__(self) -> None:
         window = self.sort_window_ms

@@ -60,10 +60,10 @@ class Trouble:
         """Like `add`, where the reader's count is one since the beginning."""
         self.add(kind, number - self.counts.get(kind, 0), detail)
 
-    @property
-    def is_fault(self) -> bool:
-        """Whether a strict reader refuses it."""
-        return bool(self.counts.keys() - _HARMLESS)
+    def is_fault(self, *, may_be_empty: bool = False) -> bool:
+        """Whether a strict reader refuses it; one may take a recording without events."""
+        harmless = _HARMLESS | {"empty"} if may_be_empty else _HARMLESS
+        return bool(self.counts.keys() - harmless)
 
     def __bool__(self) -> bool:
         return bool(self.counts)

@@ -72,11 +72,13 @@ def recordings(
     if path.is_dir():
         return _folder(path, binning, class_names, reading)
     if path.suffix.lower() == ".zip":
-        return _labelled(RecordingSet.open(path, class_names, split=split_to_take(path)), binning)
+        return _labelled(
+            RecordingSet.open(path, class_names, split=split_to_take(path)), binning, reading
+        )
     if not path.is_file():
         raise DataError("no such file or folder", where=path)
     if has_labels(path):
-        return _labelled(GestureSet.of_recording(path, len(class_names)), binning)
+        return _labelled(GestureSet.of_recording(path, len(class_names)), binning, reading)
     return _files([path], binning, reading)
 
 
@@ -87,6 +89,13 @@ class _Reading:
     options: ReadOptions | None
     on_trouble: Callable[[str], None] | None
     measure: bool
+
+    def say(self, line: str) -> None:
+        """One line for people, by default a warning."""
+        if self.on_trouble is None:
+            warnings.warn(line, stacklevel=3)
+        else:
+            self.on_trouble(line)
 
 
 def from_events(
@@ -130,17 +139,21 @@ def _measured(path: Path, reading: _Reading) -> tuple[int, int]:
             if len(events):
                 width = max(width, int(events.x.max()) + 1)
                 height = max(height, int(events.y.max()) + 1)
-    line = f"{path}: does not say its sensor; taken for {width}x{height}, as far as its events go"
-    if reading.on_trouble is None:
-        warnings.warn(line, stacklevel=2)
-    else:
-        reading.on_trouble(line)
+    reading.say(
+        f"{path}: does not say its sensor; taken for {width}x{height}, as far as its events go"
+    )
     return width, height
 
 
-def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[Recording]:
+def _labelled(
+    samples: RecordingSet | GestureSet, binning: Binning, reading: _Reading
+) -> Iterator[Recording]:
+    """One without events is a recording like the others; its answer will be `none`."""
+    empty: list[str] = []
     for index, sample in enumerate(samples.ids):
-        events = samples.events(index)
+        events = samples.events(index, may_be_empty=True)
+        if not len(events):
+            empty.append(sample)
         recording = from_events(
             events,
             sample,
@@ -149,6 +162,9 @@ def _labelled(samples: RecordingSet | GestureSet, binning: Binning) -> Iterator[
             target=int(samples.labels[index]),
         )
         yield Recording(sample, recording.chunks, recording.origin_us, True, recording.target)
+    if empty:
+        count = f"{len(empty)} of {len(samples)} labelled recordings"
+        reading.say(f"{count} without events, the first is {empty[0]}")
 
 
 def _folder(
@@ -160,10 +176,10 @@ def _folder(
     for root in (path, path / "DvsGesture", path / "DVSGesture"):
         split = next((s for s in ("test", "train") if gestures_are_there(root, s)), None)
         if split is not None:
-            return _labelled(GestureSet.open(root, split, len(class_names)), binning)
+            return _labelled(GestureSet.open(root, split, len(class_names)), binning, reading)
     place = find_split(path, "test") or find_split(path, "train") or path
     if place.suffix.lower() == ".zip":
-        return _labelled(RecordingSet.open(place, class_names), binning)
+        return _labelled(RecordingSet.open(place, class_names), binning, reading)
     try:
         entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -172,7 +188,7 @@ def _folder(
         # An outer folder, as archives bring it.
         return _folder(entries[0], binning, class_names, reading)
     if any(entry.is_dir() for entry in entries):
-        return _labelled(RecordingSet.open(place, class_names), binning)
+        return _labelled(RecordingSet.open(place, class_names), binning, reading)
     files = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
     if not files:
         raise DataError(

@@ -53,7 +53,6 @@ def test_every_event_model_of_the_zoo_runs_every_camera_file_with_fit(name: str,
 def test_every_camera_runs_with_fit(zoo: str) -> None:
     model = load(zoo)
     files = sorted(path for path in REAL.glob("*/*") if path.suffix != ".csv")
-    files = [path for path in files if path.name != "aedat3_for_testing.aedat"]
     assert len(files) >= 10
     for path in files:
         feed = model.feed([path], say=lambda _: None, fit=True)

@@ -203,11 +203,12 @@ class GestureSet:
         """The trial's recording, for messages."""
         return self._trials[index].path
 
-    def events(self, index: int) -> Events:
+    def events(self, index: int, *, may_be_empty: bool = False) -> Events:
         """The trial's events, t from its start in µs.
 
         Raises:
-            DataError: the recording is damaged, or has no event in the trial.
+            DataError: the recording is damaged, or has no event in the trial, which is no sample
+                of a data set; a stranger's label file may well name one (`may_be_empty`).
         """
         trial = self._trials[index]
         if trial.path.suffix == ".npy":
@@ -220,7 +221,7 @@ class GestureSet:
             first, last = np.searchsorted(whole.t, [trial.start_us, trial.end_us])
             part = whole.slice(int(first), int(last))
             events = Events(part.t - trial.start_us, part.x, part.y, part.p, SENSOR_SIZE)
-        if not len(events):
+        if not len(events) and not may_be_empty:
             raise DataError(
                 "trial has no events",
                 got=f"{trial.start_us}…{trial.end_us} µs" if trial.end_us else None,
@@ -281,7 +282,9 @@ def _read_recording(path: Path) -> Events:
     size = path.stat().st_size if path.is_file() else 0
     if size > _LARGEST_RECORDING:
         raise DataError("recording is too large", got=f"{size} bytes", where=path)
-    events = read_events(path, ReadOptions(strict=True))
+    # What is empty is a matter of trials.
+    options = ReadOptions(strict=True, may_be_empty=True)
+    events = read_events(path, options, on_trouble=lambda _: None)
     events.check(sensor_size=SENSOR_SIZE, where=path)
     return events
 

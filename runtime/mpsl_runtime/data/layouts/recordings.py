@@ -151,9 +151,13 @@ class RecordingSet(LabelledFiles):
 
     noun = "recording"
 
-    def events(self, index: int) -> Events:
-        """The recording; DataError when it is absent or damaged."""
-        return decode_events(self.read(index), self.where(index), ReadOptions(strict=True))
+    def events(self, index: int, *, may_be_empty: bool = False) -> Events:
+        """The recording; DataError when it is absent, damaged, or empty where it may not be."""
+        options = ReadOptions(strict=True, may_be_empty=may_be_empty)
+        # All that such a reader could have to say is that nothing is there, which is seen.
+        return decode_events(
+            self.read(index), self.where(index), options, on_trouble=lambda _: None
+        )
 
 
 def split_to_take(place: Path) -> str | None:
