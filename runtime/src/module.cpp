@@ -309,6 +309,7 @@ NB_MODULE(_native, m) {
                  network.population(index).keep_membrane();
              },
              nb::arg("index"))
+        .def("fired", alone([](Network& n) { return n.fired(); }))
         .def("spikes", &spikes, nb::arg("index"), nb::arg("output"))
         .def("membrane", &membrane, nb::arg("index"), nb::arg("output"))
         .def_prop_ro("populations", alone([](Network& n) { return n.populations(); }))

@@ -351,6 +351,12 @@ void Network::run(const float* frames, std::size_t size, std::size_t steps, bool
     });
 }
 
+std::vector<std::uint64_t> Network::fired() const {
+    std::vector<std::uint64_t> found;
+    for (const PopulationStage* stage : populations_) found.push_back(stage->population.fired());
+    return found;
+}
+
 std::vector<double> Network::crossovers() const {
     std::vector<double> found;
     for (const PopulationStage* stage : populations_) found.push_back(stage->crossover());

@@ -80,6 +80,8 @@ public:
     Population& population(std::size_t index) { return populations_.at(index)->population; }
     // Of the weights before each population, see Connection.
     std::vector<double> crossovers() const;
+    // Of each population: how many neurons fired in the last step.
+    std::vector<std::uint64_t> fired() const;
     std::size_t input_size() const { return input_.extent.size(); }
     std::size_t output_size() const;
     std::uint64_t steps() const { return steps_; }  // since the last reset

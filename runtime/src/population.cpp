@@ -126,6 +126,13 @@ void Population::copy_spikes(std::uint8_t* to) const {
             *to++ = output_.bits[p * output_.words + c / 64] >> (c % 64) & 1;
 }
 
+std::uint64_t Population::fired() const {
+    std::uint64_t number = 0;
+    for (std::size_t i = 0; i < output_.bits.size(); ++i)
+        number += std::uint64_t(__builtin_popcountll(output_.bits[i]));
+    return number;
+}
+
 void Population::copy_membrane(float* to) const { copy_blocks(membrane_, to); }
 
 void Population::copy_output(float* to) const {

@@ -44,6 +44,8 @@ public:
     void keep_membrane();
     // [channel][row][column]
     void copy_spikes(std::uint8_t* to) const;
+    // How many neurons fired in the last step.
+    std::uint64_t fired() const;
     void copy_membrane(float* to) const;
     void copy_output(float* to) const;
     // All that the next step depends on, [channel][row][column] each; J without a synapse: nothing.

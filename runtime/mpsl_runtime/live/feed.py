@@ -106,10 +106,15 @@ class Feed:
         """Events that did not come through, by cause."""
         found = Counter(self._losses)
         if self.source is not None:
-            found += self.source.losses
+            found += Counter(dict(self.source.losses))  # at once: its thread may add a cause
         if self._ceilings is not None and self._ceilings.held:
             found["more than the model takes at one input"] += self._ceilings.held
         return dict(found)
+
+    @property
+    def ignored(self) -> dict[str, int]:
+        """Messages of a live source that were no use, by reason."""
+        return {} if self.source is None else dict(self.source.ignored)
 
     @property
     def resynchronised(self) -> int:
@@ -120,7 +125,7 @@ class Feed:
         """All that did not come through or was no use: for each kind, a number by cause."""
         found = {"events lost": self.losses, "events left out": dict(self.taken)}
         if self.source is not None:
-            found["messages ignored"] = dict(self.source.ignored)
+            found["messages ignored"] = self.ignored
             if self.resynchronised:
                 found["begun anew"] = {"times": self.resynchronised}
         return found

@@ -65,6 +65,10 @@ class Source(LiveSource):
         """Datagrams that never came."""
         return self._assembler.lost
 
+    @property
+    def waiting(self) -> int | None:
+        return 0 if self._queue is None else self._queue.waiting_events
+
     def open(self) -> None:
         if self._queue is None:
             self._queue = SocketQueue(

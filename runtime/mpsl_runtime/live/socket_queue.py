@@ -125,6 +125,11 @@ class SocketQueue:
             unseen - before[2],
         )
 
+    @property
+    def waiting_events(self) -> int:
+        """Events in the queue."""
+        return self._queue.waiting_events()
+
     def close(self) -> None:
         """Ends the thread and closes the socket."""
         self._queue.stop()

@@ -92,6 +92,12 @@ class LiveSource(ABC):
         return f"reading {self.address}"
 
     @property
+    def waiting(self) -> int | None:
+        """Events that have come and wait for the network, of at most `options.largest_queue`;
+        None where there is no queue: the sender waits."""
+        return None
+
+    @property
     def dropped(self) -> int:
         """Events that did not come through."""
         return sum(self.losses.values())

@@ -73,6 +73,10 @@ class TimedSource(LiveSource):
     def decode(self, batch: Batch) -> tuple[Events, NDArray[np.int64]]:
         """The events of a batch as they came, and where those of each datagram begin [n+1]."""
 
+    @property
+    def waiting(self) -> int | None:
+        return 0 if self._queue is None else self._queue.waiting_events
+
     def open(self) -> None:
         if self._queue is None:
             self._queue = SocketQueue(

@@ -26,6 +26,8 @@ class Step:
         compute_us: time spent on binning, network and read-out of this step.
         class_name: of the label, or "none".
         target: the true class of the recording, where known; not in the output of a step.
+        fired: how many neurons of each spiking layer fired in this step, in the order of
+            `Plan.spiking`; not in the output either.
     """
 
     file: str
@@ -40,6 +42,7 @@ class Step:
     compute_us: float
     class_name: str
     target: int | None = None
+    fired: tuple[int, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
         """A line of `mpsl run --json`."""
@@ -107,7 +110,7 @@ class Summary:
         truncated: events after the last step of a trial.
         idle: events that no window needed: between windows, or after an early answer.
         events_per_s: per second of computing.
-        latency_us: p50, p95, p99 and max of `Step.compute_us` (of the last million steps).
+        latency_us: p50, p95 and p99 of `Step.compute_us`, within 1 %, and its maximum.
         real_time_factor: recorded time / computing time; above 1 is faster than the camera; None
             for images, where time has no unit.
         synops: synaptic operations (a spike times its outgoing weights).

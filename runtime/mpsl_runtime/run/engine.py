@@ -122,6 +122,12 @@ class Engine:
         return self._network.synops
 
     @property
+    def fired(self) -> tuple[int, ...]:
+        """Of each of `plan.spiking`: how many neurons fired in the last step."""
+        counts = self._network.fired()
+        return tuple(counts[index] for index, _ in self._spiking)
+
+    @property
     def steps(self) -> int:
         """Steps since the last reset."""
         return self._network.steps

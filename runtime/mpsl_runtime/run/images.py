@@ -12,11 +12,9 @@ from mpsl_runtime.data.images import Image
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.steps import Recording, StepInput
 from mpsl_runtime.model.metadata import ModelMetadata
-from mpsl_runtime.run.decisions import Summary
 from mpsl_runtime.run.lane import Lane
 from mpsl_runtime.run.loop import Items, Loop, OnPrediction, OnStep
 from mpsl_runtime.run.policies import Policy
-from mpsl_runtime.run.totals import Totals
 
 __all__ = ["ImageStream"]
 
@@ -63,13 +61,7 @@ class ImageStream(Loop):
         self._images = images
         # Its limit of events means nothing here.
         self._rule = policy.rule.changed(least_events=0)
-        self._totals = Totals()
         super().__init__(on_step, on_prediction)
-
-    @property
-    def summary(self) -> Summary:
-        """Totals so far."""
-        return self._totals.summary(synops=self._lane.synops, step_us=None)
 
     def _run(self) -> Items:
         for image in self._images:
@@ -79,11 +71,12 @@ class ImageStream(Loop):
             sample = Recording(image.file, (), 0, trial=True, target=image.target)
             for item in self._inputs(image):
                 step = self._lane.advance(item, image.file, image.target)
-                self._totals.step(step)
+                self.totals.step(step)
+                self.totals.synops = self._lane.synops
                 yield step
                 if self._lane.is_full or self._lane.ends_early():
                     prediction = self._lane.predict(sample, _STEP_US)
-                    self._totals.prediction(prediction)
+                    self.totals.prediction(prediction)
                     yield prediction
                     break
 

@@ -30,6 +30,10 @@ class Runner(Protocol):
     def synops(self) -> int:
         """Synaptic operations since the reset."""
 
+    @property
+    def fired(self) -> tuple[int, ...]:
+        """How many neurons of each of `plan.spiking` fired in the last step."""
+
     def reset(self) -> None:
         """Back to the state at rest."""
 
@@ -123,6 +127,7 @@ class Lane:
             compute_us=(time.perf_counter_ns() - start) / 1000 + item.binning_us,
             class_name=NONE if label is None else self._names[label],
             target=target,
+            fired=self._runner.fired,
         )
         return self._last
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from types import TracebackType
 
+from mpsl_runtime.live.feed import Feed
 from mpsl_runtime.run.decisions import Prediction, Step, Summary
+from mpsl_runtime.run.totals import Totals
 
 __all__ = ["Items", "Loop", "OnPrediction", "OnStep"]
 
@@ -18,11 +21,25 @@ OnPrediction = Callable[[Prediction], None]
 class Loop(ABC):
     """Iterate over it, or call `run` and let the callbacks do the work.
 
+    Attributes:
+        totals: of what was given out so far; another thread may read them.
+        feed: whence recordings come, where it is known.
+        step_us: real time that a step stands for; None for images, where time has no unit.
+
     Args:
         on_step, on_prediction: called with each of them, before it is yielded.
     """
 
-    def __init__(self, on_step: OnStep | None, on_prediction: OnPrediction | None) -> None:
+    def __init__(
+        self,
+        on_step: OnStep | None,
+        on_prediction: OnPrediction | None,
+        *,
+        feed: Feed | None = None,
+        step_us: int | None = None,
+    ) -> None:
+        self.totals = Totals()
+        self.feed, self.step_us = feed, step_us
         self._on_step, self._on_prediction = on_step, on_prediction
         self._is_stopped = False
         self._items = self._run()
@@ -58,9 +75,17 @@ class Loop(ABC):
         """What comes; begins when it is iterated over."""
 
     @property
-    @abstractmethod
     def summary(self) -> Summary:
-        """Totals so far."""
+        """Totals so far, with what the feed has counted."""
+        summary = self.totals.summary(self.step_us)
+        if self.feed is None:
+            return summary
+        return replace(
+            summary,
+            lost=self.feed.losses,
+            left_out=dict(self.feed.taken),
+            resynchronised=self.feed.resynchronised,
+        )
 
     def run(self) -> Summary:
         """Runs to the end; returns the totals."""

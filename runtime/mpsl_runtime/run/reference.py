@@ -116,6 +116,12 @@ class Reference:
         self._rings: dict[str, Array] = {}  # of each Delay [D, B, *shape], the latest first
         self.reset()
 
+    @property
+    def fired(self) -> tuple[int, ...]:
+        """As `engine.Engine.fired`; of a batch, of all its samples together."""
+        outputs = (self._outputs[neuron.name] for neuron in self.plan.spiking)
+        return tuple(int(np.count_nonzero(spikes)) for spikes in outputs)
+
     def state(self) -> bytes:
         """As `engine.Engine.state`; of one sample, not of a batch."""
         neurons = [node for node in self.plan.nodes if isinstance(node, Neuron)]

@@ -22,12 +22,11 @@ from mpsl_runtime.events.steps import Recording, Rest, StepInput, cut
 from mpsl_runtime.live.feed import Feed
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.answers import NONE, AnswerRule, Hold
-from mpsl_runtime.run.decisions import Prediction, Step, Summary
+from mpsl_runtime.run.decisions import Prediction, Step
 from mpsl_runtime.run.lane import Lane, Runner
 from mpsl_runtime.run.loop import Items, Loop, OnPrediction, OnStep
-from mpsl_runtime.run.onset import Background, OnsetCounts, windows
+from mpsl_runtime.run.onset import Background, windows
 from mpsl_runtime.run.policies import Policy
-from mpsl_runtime.run.totals import Totals
 
 __all__ = ["Stream"]
 
@@ -67,30 +66,27 @@ class Stream(Loop):
         policy.check(binning.steps)
         self._binning, self._policy = binning, policy
         self._class_names = class_names
-        self._feed = feed
         self._recordings = recordings
         lanes = -(-binning.steps // policy.every) if policy.name == "sliding" else 1
         runners = [runner, *(runner.fork() for _ in range(lanes - 1))]
         self._lanes = [Lane(each, readout, binning.steps, class_names) for each in runners]
         self._stream_rule = policy.rule.in_stream(readout)
         self._hold = Hold(policy.rule.hold_us)
-        self._onsets = OnsetCounts()
-        self._totals = Totals()
-        super().__init__(on_step, on_prediction)
+        super().__init__(on_step, on_prediction, feed=feed, step_us=binning.step_us)
 
     def stop(self) -> None:
         """Ends it soon, from any thread: a live source is told, and its last window finished;
         anything else ends after the item that is being made."""
-        if self._feed is not None and self._feed.source is not None:
-            self._feed.stop()
+        if self.feed is not None and self.feed.source is not None:
+            self.feed.stop()
         else:
             super().stop()
 
     def close(self) -> None:
         """Ends the stream early; a live source is let go."""
         super().close()
-        if self._feed is not None:
-            self._feed.close()
+        if self.feed is not None:
+            self.feed.close()
 
     def _run(self) -> Items:
         for recording in self._recordings:
@@ -114,8 +110,8 @@ class Stream(Loop):
                 lane.begin(rule)
             if lane.answered:
                 lane.skip()
-                self._totals.idle += item.events
-                self._totals.dropped += item.dropped
+                self.totals.idle += item.events
+                self.totals.dropped += item.dropped
                 continue
             yield self._advance([lane], recording, item)
             if lane.is_full or lane.ends_early():
@@ -140,8 +136,8 @@ class Stream(Loop):
                 running.append(lane)
                 number += 1
             if not running:  # all answered early, and no new window yet
-                self._totals.idle += item.events
-                self._totals.dropped += item.dropped
+                self.totals.idle += item.events
+                self.totals.dropped += item.dropped
                 continue
             yield self._advance(running, recording, item)
             if running[0].is_full or running[0].ends_early():
@@ -151,11 +147,13 @@ class Stream(Loop):
     def _onset(self, recording: Recording) -> Items:
         length_us = self._binning.steps * self._binning.step_us
         background = Background(self._policy.onset)
-        began = self._onsets.windows
-        for window in windows(recording, self._policy.onset, length_us, self._onsets, background):
+        began = self.totals.onsets.windows
+        for window in windows(
+            recording, self._policy.onset, length_us, self.totals.onsets, background
+        ):
             for item in self._tumbling(window, self._stream_rule):
                 yield replace(item, trial=False) if isinstance(item, Prediction) else item
-        if self._onsets.windows == began:
+        if self.totals.onsets.windows == began:
             yield self._answer(self._nothing(recording))
 
     def _nothing(self, recording: Recording) -> Prediction:
@@ -168,8 +166,8 @@ class Stream(Loop):
     def _cut(self, recording: Recording, *, one_window: bool) -> Iterator[StepInput]:
         for item in cut(recording, self._binning, "tumbling" if one_window else "continuous"):
             if isinstance(item, Rest):
-                self._totals.truncated += item.truncated
-                self._totals.dropped += item.dropped
+                self.totals.truncated += item.truncated
+                self.totals.dropped += item.dropped
             else:
                 yield item
 
@@ -178,7 +176,8 @@ class Stream(Loop):
         steps = [lane.advance(item, recording.file, recording.target) for lane in lanes]
         compute_us = sum(step.compute_us for step in steps) - item.binning_us * (len(steps) - 1)
         step = replace(steps[0], compute_us=compute_us)
-        self._totals.step(step)
+        self.totals.step(step)
+        self.totals.synops = sum(lane.synops for lane in self._lanes)
         return step
 
     def _answer(self, prediction: Prediction) -> Prediction:
@@ -186,22 +185,5 @@ class Stream(Loop):
         if label != prediction.label:
             name = NONE if label is None else self._class_names[label]
             prediction = replace(prediction, label=label, class_name=name)
-        self._totals.prediction(prediction)
+        self.totals.prediction(prediction)
         return prediction
-
-    @property
-    def summary(self) -> Summary:
-        """Totals so far."""
-        totals = self._totals.summary(
-            synops=sum(lane.synops for lane in self._lanes),
-            step_us=self._binning.step_us,
-            idle=self._onsets.idle,
-        )
-        if self._feed is None:
-            return totals
-        return replace(
-            totals,
-            lost=self._feed.losses,
-            left_out=dict(self._feed.taken),
-            resynchronised=self._feed.resynchronised,
-        )

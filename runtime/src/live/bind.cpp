@@ -141,6 +141,7 @@ void mpsl::live::bind(nb::module_& m) {
                  return std::tuple(found.received, found.dropped_datagrams, found.dropped_events,
                                    found.system_drops);
              })
+        .def("waiting_events", &DatagramQueue::waiting_events)
         .def("stop", [](DatagramQueue& queue) {
             const nb::gil_scoped_release release;
             queue.stop();

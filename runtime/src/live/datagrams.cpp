@@ -247,6 +247,11 @@ std::size_t DatagramQueue::take(std::uint8_t* data, std::size_t bytes, std::int6
     return number;
 }
 
+std::size_t DatagramQueue::waiting_events() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return waiting_events_ - entries_.size();
+}
+
 DatagramQueue::Counters DatagramQueue::counters() {
     const std::lock_guard<std::mutex> lock(mutex_);
     return counters_;

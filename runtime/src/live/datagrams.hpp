@@ -47,6 +47,7 @@ public:
                      std::uint64_t* senders, std::int64_t* arrivals_ns, std::size_t largest);
 
     Counters counters();
+    std::size_t waiting_events();
     void stop();
 
 private:

@@ -37,7 +37,7 @@ def follow(runner: Runner, frames: Array) -> list[NDArray[Any]]:
     seen: list[NDArray[Any]] = []
     for frame in frames:
         seen += [runner.step(frame), runner.membrane.copy()]
-        seen.append(np.array([runner.steps, runner.synops]))
+        seen.append(np.array([runner.steps, runner.synops, *runner.fired]))
     return seen
 
 
