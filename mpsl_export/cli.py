@@ -131,6 +131,10 @@ def card(
         list[Path],
         typer.Argument(metavar="RUN…", help="The published run, other seeds, other methods."),
     ],
+    rewrite: Annotated[
+        bool,
+        typer.Option("--rewrite", help="RUN… are folders of cards: write their models again."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="DIR", help="With recipe.toml. Default: models/<recipe>."),
@@ -151,9 +155,13 @@ def card(
     """Write a model's card.md, report.json and model.nir from what its runs produced.
 
     Exit code 0: written; 1: the exports do not do what was trained, nothing is written.
+    --rewrite needs no run: the same network bit for bit, written as this version writes it.
 
     Example: mpsl card runs/mnist-s0 runs/mnist-s1 runs/mnist-stbp-s0 --out models/mnist
     """
+    if rewrite:
+        _rewrite(run, as_json)
+        return
     import sys
 
     from mpsl_export.card.card import make_card, save_card
@@ -171,8 +179,22 @@ def card(
     written = save_card(folder, made, RunFolder(run[0]).export(".nir"))
     if as_json:
         show_json({"written": written, "card": made})
-        return
-    for path in written:
+    else:
+        _show_written(written)
+
+
+def _rewrite(folders: list[Path], as_json: bool) -> None:
+    from mpsl_export.card.rewrite import rewrite
+
+    written = [path for folder in folders for path in rewrite(folder)]
+    if as_json:
+        show_json({"written": written})
+    else:
+        _show_written(written)
+
+
+def _show_written(paths: list[Path]) -> None:
+    for path in paths:
         show(f"wrote {path} ({path.stat().st_size:,} bytes)")
 
 

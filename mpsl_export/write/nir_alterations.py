@@ -7,7 +7,7 @@ were scaled together runs as before here, and otherwise elsewhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from mpsl_runtime.model.plan import Plan
 __all__ = ["nir_alterations"]
 
 _NODES = "node/nodes/"
+_EDGES = "node/edges"
 _METADATA = "node/metadata/"
 _CALIBRATED = {f"{_METADATA}{name}" for name in STREAM_LIMITS}
 
@@ -51,6 +52,7 @@ def nir_alterations(path: Path, content: bytes, plan: Plan) -> list[Alteration]:
         raise ModelError("damaged model file", got=error, where=path) from error
     if got.get(f"{_METADATA}mpsl") == 1:
         expected = _version_1(expected)
+    expected = _older_terminals(expected, got)
     found: list[Alteration] = []
     for key in {**expected, **got}:
         place, name = _place(key)
@@ -93,6 +95,28 @@ def _version_1(leaves: dict[str, Any]) -> dict[str, Any]:
         for key, value in leaves.items()
     }
     return {**renamed, f"{_METADATA}mpsl": np.int64(1)}
+
+
+def _older_terminals(leaves: dict[str, Any], got: Iterable[str]) -> dict[str, Any]:
+    """The same network with its terminals numbered like the other nodes, as the exporter once named
+    them, where the file has them so."""
+    nodes = {key.removeprefix(_NODES).partition("/")[0] for key in leaves if key.startswith(_NODES)}
+    last = len(nodes) - 1
+    width = max(2, len(str(last)))
+    older = {"input": f"n{0:0{width}d}_input", "output": f"n{last:0{width}d}_output"}
+    there = {key.removeprefix(_NODES).partition("/")[0] for key in got}
+    names = {new: old for new, old in older.items() if old in there and new not in there}
+    renamed: dict[str, Any] = {}
+    for key, value in leaves.items():
+        name, slash, rest = key.removeprefix(_NODES).partition("/")
+        if key.startswith(_NODES) and name in names:
+            renamed[f"{_NODES}{names[name]}{slash}{rest}"] = value
+        elif key == _EDGES:
+            ends = [names.get(end, end) for end in (_plain(end) for end in value.reshape(-1))]
+            renamed[key] = np.array(ends, object).reshape(value.shape)
+        else:
+            renamed[key] = value
+    return renamed
 
 
 def _place(key: str) -> tuple[str, str]:

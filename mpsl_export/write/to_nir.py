@@ -1,8 +1,9 @@
 """Writes a network of banks as one NIR graph, in the encoding of DESIGN §6.
 
-Node names sort in the order of the graph, because reading returns them alphabetically. Average
-pooling becomes a sum with 1/k² in the next weights, a convolution always carries its input shape
-and a bias, and what NIR cannot say stands in the metadata of every neuron and of the graph.
+Node names sort in the order of the graph, because reading returns them alphabetically; the
+terminals are `input` and `output`, for which other programs look. Average pooling becomes a sum
+with 1/k² in the next weights, a convolution always carries its input shape and a bias, and what NIR
+cannot say stands in the metadata of every neuron and of the graph.
 """
 
 from __future__ import annotations
@@ -48,8 +49,12 @@ def graph_of(checkpoint: Checkpoint) -> nir.NIRGraph:
         added, shape = _layer_nodes(layer, shape, checkpoint)
         nodes += added
     nodes.append(("output", nir.Output({"output": np.array(shape)})))
-    width = max(2, len(str(len(nodes) - 1)))
-    named = {f"n{i:0{width}d}_{kind}": node for i, (kind, node) in enumerate(nodes)}
+    last = len(nodes) - 1
+    width = max(2, len(str(last)))
+    named = {
+        kind if i in (0, last) else f"n{i:0{width}d}_{kind}": node
+        for i, (kind, node) in enumerate(nodes)
+    }
     names = list(named)
     return nir.NIRGraph(
         nodes=named,

@@ -17,7 +17,8 @@ from mpsl_export.card.card_text import accuracy_text, card_text
 from mpsl_export.card.published import PUBLISHED
 from mpsl_runtime.bench.inputs import synthetic
 from mpsl_runtime.data import datasets
-from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.model.graph import load_graph, load_plan
+from mpsl_runtime.model.nir_writer import graph_bytes
 from mpsl_runtime.model.plan import Convolution, Dense
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.model import Model
@@ -136,6 +137,14 @@ def test_a_published_model_does_what_its_card_says(name: str) -> None:
     numpy = Model(plan, Reference(plan)).run(sample)
     assert np.abs(native.scores - numpy.scores).max() <= 1
     assert native.synops == pytest.approx(numpy.synops, rel=0.01)
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MODELS)
+def test_a_published_model_is_what_this_version_writes(name: str) -> None:
+    path = MODELS / name / "model.nir"
+    graph = load_graph(path)
+    assert {type(graph.nodes[name]).__name__ for name in ("input", "output")} == {"Input", "Output"}
+    assert graph_bytes(graph) == path.read_bytes()
 
 
 def accuracy_of_the_engine(name: str, root: Path) -> float:

@@ -176,6 +176,27 @@ def test_metadata_that_an_earlier_version_wrote_is_no_difference(
     assert _told(changed, network) == ""
 
 
+def _numbered(file: h5py.File, first: str = "n00_input") -> None:
+    """The terminals as they were named before: numbered like the nodes between them."""
+    nodes = file["node/nodes"]
+    names = {"input": first, "output": f"n{len(nodes) - 1:02d}_output"}
+    for name, older in names.items():
+        nodes.move(name, older)
+    edges = [[names.get(end.decode(), end.decode()) for end in pair] for pair in file["node/edges"]]
+    del file["node/edges"]
+    file.create_dataset("node/edges", data=edges, dtype=h5py.string_dtype())
+
+
+def test_terminals_as_an_earlier_version_named_them_are_no_difference(
+    exported: tuple[Any, Path, Network], tmp_path: Path
+) -> None:
+    _, path, network = exported
+    changed = _changed(path, tmp_path / "model.nir", _numbered)
+    assert _told(changed, network) == ""
+    wrong = _changed(path, tmp_path / "wrong.nir", lambda file: _numbered(file, "n01_input"))
+    assert "n01_input has" in _told(wrong, network)
+
+
 def test_a_network_of_another_form_is_not_run(
     exported: tuple[Any, Path, Network], tmp_path: Path
 ) -> None:

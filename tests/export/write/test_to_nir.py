@@ -34,8 +34,8 @@ def test_nodes_sort_in_the_order_of_the_graph(written: Path) -> None:
     names = list(graph.nodes)
     assert names == sorted(names)
     assert names == [
-        "n00_input", "n01_conv", "n02_lif", "n03_sumpool", "n04_conv", "n05_lif", "n06_sumpool",
-        "n07_flatten", "n08_affine", "n09_lif", "n10_affine", "n11_lif", "n12_output",
+        "input", "n01_conv", "n02_lif", "n03_sumpool", "n04_conv", "n05_lif", "n06_sumpool",
+        "n07_flatten", "n08_affine", "n09_lif", "n10_affine", "n11_lif", "output",
     ]  # fmt: skip
     assert sorted(graph.edges) == list(pairwise(names))
 
@@ -88,7 +88,7 @@ def test_pools_are_sums_and_convolutions_have_shapes(written: Path) -> None:
     assert list(nodes["n03_sumpool"].kernel_size) == [2, 2]
     assert list(nodes["n04_conv"].input_shape) == [8, 8]
     assert (nodes["n07_flatten"].start_dim, nodes["n07_flatten"].end_dim) == (0, -1)
-    assert list(nodes["n12_output"].output_type["output"]) == [8]
+    assert list(nodes["output"].output_type["output"]) == [8]
 
 
 def test_every_value_is_a_number_or_text(written: Path) -> None:
