@@ -8,11 +8,17 @@ import typer
 
 from mpsl_runtime.purposes import Purpose
 from mpsl_runtime.terminal import show, show_json, show_lines, show_progress
-from mpsl_runtime.verbs.options import MemoryLimit
+from mpsl_runtime.verbs.options import MemoryLimit, StepSeconds
 
 __all__ = ["register"]
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `mpsl train`.")]
+Exportable = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|MODEL", help="A run folder of `mpsl train`, a .nir file, or a model's name."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Run,
+    source: Exportable,
     format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="nir, onnx, or an installed one.")
     ],
@@ -34,7 +40,9 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="FILE", help="Default: RUN/model.<format>, RUN/model.int8.<format>."
+            "--out",
+            metavar="FILE",
+            help="Default: RUN/model.<format>, RUN/model.int8.<format>; or beside the model.",
         ),
     ] = None,
     data: Annotated[
@@ -54,16 +62,24 @@ def export(
     seed: Annotated[
         int, typer.Option("--seed", help="int8: which samples.", min=0, max=2**32 - 1)
     ] = 0,
+    dt_s: StepSeconds = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Merge a run's banks and write the network as a file.
+    """Merge a run's banks, or take a model file, and write the network in a format.
 
     Example: mpsl export runs/demo --format nir --weights int8
     """
-    from mpsl_export.export import export as export_run
+    from mpsl_export.export import export as write
 
-    exported = export_run(
-        run, format, weights=weights, out=out, data=data, samples=samples, seed=seed
+    exported = write(
+        source,
+        format,
+        weights=weights,
+        out=out,
+        data=data,
+        samples=samples,
+        seed=seed,
+        dt_s=dt_s,
     )
     if as_json:
         show_json(exported.to_mapping())

@@ -1,19 +1,24 @@
-"""A run in, an exported network out: what `mpsl export` does."""
+"""A run or a model file in, an exported network out: what `mpsl export` does."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mpsl_export.checkpoint import Checkpoint, read_checkpoint
 from mpsl_export.int8.to_int8 import Int8, report_bytes, report_path, report_table, to_int8
-from mpsl_export.merge import ParameterCounts, parameter_counts
+from mpsl_export.merge import parameter_counts
+from mpsl_export.model_file import read_network
 from mpsl_export.write.format import ExportFormat, Network, find_format
 from mpsl_export.write.to_nir import graph_of, rounded_layers
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import OutputError, UsageError
+from mpsl_runtime.model.grid import is_int8
+from mpsl_runtime.model.plan import Convolution, Dense, Plan
 from mpsl_runtime.run_folder import RunFolder
+from mpsl_runtime.zoo import known_models
 
 __all__ = ["Exported", "export"]
 
@@ -25,38 +30,44 @@ class Exported:
     Attributes:
         written: the file that was asked for, what its format puts beside it, and the report of an
             int8 model.
-        parameters: of the banks, and merged. rounded: layers whose fold had to round.
+        parameters: weights and biases: `merged`, as exported; of a run also `banks`.
+        rounded: layers whose fold had to round.
         int8: how an int8 model came about; None of a float32 model.
+        notes: what a model file says and was not taken at its word.
     """
 
     written: tuple[Path, ...]
-    parameters: ParameterCounts
-    rounded: tuple[str, ...]
-    int8: Int8 | None
+    parameters: Mapping[str, int]
+    rounded: tuple[str, ...] = ()
+    int8: Int8 | None = None
+    notes: tuple[str, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
         """For JSON."""
         return {
             "written": [str(path) for path in self.written],
-            "parameters": {"banks": self.parameters.banks, "merged": self.parameters.merged},
+            "parameters": dict(self.parameters),
             "rounded": list(self.rounded),
             "int8": self.int8.to_mapping() if self.int8 is not None else None,
+            "notes": list(self.notes),
         }
 
     def lines(self) -> list[str]:
         """For people."""
         lines = [f"wrote {path} ({path.stat().st_size:,} bytes)" for path in self.written]
-        counts = self.parameters
-        lines.append(f"parameters: {counts.banks:,} with banks, {counts.merged:,} merged")
+        words = {"banks": "with banks", "merged": "merged" if "banks" in self.parameters else ""}
+        counts = (f"{count:,} {words[key]}".rstrip() for key, count in self.parameters.items())
+        lines.append(f"parameters: {', '.join(counts)}")
         if self.int8 is not None:
             lines += report_table(self.int8)
         elif self.rounded:
             lines.append(f"folding rounded the weights once in: {', '.join(self.rounded)}")
+        lines += [f"note: {note}" for note in self.notes]
         return lines
 
 
 def export(
-    run: Path,
+    source: str | Path,
     format: str = "nir",
     *,
     weights: str | None = None,
@@ -64,32 +75,35 @@ def export(
     data: Path | None = None,
     samples: int = 64,
     seed: int = 0,
+    dt_s: float | None = None,
 ) -> Exported:
-    """Merges the banks of a run and writes the network in one format, all files in one step.
+    """Writes the network of a run, its banks merged, or that of a model file in one format, all
+    files in one step.
 
     Args:
-        run: the run folder. format: name of an export format.
-        weights: `float32` or `int8`; default: as the run was trained.
-        out: the file; default `RUN/model.<format>`, or `RUN/model.int8.<format>`.
-        data, samples, seed: of int8, see `to_int8`.
+        source: the run folder, a `.nir` file, or the name of a model. format: of an export format.
+        weights: `float32` or `int8`; default: as the run was trained, or the file has it.
+        out: the file; default `RUN/model.<format>`, `RUN/model.int8.<format>`, or beside the model
+            file, or `NAME.<format>` here for a model by name.
+        data, samples, seed: of the int8 form of a run, see `to_int8`.
+        dt_s: seconds a step stands for, for a model file without mpsl metadata.
 
     Raises:
         RunError: the run is absent or damaged. DataError: int8 needs the data set, and it is not
-            there. ModelError: the network has no int8 form, or none in this format.
-        UsageError: no such format, weights that it or the run does not have, a wrong suffix.
-        OutputError: the files cannot be written.
+            there. ModelError: the model is damaged; the network has no int8 form, or none in this
+            format. UsageError: no such format, weights that it or the run does not have, a wrong
+            suffix. OutputError: the files cannot be written.
     """
     writer = find_format(format)
+    run = Path(source)
+    if run.is_file() or run.suffix == ".nir":
+        return _export_model(run, writer, weights, out or run.with_suffix(writer.suffix), dt_s)
+    if not run.exists() and str(source) in known_models():
+        file, beside = known_models()[str(source)], Path(f"{source}{writer.suffix}")
+        return _export_model(file, writer, weights, out or beside, dt_s)
     checkpoint = read_checkpoint(run)
     kind = _kind_of_weights(checkpoint, writer, weights, run)
-    target = out or RunFolder(run).export(writer.suffix, int8=kind == "int8")
-    if target.suffix != writer.suffix:
-        raise UsageError(
-            "output has the wrong suffix",
-            got=target.name,
-            expected=f"a name that ends in {writer.suffix}",
-            where="--out",
-        )
+    target = _target(writer, out or RunFolder(run).export(writer.suffix, int8=kind == "int8"))
     report = None
     if kind == "int8":
         report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed)
@@ -99,25 +113,62 @@ def export(
     files = writer.files(network, target.name)
     if report is not None:
         files[report_path(target).name] = report_bytes(report)
+    counts = parameter_counts(checkpoint)
     return Exported(
         written=_write(target, files),
-        parameters=parameter_counts(checkpoint),
+        parameters={"banks": counts.banks, "merged": counts.merged},
         rounded=tuple(rounded_layers(checkpoint)),
         int8=report,
     )
+
+
+def _export_model(
+    path: Path, writer: ExportFormat, weights: str | None, out: Path, dt_s: float | None
+) -> Exported:
+    network = read_network(path, dt_s=dt_s)
+    has = "int8" if is_int8(network.plan) else "float32"
+    kind = weights or has
+    _check_held(writer, kind)
+    if kind != has:
+        raise UsageError(
+            "model is not in these weights",
+            got=f"--weights {kind}",
+            expected=f"--weights {has}",
+            where=path,
+        )
+    target = _target(writer, out)
+    if target.resolve() == path.resolve():
+        raise UsageError("model would be written over itself", expected="--out FILE", where=path)
+    return Exported(
+        written=_write(target, writer.files(network, target.name)),
+        parameters={"merged": _parameters(network.plan)},
+        notes=network.plan.notes,
+    )
+
+
+def _parameters(plan: Plan) -> int:
+    """Weights and biases."""
+    weighted = [node for node in plan.nodes if isinstance(node, Convolution | Dense)]
+    return sum(node.weight.size + node.bias.size for node in weighted)
+
+
+def _target(writer: ExportFormat, target: Path) -> Path:
+    """The file to be written, if its name suits the format."""
+    if target.suffix != writer.suffix:
+        raise UsageError(
+            "output has the wrong suffix",
+            got=target.name,
+            expected=f"a name that ends in {writer.suffix}",
+            where="--out",
+        )
+    return target
 
 
 def _kind_of_weights(
     checkpoint: Checkpoint, writer: ExportFormat, asked: str | None, run: Path
 ) -> str:
     kind = asked or ("int8" if checkpoint.scales else "float32")
-    if kind not in writer.weights:
-        raise UsageError(
-            f"format {writer.name} does not hold these weights",
-            got=kind,
-            expected=" or ".join(writer.weights),
-            where="--weights",
-        )
+    _check_held(writer, kind)
     if kind == "float32" and checkpoint.scales:
         raise UsageError(
             "run was trained in int8; no record says what it does in float32",
@@ -126,6 +177,16 @@ def _kind_of_weights(
             where=run,
         )
     return kind
+
+
+def _check_held(writer: ExportFormat, kind: str) -> None:
+    if kind not in writer.weights:
+        raise UsageError(
+            f"format {writer.name} does not hold these weights",
+            got=kind,
+            expected=" or ".join(writer.weights),
+            where="--weights",
+        )
 
 
 def _write(target: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
