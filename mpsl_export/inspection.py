@@ -98,19 +98,24 @@ def inspect_onnx(path: Path) -> dict[str, Any] | None:
 
 
 def _is_parameter(name: str) -> bool:
-    return name.endswith((".weight", ".bias"))
+    return name.endswith((".weight", ".bias", ".weight_int8", ".bias_int32"))
 
 
 def _rows(graph: Any, constants: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """One row for all operations whose values are named after one node."""
     groups: dict[str, list[str]] = {}
     for node in graph.node:
-        if node.output and (node.op_type != "Identity" or "." in node.output[0]):
+        if (
+            node.output
+            and node.op_type != "DequantizeLinear"
+            and (node.op_type != "Identity" or "." in node.output[0])
+        ):
             groups.setdefault(node.output[0].split(".")[0], []).append(node.op_type)
     rows = []
     for name, operations in groups.items():
         own = {key: value for key, value in constants.items() if key.startswith(f"{name}.")}
-        weight, threshold = own.get(f"{name}.weight"), own.get(f"{name}.threshold")
+        weight = own.get(f"{name}.weight", own.get(f"{name}.weight_int8"))
+        threshold = own.get(f"{name}.threshold")
         decay = own.get(f"{name}.decay")
         reset = "subtract" if f"{name}.reset_value" not in own else "value"
         rows.append(
@@ -120,6 +125,7 @@ def _rows(graph: Any, constants: dict[str, NDArray[Any]]) -> list[dict[str, Any]
                 "operations": len(operations),
                 "parameters": sum(int(own[key].size) for key in own if _is_parameter(key)),
                 "weight_shape": None if weight is None else list(weight.shape),
+                "weight_type": None if weight is None else str(weight.dtype),
                 "reset": None if threshold is None else reset,
                 "decay": None if decay is None else _range(decay),
                 "threshold": None if threshold is None else _range(threshold),

@@ -4,6 +4,9 @@ Values are named after the nodes of the NIR graph: `n02_lif.v` the state between
 the synaptic current of a CubaLIF), `n02_lif.membrane` U and `n02_lif.spikes` S. The order of
 operations is that of `mpsl_runtime.model.plan.Neuron`.
 
+The weights of a layer on a grid are kept as int8 and its bias as int32, with the quantum that makes
+them float32 again, which is exact: those nodes depend on no input, and stand apart (`prelude`).
+
 All states start from 0. Of a loop the output of the step before is a state (`.late`), of a Delay
 its ring (`.ring`); neurons that start elsewhere have one that says that they have begun (`.begun`).
 """
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError
+from mpsl_runtime.model.grid import integer_bias, integer_weights
 from mpsl_runtime.model.plan import (
     Convolution,
     Delay,
@@ -40,9 +44,18 @@ STATES = (".v", ".j", ".late", ".ring", ".begun")
 
 @dataclass
 class StepGraph:
-    """A graph under construction, and the value that flows at this point."""
+    """A graph under construction, and the value that flows at this point.
+
+    Attributes:
+        packs: weights on a grid are kept as whole numbers.
+        prelude, packed: nodes that depend on no input, and their constants.
+        nodes, constants: of a step. states: by name, and their shapes.
+    """
 
     value: str
+    packs: bool = True
+    prelude: list[Any] = field(default_factory=list)
+    packed: dict[str, NDArray[Any]] = field(default_factory=dict)
     nodes: list[Any] = field(default_factory=list)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     states: dict[str, Shape] = field(default_factory=dict)
@@ -68,6 +81,24 @@ class StepGraph:
         self.constants[name] = values
         return name
 
+    def weights(self, node: Convolution | Dense) -> list[str]:
+        """Weight and bias of a node."""
+        from onnx import helper
+
+        name = node.name
+        packed = _whole_numbers(node) if self.packs else None
+        if packed is None:
+            parts = {"weight": node.weight, "bias": node.bias}
+            return [self.array(f"{name}.{part}", values) for part, values in parts.items()]
+        weight, bias, quantum = packed
+        self.packed[f"{name}.quantum"] = np.array(quantum, np.float32)
+        for part, values in (("weight", weight), ("bias", bias)):
+            whole, output = f"{name}.{part}_{values.dtype}", f"{name}.{part}"
+            self.packed[whole] = values
+            inputs = [whole, f"{name}.quantum"]
+            self.prelude.append(helper.make_node("DequantizeLinear", inputs, [output], name=output))
+        return [f"{name}.weight", f"{name}.bias"]
+
 
 def output_names(plan: Plan) -> list[str]:
     """Names of the outputs besides the states."""
@@ -79,9 +110,13 @@ def output_names(plan: Plan) -> list[str]:
     return ["spikes"]
 
 
-def build_step(plan: Plan, suffix: str = "") -> StepGraph:
-    """The nodes of one step; input and outputs are named with `suffix`."""
-    graph = StepGraph(value=f"x{suffix}")
+def build_step(plan: Plan, suffix: str = "", *, packs: bool = True) -> StepGraph:
+    """The nodes of one step; input and outputs are named with `suffix`.
+
+    Args:
+        packs: keep weights on a grid as whole numbers. A program may be faster with float32.
+    """
+    graph = StepGraph(value=f"x{suffix}", packs=packs)
     values, shapes = {-1: graph.value}, {-1: plan.input_shape}
     for index, (node, sources) in enumerate(zip(plan.nodes, plan.wiring, strict=True)):
         for number, (i, delayed) in enumerate(sources):
@@ -115,11 +150,7 @@ def _add_node(graph: StepGraph, node: Node, plan: Plan) -> None:
         (top, bottom), (left, right) = node.padding
         graph.add(
             "Conv",
-            [
-                graph.value,
-                graph.array(f"{name}.weight", node.weight),
-                graph.array(f"{name}.bias", node.bias),
-            ],
+            [graph.value, *graph.weights(node)],
             name,
             kernel_shape=list(node.weight.shape[2:]),
             strides=list(node.stride),
@@ -128,9 +159,7 @@ def _add_node(graph: StepGraph, node: Node, plan: Plan) -> None:
             group=node.groups,
         )
     elif isinstance(node, Dense):
-        weight = graph.array(f"{name}.weight", node.weight)
-        bias = graph.array(f"{name}.bias", node.bias)
-        graph.add("Gemm", [graph.value, weight, bias], name, transB=1)
+        graph.add("Gemm", [graph.value, *graph.weights(node)], name, transB=1)
     elif isinstance(node, Pooling):
         _add_pooling(graph, node)
     elif isinstance(node, Flatten) and node.input_shape != node.output_shape:
@@ -147,6 +176,19 @@ def _add_node(graph: StepGraph, node: Node, plan: Plan) -> None:
         raise ModelError(
             "node has no ONNX form", got=type(node).__name__, where=f"{name} of {plan.source}"
         )
+
+
+def _whole_numbers(
+    node: Convolution | Dense,
+) -> tuple[NDArray[np.int8], NDArray[np.int32], float] | None:
+    """Weight and bias in quanta, and the quantum; None where they are not on a grid."""
+    if node.weight_grid is None:
+        return None
+    try:
+        weight, quantum = integer_weights(node)
+        return weight, integer_bias(node), quantum
+    except ModelError:  # a file says so and does not keep it: it runs, as floats
+        return None
 
 
 def _add_pooling(graph: StepGraph, node: Pooling) -> None:
@@ -204,7 +246,7 @@ def _add_neuron(graph: StepGraph, node: Neuron) -> None:
         gain = graph.constant(f"{name}.synaptic_gain", node.synaptic_gain)
         kept = graph.add("Mul", [f"{name}.j", decay], f"{name}.j_kept")
         gained = graph.add("Mul", [current, gain], f"{name}.gained")
-        current = graph.add("Add", [kept, gained], f"{name}.j_next")
+        current = graph.add("Sum", [kept, gained], f"{name}.j_next")
     if node.has_input_map:
         gain = graph.constant(f"{name}.gain", node.gain)
         leak = graph.constant(f"{name}.leak", node.leak)
@@ -214,7 +256,9 @@ def _add_neuron(graph: StepGraph, node: Neuron) -> None:
     decay = graph.constant(f"{name}.decay", node.decay)
     V = f"{name}.v" if node.initial is None else _started(graph, node)
     kept = graph.add("Mul", [V, decay], f"{name}.v_kept")
-    membrane = graph.add("Add", [kept, current], f"{name}.membrane")
+    # Not Add: ONNX Runtime makes one operation of a Conv and an Add behind it, which adds the
+    # products to V one by one and so rounds otherwise.
+    membrane = graph.add("Sum", [kept, current], f"{name}.membrane")
     if node.kind == "integrating":
         graph.add("Identity", [membrane], f"{name}.v_next")
         return

@@ -40,16 +40,20 @@ OPSET = 17
 IR_VERSION = 8
 
 
-def step_model(plan: Plan) -> onnx.ModelProto:
+def step_model(plan: Plan, *, packs: bool = True) -> onnx.ModelProto:
     """The step graph: (x, every state) → (spikes, every next state).
 
     x is [B, C, H, W], a state `….v` has the shape of its population behind B, and comes back as
     `….v_next`. A model that is read out by membrane potential has one more output, `membrane`.
 
+    Args:
+        packs: see `onnx_nodes.build_step`.
+
     Raises:
         ModelError: a node that ONNX export does not know, by name.
     """
-    built = build_step(plan)
+    built = build_step(plan, packs=packs)
+    built.nodes[:0], built.constants = built.prelude, built.packed | built.constants
     return _model(plan, _step_graph(plan, built, "step"))
 
 
@@ -68,6 +72,8 @@ def sequence_model(plan: Plan) -> onnx.ModelProto:
     body = _step_graph(plan, built, "body", suffix="_t", states_first=True)
     outputs = output_names(plan)
     nodes, constants = _start_states(built)
+    # Once, not in every step: a body sees the values around it.
+    nodes, constants = built.prelude + nodes, built.packed | constants
     nodes.append(
         helper.make_node(
             "Scan",

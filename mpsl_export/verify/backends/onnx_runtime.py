@@ -141,7 +141,15 @@ def _recorder(model: Any, path: Path) -> tuple[Any, list[str]]:
 
     wanted = onnx.ModelProto()
     wanted.CopyFrom(model)
-    wanted.graph.CopyFrom(graphs_of(model)[-1])
+    if len(graphs := graphs_of(model)) > 1:
+        wanted.graph.CopyFrom(graphs[-1])
+        # What the body of a Scan sees around it: weights that are made of whole numbers.
+        around = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+        inside = [*wanted.graph.node]
+        del wanted.graph.node[:]
+        wanted.graph.node.extend([*around, *inside])
+        needed = {name for node in around for name in node.input}
+        wanted.graph.initializer.extend(c for c in model.graph.initializer if c.name in needed)
     values = [
         output
         for node in wanted.graph.node

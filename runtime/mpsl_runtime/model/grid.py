@@ -35,6 +35,7 @@ __all__ = [
     "LARGEST_WEIGHT",
     "InputBound",
     "LayerGrid",
+    "integer_bias",
     "integer_weights",
     "is_int8",
     "layer_grids",
@@ -149,6 +150,16 @@ def layer_grids(plan: Plan) -> tuple[LayerGrid, ...]:
     return tuple(grids)
 
 
+def integer_bias(node: Convolution | Dense) -> NDArray[np.int32]:
+    """The bias of a node in quanta of its weights, below 2^24.
+
+    Raises:
+        ModelError: the node has no grid, or a value that is not on it.
+    """
+    quanta = _on_grid(node.bias, _quantum(node), f"bias of {node.name!r}")
+    return quanta.astype(np.int32)
+
+
 class InputBound:
     """Refuses input of an int8 model beyond what its proof covers; passes any other model's."""
 
@@ -206,7 +217,7 @@ def _layer(
     node: Convolution | Dense, neuron: Neuron, input_quantum: float, input_max: int, where: str
 ) -> LayerGrid:
     weight, quantum = integer_weights(node)
-    bias = _on_grid(node.bias, quantum, f"bias of {node.name!r}").astype(np.int64)
+    bias = integer_bias(node).astype(np.int64)
     threshold: int | None = None
     if neuron.kind != "integrating":
         levels = _on_grid(neuron.threshold, quantum, f"threshold of {neuron.name!r}")

@@ -79,7 +79,7 @@ def test_the_step_graph_carries_its_state_through_the_caller(plan: Plan, tmp_pat
 def test_a_lif_is_six_operations(plan: Plan) -> None:
     graph = step_model(plan).graph
     own = [node.op_type for node in graph.node if node.output[0].startswith("n02_lif.")]
-    assert own == ["Mul", "Add", "GreaterOrEqual", "Cast", "Mul", "Sub"]
+    assert own == ["Mul", "Sum", "GreaterOrEqual", "Cast", "Mul", "Sub"]
 
 
 def test_the_metadata_goes_along(plan: Plan) -> None:
