@@ -41,7 +41,7 @@ class LayerState:
         banks: W1, W2, W3 … as they stand after the last step, in the shape of the weights.
         weighted: λk·Wk of the banks that do not change within a window, else None.
         carried: V, the membrane after its reset; None before the first step.
-        membrane: U of the last step. mask: dropout, one for all steps.
+        membrane: U of the last step. mask: dropout's, one for all steps; None: no dropout.
         scale: of the int8 grid that the window runs on; None: float.
     """
 
@@ -150,14 +150,18 @@ class SpikingLayer(nn.Module):
             total = total + part
         return total
 
-    def begin(self) -> LayerState:
-        """The state before the first step of a window."""
+    def begin(self, mask: Tensor | None = None) -> LayerState:
+        """The state before the first step of a window.
+
+        Args:
+            mask: of dropout, as `dropout.draw_masks` draws it.
+        """
         weighted = [
             self._times_coefficient(index, bank) if rule.learned else None
             for index, (rule, bank) in enumerate(zip(self.rule_list, self.banks, strict=True))
         ]
         scale = self.scale() if self.quantised else None
-        return LayerState(banks=self.banks, weighted=weighted, scale=scale)
+        return LayerState(banks=self.banks, weighted=weighted, mask=mask, scale=scale)
 
     @torch.no_grad()
     def scale(self) -> Scale:
@@ -187,12 +191,7 @@ class SpikingLayer(nn.Module):
             x = F.avg_pool2d(x, self.spec.pool_before, divisor_override=divisor)
         if self.spec.flatten_before:
             x = x.flatten(1)
-        if self.training and self.spec.dropout_before > 0:
-            if state.mask is None:
-                keep = 1 - self.spec.dropout_before
-                state.mask = torch.empty_like(x).bernoulli_(keep).div_(keep)
-            x = x * state.mask
-        return x
+        return x if state.mask is None else x * state.mask
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The linear part of the current, bias included, before batch normalisation."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mpsl_runtime.errors import MpslError
 from mpsl_train.network.compiled import choose
+from mpsl_train.network.dropout import Masks, draw_masks
 from mpsl_train.network.graphed import GraphedWindow
 from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
@@ -110,19 +111,25 @@ class Network(nn.Module):
         constant = frames.dim() == 4
         if constant and steps < 1:
             raise ValueError("a constant current needs the number of steps")
+        steps = steps if constant else len(frames)
         self._labels = labels
+        masks = self._masks(frames)
         if self._takes_graph(frames, record):
-            return self._graph(frames, steps if constant else len(frames))
+            return self._graph(frames, steps, masks)
         if self.plastic:
-            steps = steps if constant else len(frames)
             if not record and self._takes_fused(frames):
-                return self._fused(frames, steps)
-            return self._step_by_step(frames, steps, record)
+                return self._fused(frames, steps, masks)
+            return self._step_by_step(frames, steps, record, masks)
         if self.training:
             if not record and torch.is_grad_enabled() and self._gains_by_fusing(frames):
-                return self._fused(frames, steps if constant else len(frames))
+                return self._fused(frames, steps, masks)
             self.taken = "autograd over all steps at once, since no bank changes within a window"
-        return self._layer_by_layer(frames, steps, record)
+        return self._layer_by_layer(frames, steps, record, masks)
+
+    def _masks(self, frames: Tensor) -> Masks:
+        """Of dropout, which is a matter of training."""
+        specs = [layer.spec for layer in self.layer_list]
+        return draw_masks(specs, frames) if self.training else [None] * len(specs)
 
     def _takes_graph(self, frames: Tensor, record: bool) -> bool:
         if self.step != "graphed" or not frames.is_cuda or not self.training or record:
@@ -134,11 +141,11 @@ class Network(nn.Module):
         self.taken = "fused (CUDA graphs)"
         return True
 
-    def _graph(self, frames: Tensor, steps: int) -> Output:
+    def _graph(self, frames: Tensor, steps: int, masks: Masks) -> Output:
         window = self._window
         if window is None or (window.shape, window.steps) != (frames.shape, steps):
-            window = self._window = GraphedWindow(self.layer_list, frames, steps)
-        spikes, membrane, states = window(frames)
+            window = self._window = GraphedWindow(self.layer_list, frames, steps, masks)
+        spikes, membrane, states = window(frames, masks)
         if not self._finite(states):
             self._name_bank(states)
         for layer, state in zip(self.layer_list, states, strict=True):
@@ -166,10 +173,10 @@ class Network(nn.Module):
             return self.kernels, self.kernels.name
         return choose(self.layer_list[0].banks[0])
 
-    def _fused(self, frames: Tensor, steps: int) -> Output:
+    def _fused(self, frames: Tensor, steps: int, masks: Masks) -> Output:
         layers = self.layer_list
         kernels, _ = self._kernels()
-        spikes, membrane, states = run_window(layers, frames, steps, kernels)
+        spikes, membrane, states = run_window(layers, frames, steps, kernels, masks)
         self._finish_window(layers, states, frames, steps)
         return Output(spikes, membrane)
 
@@ -183,7 +190,8 @@ class Network(nn.Module):
         """Commits the banks, or names what is not finite."""
         if not self._finite(states):
             with torch.no_grad():
-                self._step_by_step(frames, steps, False, [state.mask for state in states])
+                masks = [state.mask for state in states]
+                self._step_by_step(frames, steps, False, masks, check=True)
             self._name_bank(states)
         for layer, state in zip(layers, states, strict=True):
             layer.commit(state)
@@ -193,15 +201,14 @@ class Network(nn.Module):
         frames: Tensor,
         steps: int,
         record: bool,
-        masks: Sequence[Tensor | None] | None = None,
+        masks: Masks,
+        *,
+        check: bool = False,
     ) -> Output:
-        """With `masks` (dropout of a window that broke) every step is checked, to name the first
-        layer and step: a broken bank soon breaks the layers below it too."""
+        """With `check`, of a window that broke, every step is checked, to name the first layer and
+        step: a broken bank soon breaks the layers below it too."""
         layers = self.layer_list
-        states = [layer.begin() for layer in layers]
-        if masks is not None:
-            for state, mask in zip(states, masks, strict=True):
-                state.mask = mask
+        states = [layer.begin(mask) for layer, mask in zip(layers, masks, strict=True)]
         recorded: list[list[Tensor]] = [[] for _ in layers]
         constant = frames.dim() == 4
         for step in range(steps):
@@ -211,7 +218,7 @@ class Network(nn.Module):
                 x = layer.prepare(x, state)
                 current = layer.normalise(layer.multiply(x, *layer.synapses(state)))
                 spikes = layer.fire(current, state)
-                if masks is not None:
+                if check:
                     self._check_membrane(layer, state, step)
                 seen.append(layer.observe(x, spikes, state))
                 if record or index == len(layers) - 1:
@@ -227,21 +234,21 @@ class Network(nn.Module):
                 for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
                     if name in layer.rules:
                         layer.adapt(name, pre, post, state)
-        if masks is None:
+        if not check:
             self._finish_window(layers, states, frames, steps)
         every = tuple(torch.stack(spikes) for spikes in recorded) if record else ()
         return Output(torch.stack(recorded[-1]), _membrane(states[-1]), every)
 
-    def _layer_by_layer(self, frames: Tensor, steps: int, record: bool) -> Output:
+    def _layer_by_layer(self, frames: Tensor, steps: int, record: bool, masks: Masks) -> Output:
         constant = frames.dim() == 4
         x = frames.unsqueeze(0) if constant else frames  # [T or 1, B, …]
         states = []
         recorded = []
-        for layer in self.layer_list:
-            state = layer.begin()
+        for layer, mask in zip(self.layer_list, masks, strict=True):
+            state = layer.begin(mask)
             folded = (
                 layer.prepare(x.flatten(0, 1), state)
-                if not _masks(layer)
+                if mask is None
                 else torch.cat([layer.prepare(one, state) for one in x])
             )
             current = layer.multiply(folded, *layer.synapses(state))
@@ -250,9 +257,8 @@ class Network(nn.Module):
                 current = torch.stack([layer.normalise(one) for one in current])
             elif layer.normalises:
                 current = layer.normalise(current.flatten(0, 1)).view(current.shape)
-            count = steps if constant else len(frames)
             x = torch.stack(
-                [layer.fire(current[0 if len(current) == 1 else t], state) for t in range(count)]
+                [layer.fire(current[0 if len(current) == 1 else t], state) for t in range(steps)]
             )
             states.append(state)
             if record:
@@ -304,10 +310,6 @@ class Network(nn.Module):
             for name, value in layer.state_dict().items():
                 if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                     raise NonFiniteError(f"{name} is not finite", where=f"layer {layer.spec.name}")
-
-
-def _masks(layer: SpikingLayer) -> bool:
-    return layer.training and layer.spec.dropout_before > 0
 
 
 def _membrane(state: LayerState) -> Tensor:

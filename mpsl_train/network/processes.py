@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mpsl_runtime.errors import UsageError
 
-__all__ = ["Processes", "average", "everyone", "find_processes", "total"]
+__all__ = ["Processes", "average", "everyone", "find_processes", "place", "total"]
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,12 @@ def find_processes(devices: int | None) -> Processes:
 
 def _world() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def place() -> tuple[int, int]:
+    """(rank, processes) of this process; batches are shared out in the order of the ranks."""
+    world = _world()
+    return (dist.get_rank() if world > 1 else 0), world
 
 
 class _Mean(torch.autograd.Function):

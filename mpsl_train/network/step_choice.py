@@ -12,6 +12,7 @@ from mpsl_train.network.plasticity import Rule
 from mpsl_train.network.plasticity.hebbian import Hebbian
 from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 from mpsl_train.network.plasticity.stbp import Stbp
+from mpsl_train.network.processes import place
 
 __all__ = ["detour", "graph_obstacle", "obstacle"]
 
@@ -51,9 +52,9 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
 
 def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None:
     """Why a window cannot be recorded as CUDA graphs; None: it can."""
+    if place()[1] > 1:
+        return "means over several processes are not recorded"
     for layer in layers:
-        if layer.spec.dropout_before > 0:
-            return "dropout draws anew for each window"
         if layer.batchnorm is not None:
             return "batch normalisation counts its windows"
     return obstacle(layers, frames)

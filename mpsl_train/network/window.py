@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mpsl_train.network.dropout import Masks
 from mpsl_train.network.kernels import TORCH, Kernels
 from mpsl_train.network.layers import LayerState, SpikingLayer
 from mpsl_train.network.window_layer import WindowLayer
@@ -87,20 +88,26 @@ class _Window(torch.autograd.Function):
 
 
 def run_window(
-    layers: list[SpikingLayer], frames: Tensor, steps: int, kernels: Kernels = TORCH
+    layers: list[SpikingLayer],
+    frames: Tensor,
+    steps: int,
+    kernels: Kernels = TORCH,
+    masks: Masks | None = None,
 ) -> tuple[Tensor, Tensor, list[LayerState]]:
     """Runs one window of a network whose rules are the built-in ones.
 
     Args:
         frames: [T, B, C, H, W], or a constant current [B, C, H, W]; no gradient reaches them.
+        masks: of dropout, one a layer; None: no layer has dropout.
 
     Returns:
         S of the last layer [T, B, K], its U at the last step [B, K], and each layer's state at the
         end, with banks that are not committed yet.
     """
     parts: list[WindowLayer] = []
-    for layer in reversed(layers):
-        parts.insert(0, WindowLayer(layer, parts[0] if parts else None, kernels))
+    pairs = list(zip(layers, masks or [None] * len(layers), strict=True))
+    for layer, mask in reversed(pairs):
+        parts.insert(0, WindowLayer(layer, parts[0] if parts else None, kernels, mask))
     values = [value for part in parts for value in part.values]
     frames = kernels.arrange_frames(frames)
     spikes, membrane = _Window.apply(parts, frames, steps, *values)  # type: ignore[no-untyped-call]

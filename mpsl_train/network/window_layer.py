@@ -46,8 +46,15 @@ class WindowLayer:
         tape: a `_Step` for each step. later: ∂L/∂U of the step after, in the backward pass.
     """
 
-    def __init__(self, layer: SpikingLayer, above: WindowLayer | None, kernels: Kernels) -> None:
-        self.layer, self.kernels, self.state = layer, kernels, layer.begin()
+    def __init__(
+        self,
+        layer: SpikingLayer,
+        above: WindowLayer | None,
+        kernels: Kernels,
+        mask: Tensor | None = None,
+    ) -> None:
+        self.layer, self.kernels, self.state = layer, kernels, layer.begin(mask)
+        self.mask: Tensor | None = None
         rules = {rule.name: rule for rule in layer.rule_list}
         hebbian, sbp = rules.get("hebbian"), rules.get("sbp")
         self.hebbian = hebbian if isinstance(hebbian, Hebbian) else None
@@ -121,13 +128,10 @@ class WindowLayer:
             x = F.avg_pool2d(x, spec.pool_before)
         if spec.flatten_before:
             x = x.flatten(1)
-        if self.layer.training and spec.dropout_before > 0:
-            if self.state.mask is None:
-                keep = 1 - spec.dropout_before
-                # Drawn in the order of the neurons, however they lie in memory.
-                mask = torch.empty(x.shape, dtype=dtype, device=x.device)
-                self.state.mask = torch.empty_like(x).copy_(mask.bernoulli_(keep).div_(keep))
-            x = x * self.state.mask
+        if self.state.mask is not None:
+            if self.mask is None:  # laid out in memory as what it is multiplied with
+                self.mask = torch.empty_like(x).copy_(self.state.mask)
+            x = x * self.mask
         return x
 
     def step(self, x: Tensor, last: bool) -> Tensor:
@@ -293,8 +297,8 @@ class WindowLayer:
 
     def _unprepare(self, gradient: Tensor, x: Tensor) -> Tensor:
         """Dropout and flattening backwards."""
-        if self.state.mask is not None:
-            gradient = gradient * self.state.mask
+        if self.mask is not None:
+            gradient = gradient * self.mask
         if self.layer.spec.flatten_before:
             size = self.layer.spec.pool_before
             gradient = gradient.view(*x.shape[:2], *(length // size for length in x.shape[2:]))

@@ -110,10 +110,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
     def _seed(self, batch_index: int) -> None:
         """Dropout depends on seed, epoch and batch alone. Data loaders draw from the same global
         state, and not equally often in a resumed run."""
-        words = [self.recipe.seed, 4, self.current_epoch, batch_index]
-        # Each process drops inputs of its own share.
-        words += [self.global_rank] if self.global_rank else []
-        generator = np.random.default_rng(words)
+        generator = np.random.default_rng([self.recipe.seed, 4, self.current_epoch, batch_index])
         torch.manual_seed(int(generator.integers(2**62)))
 
     def _window(self, batch: Batch, split: str) -> Tensor:

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mpsl_train.network.dropout import draw_masks
+from mpsl_train.network.graphed import _Window as Recorded
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings
@@ -15,16 +17,21 @@ from mpsl_train.notation import parse
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is there")
 
 
-def network(text: str = "4C3-AP2-5C3S2-7FC-3", mechanisms: str = "stbp+hebbian+sbp") -> Network:
+PLAIN, DROPOUT = "4C3-AP2-5C3S2-7FC-3", "4C3-AP2-DP0.3-5C3S2-DP0.2-7FC-3"
+
+
+def network(text: str = PLAIN, mechanisms: str = "stbp+hebbian+sbp") -> Network:
     torch.manual_seed(0)
     return build_network(
         parse(text, (2, 9, 9)), mechanisms.split("+"), NeuronSettings(), RuleSettings()
     ).train()
 
 
-def trained(step: str, device: str, mechanisms: str) -> tuple[list[float], Network]:
+def trained(
+    step: str, device: str, mechanisms: str, text: str = PLAIN
+) -> tuple[list[float], Network]:
     """Losses of ten updates in float64, and the network after them."""
-    net = network(mechanisms=mechanisms).double().to(device)
+    net = network(text, mechanisms).double().to(device)
     net.step = step
     frames = torch.poisson(torch.full((6, 2, 9, 9), 0.5, dtype=torch.float64)).to(device)
     labels = torch.arange(6, device=device) % 3
@@ -41,12 +48,13 @@ def trained(step: str, device: str, mechanisms: str) -> tuple[list[float], Netwo
 
 
 @needs_cuda
+@pytest.mark.parametrize("text", [PLAIN, DROPOUT])
 @pytest.mark.parametrize("mechanisms", ["stbp", "stbp+hebbian", "stbp+hebbian+sbp"])
-def test_graphs_learn_what_the_fused_window_learns(mechanisms: str) -> None:
+def test_graphs_learn_what_the_fused_window_learns(mechanisms: str, text: str) -> None:
     torch.manual_seed(5)
-    one, fused = trained("auto", "cuda", mechanisms)
+    one, fused = trained("auto", "cuda", mechanisms, text)
     torch.manual_seed(5)
-    other, graphed = trained("graphed", "cuda", mechanisms)
+    other, graphed = trained("graphed", "cuda", mechanisms, text)
     assert graphed.taken == "fused (CUDA graphs)"
     assert one == pytest.approx(other, rel=1e-9)
     for (name, a), b in zip(fused.state_dict().items(), graphed.state_dict().values(), strict=True):
@@ -75,8 +83,29 @@ def test_banks_that_are_committed_in_place_are_the_same_banks() -> None:
         assert torch.equal(a, b)
 
 
-def test_dropout_and_batch_normalisation_are_not_recorded() -> None:
+def test_dropout_is_recorded_and_batch_normalisation_is_not() -> None:
     frames = torch.zeros(6, 2, 9, 9)
     assert graph_obstacle(network().layer_list, frames) is None
-    assert "dropout" in str(graph_obstacle(network("4C3-DP0.2-3").layer_list, frames))
+    assert graph_obstacle(network(DROPOUT).layer_list, frames) is None
     assert "normalisation" in str(graph_obstacle(network("4C3-BN-3").layer_list, frames))
+
+
+def test_what_a_graph_records_takes_the_masks_as_they_are_drawn() -> None:
+    """The function that is recorded, called as it is: two draws give two windows."""
+    net = network(DROPOUT).double()
+    frames = torch.poisson(torch.full((6, 2, 9, 9), 0.5, dtype=torch.float64))
+    recorded = Recorded(net.layer_list, 5)
+    spikes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        masks = draw_masks([layer.spec for layer in net.layer_list], frames)
+        found, *_ = recorded(frames, *[mask for mask in masks if mask is not None])
+        torch.manual_seed(seed)
+        expected = net(frames, 5).spikes
+        for layer in net.layer_list:  # both begin with the same banks
+            for index, rule in enumerate(layer.rule_list, start=1):
+                if not rule.learned:
+                    setattr(layer, f"W{index}", torch.zeros_like(layer.banks[index - 1]))
+        assert torch.equal(found, expected)
+        spikes.append(found)
+    assert not torch.equal(*spikes)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mpsl_train.network.dropout import draw_masks
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, NonFiniteError, build_network
 from mpsl_train.network.plasticity import RuleSettings
@@ -209,7 +210,7 @@ def test_both_ways_through_a_window_give_the_same_spikes() -> None:
     frames = _frames().float()
     with torch.no_grad():
         folded = network(frames, record=True)
-        stepped = network._step_by_step(frames, len(frames), True)
+        stepped = network._step_by_step(frames, len(frames), True, [None] * len(network.layers))
     for one, other in zip(folded.layers, stepped.layers, strict=True):
         assert torch.equal(one, other)
         assert 0 < float(one.mean()) < 1
@@ -240,8 +241,8 @@ def test_batch_norm_uses_the_statistics_of_each_step_in_training() -> None:
 def test_dropout_is_one_mask_for_all_steps() -> None:
     network = _network("DP0.5-6FC-3", mechanisms=["stbp"]).train()
     layer = network.layer_list[0]
-    state = layer.begin()
     ones = torch.ones(2, 2, 9, 9)
+    state = layer.begin(draw_masks([layer.spec], ones)[0])
     first, second = layer.prepare(ones, state), layer.prepare(ones, state)
     assert torch.equal(first, second)
     assert set(first.unique().tolist()) == {0.0, 2.0}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +20,12 @@ from mpsl_train.network.processes import Processes, everyone, find_processes
 from mpsl_train.recipe import load
 from mpsl_train.training import training
 
-# 72 samples in batches of 8, three epochs; no dropout, which each process draws for itself.
-CHOICES = ("network=4C3S2-6C3-AP2-12FC-10", "training.batch_size=8", "rules.eta_hat=3.0")
+# 72 samples in batches of 8, three epochs, with dropout before two layers.
+CHOICES = (
+    "network=4C3S2-DP0.3-6C3-AP2-DP0.2-12FC-10",
+    "training.batch_size=8",
+    "rules.eta_hat=3.0",
+)
 
 # Trained in float64: float32 rounds differently in two halves, and spikes flip.
 WORKER = """
@@ -39,16 +45,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
-def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
-    small_data: Path, small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker = tmp_path / "worker.py"
-    worker.write_text(WORKER, encoding="utf-8")
-    two = subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         str(worker), str(small_recipe), str(tmp_path / "two"), str(small_data), *CHOICES],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(),
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def one(
+    small_data: Path, recipe_text: str, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, torch.Tensor]]:
+    """A run of one process in float64, and the weights that it began with."""
+    folder = tmp_path_factory.mktemp("one")
+    (folder / "small.toml").write_text(recipe_text, encoding="utf-8")
     build, finish, first = training.build, training.finish, {}
 
     def double(*given: object) -> Network:
@@ -56,31 +59,83 @@ def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
         first.update({name: value.clone() for name, value in network.state_dict().items()})
         return network
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPSL_CACHE", str(folder / "cache"))
         patch.setattr(training, "build", double)
         patch.setattr(training, "finish", lambda n, *given: finish(n.float(), *given))
-        recipe = load(small_recipe, CHOICES)
-        training.train(recipe, tmp_path / "one", data=small_data, device="cpu")
-    said, _ = two.communicate(timeout=120)
-    assert two.returncode == 0, said
-    assert said.count("epoch 1/3") == 1, "only the first process speaks"
+        recipe = load(folder / "small.toml", CHOICES)
+        training.train(recipe, folder / "run", data=small_data, device="cpu")
+    return folder / "run", first
 
-    files = [sorted(path.name for path in (tmp_path / run).iterdir()) for run in ("one", "two")]
-    assert files[0] == files[1]
-    one, other = (
-        torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("one", "two")
-    )
-    assert one["global_step"] == other["global_step"] >= 20
-    for name, value in one["state_dict"].items():
-        torch.testing.assert_close(other["state_dict"][name], value, rtol=1e-10, atol=1e-12)
+
+def _start(options: list[str], recipe: Path, data: Path, run: Path) -> subprocess.Popen[str]:
+    """A host's torchrun, whose processes train in float64."""
+    worker = run.with_suffix(".py")
+    worker.write_text(WORKER, encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *options, str(worker), str(recipe),
+         str(run), str(data), *CHOICES],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(),
+    )  # fmt: skip
+
+
+def _free_port(address: str) -> int:
+    """Below those that the system hands to clients, so that none of them takes it meanwhile."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((address, port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port")
+
+
+def _assert_same(one: Path, two: Path, first: dict[str, torch.Tensor]) -> None:
+    """Files, weights, banks and the history of two runs; none of the weights stayed as it was."""
+    assert sorted(path.name for path in one.iterdir()) == sorted(p.name for p in two.iterdir())
+    ends = [torch.load(run / "last.ckpt", weights_only=True) for run in (one, two)]
+    assert ends[0]["global_step"] == ends[1]["global_step"] >= 20
+    for name, value in ends[0]["state_dict"].items():
+        torch.testing.assert_close(ends[1]["state_dict"][name], value, rtol=1e-10, atol=1e-12)
         last = name.startswith("network.layers.3")  # λ_p has no part in the last layer
         if not (last and name.endswith("theta_p")):
             change = value - first[name.removeprefix("network.")]
             assert float(change.abs().max()) > 1e-6, name
-    history = [(tmp_path / run / "metrics.csv").read_text().splitlines() for run in ("one", "two")]
+    history = [(run / "metrics.csv").read_text().splitlines() for run in (one, two)]
     for row, expected in zip(history[1][1:], history[0][1:], strict=True):
         numbers = [[float(word) for word in line.split(",")[:-1]] for line in (row, expected)]
         assert numbers[0] == pytest.approx(numbers[1], abs=1e-9)
+
+
+def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
+    one: tuple[Path, dict[str, torch.Tensor]], small_data: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    options = ["--standalone", "--nproc-per-node", "2"]
+    host = _start(options, small_recipe, small_data, tmp_path / "two")
+    said, _ = host.communicate(timeout=240)
+    assert host.returncode == 0, said
+    assert said.count("epoch 1/3") == 1, "only the first process speaks"
+    _assert_same(one[0], tmp_path / "two", one[1])
+
+
+def test_two_hosts_that_meet_at_an_address_equal_one(
+    one: tuple[Path, dict[str, torch.Tensor]], small_data: Path, small_recipe: Path, tmp_path: Path
+) -> None:
+    """Two addresses of this machine, as the command in the README is given on two hosts."""
+    meeting = f"127.0.0.2:{_free_port('127.0.0.2')}"
+    hosts = []
+    for number, address in enumerate(("127.0.0.2", "127.0.0.3")):
+        options = [
+            "--nnodes", "2", "--nproc-per-node", "1", "--local-addr", address,
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", meeting, "--rdzv-id", "two-hosts",
+            "--rdzv-conf", f"is_host={1 - number}",
+        ]  # fmt: skip
+        hosts.append(_start(options, small_recipe, small_data, tmp_path / "two"))
+    said = [host.communicate(timeout=240)[0] for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], "\n".join(said)
+    assert "".join(said).count("epoch 1/3") == 1
+    _assert_same(one[0], tmp_path / "two", one[1])
 
 
 def test_the_command_starts_the_processes_that_are_asked_for(
