@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
+from mpsl_runtime.kept import Kept
 
 __all__ = ["Events"]
 
@@ -116,6 +117,25 @@ class Events:
                 expected=f"x < {size[0]} and y < {size[1]}",
                 where=where,
             )
+
+    def kept(self) -> dict[str, object]:
+        """As values for `mpsl_runtime.kept`."""
+        size = None if self.sensor_size is None else list(self.sensor_size)
+        return {"t": self.t, "x": self.x, "y": self.y, "p": self.p, "sensor_size": size}
+
+    @classmethod
+    def from_kept(cls, kept: Kept) -> Events:
+        """What `kept` gave.
+
+        Raises:
+            DataError: they cannot be events.
+        """
+        size = kept.size("sensor_size") if kept.is_there("sensor_size") else None
+        columns = (
+            kept.array(name, kind)
+            for name, kind in (("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.uint8))
+        )
+        return cls.from_columns(*columns, sensor_size=size, where=kept.where)
 
     def slice(self, start: int, stop: int) -> Events:
         """The events `start … stop-1` as views of the same memory."""

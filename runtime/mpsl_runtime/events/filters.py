@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from mpsl_runtime import _native
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.kept import Kept
 
 __all__ = ["FilterOptions", "Filters", "read_hot_pixels"]
 
@@ -134,6 +136,26 @@ class Filters:
             # With a border of pixels that never fire.
             self._seen_us = np.full((shape[0] + 2, shape[1] + 2), _LONG_AGO_US)
 
+    def kept(self) -> dict[str, Any]:
+        """What the next events are judged by, for `mpsl_runtime.kept`."""
+        found: dict[str, Any] = {"taken": dict(self.taken)}
+        if self._hot is not None:
+            found["hot"] = self._hot.kept()
+        for name in ("fired_us", "seen_us"):
+            if hasattr(self, f"_{name}"):
+                found[name] = getattr(self, f"_{name}")
+        return found
+
+    def restore(self, kept: Kept) -> None:
+        """Goes on where `kept` was taken; DataError where that cannot be."""
+        self.taken = kept.counter("taken")
+        if self._hot is not None:
+            self._hot.restore(kept.inner("hot"))
+        for name in ("fired_us", "seen_us"):
+            if hasattr(self, f"_{name}"):
+                shape = getattr(self, f"_{name}").shape
+                setattr(self, f"_{name}", kept.array(name, np.int64, shape))
+
     def apply(self, events: Events) -> Events:
         """The events that pass, in time order; all must lie inside the sensor."""
         if self._listed is not None:
@@ -172,6 +194,17 @@ class _HotPixels:
         self._count = np.zeros((size[1], size[0]), np.int64)
         self._hot: NDArray[np.bool_] = np.zeros((size[1], size[0]), np.bool_)
         self._end_us: int | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """For `mpsl_runtime.kept`."""
+        return {"count": self._count, "hot": self._hot.view(np.uint8), "end_us": self._end_us}
+
+    def restore(self, kept: Kept) -> None:
+        """Goes on where `kept` was taken."""
+        self._count = kept.array("count", np.int64, self._count.shape)
+        self._hot = kept.array("hot", np.uint8, self._hot.shape) > 0
+        end_us = kept.integer("end_us", -(1 << 62)) if kept.is_there("end_us") else None
+        self._end_us = end_us
 
     def look(self, events: Events) -> NDArray[np.bool_]:
         """True for each event that passes."""

@@ -17,9 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.live.arrivals import Arrivals, Item
 from mpsl_runtime.live.datagram import (
     END,
@@ -41,6 +43,11 @@ _MOST_WAITING = 4096
 _MOST_STRANGE = 16
 _IN_A_ROW_SAME, _IN_A_ROW_OTHER = 4, 2
 _LATE = "late or repeated datagram"
+# What is kept of where it stands.
+_FLAGS = ("is_open", "has_begun", "has_spoken", "is_last", "joined")
+_NUMBERS = (
+    *("sender", "own", "recording", "previous", "next", "next_event", "reached_us", "missing"),
+)
 
 
 def _distance(a: int, b: int) -> int:
@@ -78,6 +85,24 @@ class Assembler:
         self._missing = 0
         # Events that this machine has let go before what is looked at now, or at most so many.
         self._in_queue = self._in_system = 0
+        # What is missing came while nothing ran.
+        self._is_resumed = False
+
+    def kept(self) -> dict[str, Any]:
+        """Where it stands, for `mpsl_runtime.kept`; what waits for others is not among it, and is
+        counted with all that is not there when it goes on."""
+        return {name: getattr(self, f"_{name}") for name in (*_FLAGS, *_NUMBERS)} | {
+            "size": list(self._size)
+        }
+
+    def restore(self, kept: Kept) -> None:
+        """Goes on where `kept` was taken; DataError where that cannot be."""
+        for name in _FLAGS:
+            setattr(self, f"_{name}", kept.boolean(name))
+        for name in _NUMBERS:
+            value = kept.integer(name, -1, 1 << 64) if kept.is_there(name) else None
+            setattr(self, f"_{name}", value)
+        self._size, self._is_resumed = kept.size("size"), self._is_open
 
     @property
     def heard_s(self) -> float:
@@ -224,7 +249,7 @@ class Assembler:
     @property
     def _is_known_to_be_lost(self) -> bool:
         """What is missing was let go on this machine: it will not come."""
-        return self._in_queue > 0 or self._in_system > 0
+        return self._is_resumed or self._in_queue > 0 or self._in_system > 0
 
     def _skip_to(self, item: Item) -> None:
         """Counts what is missing before a datagram as lost."""
@@ -236,6 +261,7 @@ class Assembler:
         else:  # whoever begins to listen in the middle has lost only what was let go here
             missing = min(missing, self._in_queue)
         for cause, most in (
+            ("sent while nothing ran", missing if self._is_resumed else 0),
             ("queue was full", self._in_queue),
             ("the system's buffer was full", self._in_system),
             ("lost on the way", missing),
@@ -276,6 +302,7 @@ class Assembler:
         return fall_us < _SMALLEST_FALL_US and item.last_us - self._reached_us <= self._gap_us
 
     def _advance(self, item: Item) -> Iterator[Output]:
+        self._is_resumed = False
         self._reached_us = max(self._reached_us, item.last_us)
         self._next = (item.sequence + 1) % (1 << 32)
         self._next_event = item.first_event + item.count

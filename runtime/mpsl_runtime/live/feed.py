@@ -7,10 +7,11 @@ not come through is counted, by cause.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.filters import Filters
 from mpsl_runtime.events.geometry import PixelMap, View, misfit
 from mpsl_runtime.events.steps import Ceiling, Chunk, Recording
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.live.address import is_live
 from mpsl_runtime.live.options import SourceOptions
 from mpsl_runtime.live.source import LONGEST_GAP_US, LiveSource, open_source
@@ -96,10 +98,80 @@ class Feed:
             found = self.source.recordings()
         else:
             found = chain.from_iterable([self._stored(source, class_names) for source in stored])
-        self._items = map(self._prepared, found)
+        self._found = iter(found)
+        # Of the recordings so far, the last one may be in the middle: chunks that it has given.
+        self._recordings = self._chunks_given = 0
+        self._passage: _Passage | None = None
+        self._items = self._run()
 
     def __iter__(self) -> Iterator[Recording]:
         return self._items
+
+    def _run(self) -> Iterator[Recording]:
+        for recording in self._found:
+            self._recordings += 1
+            self._chunks_given, self._passage = 0, None
+            yield self._prepared(recording, recording.chunks)
+
+    def kept(self) -> dict[str, Any]:
+        """Where it stands and what it has counted, for `mpsl_runtime.kept`."""
+        filters = None if self._passage is None else self._passage.filters
+        return {
+            "recordings": self._recordings,
+            "chunks": self._chunks_given,
+            "taken": dict(self.taken),
+            "losses": dict(self._losses),
+            "held": 0 if self._ceilings is None else self._ceilings.held,
+            "size": None if self._passage is None else list(self._passage.size),
+            "filters": None if filters is None else filters.kept(),
+            "source": None if self.source is None else self.source.kept(),
+        }
+
+    def restore(self, kept: Kept, inside: Recording | None) -> None:
+        """Goes on where `kept` was taken, before it is iterated over.
+
+        What files have given is read once more and passed over; a live source goes on, as far as
+        it can.
+
+        Args:
+            inside: what is known of the recording in whose middle that was. Its rest comes first.
+
+        Raises:
+            DataError: it cannot be, or the sources are others.
+        """
+        self.taken, self._losses = kept.counter("taken"), kept.counter("losses")
+        if self._ceilings is not None:
+            self._ceilings.held = kept.integer("held")
+        if self.source is not None:
+            self.source.restore(kept.inner("source"))
+        if inside is None:
+            deque(islice(self._found, kept.integer("recordings")), maxlen=0)
+            self._recordings = kept.integer("recordings")
+            return
+        self._recordings = kept.integer("recordings", 1) - 1
+        if self.source is None:
+            deque(islice(self._found, self._recordings), maxlen=0)
+        elif not self.source.goes_on:
+            # It begins anew: the rest of what there was is nothing.
+            self._found = chain([replace(inside, chunks=())], self._found)
+        self._items = chain(self._rest(kept, inside), self._items)
+
+    def _rest(self, kept: Kept, inside: Recording) -> Iterator[Recording]:
+        """The rest of a recording."""
+        recording = next(self._found, None)
+        if recording is None or recording.file != inside.file:
+            got = "nothing" if recording is None else recording.file
+            raise DataError("state of another source", got=got, expected=inside.file)
+        chunks = iter(recording.chunks)
+        if self.source is None:
+            deque(islice(chunks, kept.integer("chunks")), maxlen=0)
+        self._recordings += 1
+        self._chunks_given = kept.integer("chunks")
+        if kept.is_there("size"):
+            self._passage = self._passage_of(kept.size("size"), recording.file)
+            if self._passage.filters is not None:
+                self._passage.filters.restore(kept.inner("filters"))
+        yield self._prepared(recording, chunks)
 
     @property
     def losses(self) -> dict[str, int]:
@@ -135,6 +207,11 @@ class Feed:
         if self.source is not None:
             self.source.stop()
 
+    def suspend(self) -> None:
+        """As `stop`, but to go on later, see `kept`."""
+        if self.source is not None:
+            self.source.suspend()
+
     def close(self) -> None:
         """Lets a live source go."""
         if self.source is not None:
@@ -156,23 +233,24 @@ class Feed:
             measure=needs_size and options.sensor_size is None,
         )
 
-    def _prepared(self, recording: Recording) -> Recording:
+    def _prepared(self, recording: Recording, chunks: Iterable[Chunk]) -> Recording:
         is_held = self.source is not None or self._options.changes_events
         return replace(
             recording,
-            chunks=self._chunks(recording),
+            chunks=self._chunks(recording, chunks),
             ceiling=self._ceilings if is_held else None,
         )
 
-    def _chunks(self, recording: Recording) -> Iterator[Chunk]:
-        passage: _Passage | None = None
-        for chunk in recording.chunks:
+    def _chunks(self, recording: Recording, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        for chunk in chunks:
+            self._chunks_given += 1
             events = chunk.events
             if not len(events):
                 yield chunk
                 continue
-            if passage is None:
-                passage = self._passage_or_none(events, recording)
+            if self._passage is None:
+                self._passage = self._passage_or_none(events, recording)
+            passage = self._passage
             if passage is None:
                 dropped = self.source.lose("another sensor", len(events)) if self.source else 0
                 yield Chunk(Events.empty(), chunk.reached_us, chunk.dropped + dropped)
@@ -185,7 +263,7 @@ class Feed:
     def _passage_or_none(self, events: Events, recording: Recording) -> _Passage | None:
         """None where a service is sent what does not fit: it stays."""
         try:
-            return self._passage(events, recording)
+            return self._passage_from(events, recording)
         except DataError as error:
             if self.source is None or not self._options.serve:
                 raise
@@ -193,7 +271,7 @@ class Feed:
             self.source.note(str(error))
             return None
 
-    def _passage(self, events: Events, recording: Recording) -> _Passage:
+    def _passage_from(self, events: Events, recording: Recording) -> _Passage:
         """Decides, from the first events of a recording, how they are to be seen."""
         options, model = self._options, self._binning.sensor_size
         size = options.sensor_size or events.sensor_size
@@ -202,7 +280,11 @@ class Feed:
         if size is None:
             self._check_unknown(events, recording)
             size = model
-        pixels = options.view.onto(size, model, recording.file)
+        return self._passage_of(size, recording.file)
+
+    def _passage_of(self, size: tuple[int, int], file: str) -> _Passage:
+        options = self._options
+        pixels = options.view.onto(size, self._binning.sensor_size, file)
         filters = None if options.filters.is_off else Filters(options.filters, size)
         return _Passage(size, pixels, filters)
 

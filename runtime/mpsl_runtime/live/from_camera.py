@@ -15,18 +15,19 @@ import numpy as np
 
 from mpsl_runtime.errors import DataError, MissingExtraError
 from mpsl_runtime.events.events import Events
-from mpsl_runtime.events.steps import Recording
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.live.address import Address
+from mpsl_runtime.live.flow import FlowingSource, Piece
 from mpsl_runtime.live.options import SourceOptions
-from mpsl_runtime.live.source import LONGEST_GAP_US, LiveSource
-from mpsl_runtime.live.timeline import Arrival, Timeline, recordings_of
+from mpsl_runtime.live.source import LONGEST_GAP_US
+from mpsl_runtime.live.timeline import Arrival, Timeline
 
 __all__ = ["Source"]
 
 _LOOK_AGAIN_S = 0.2
 
 
-class Source(LiveSource):
+class Source(FlowingSource):
     """Opens the camera with a serial number, or the first that is found."""
 
     def __init__(
@@ -41,6 +42,8 @@ class Source(LiveSource):
         address.check_options()
         self._serial = address.place.strip("/") or None
         self._device: Any = None
+        self._timeline = Timeline(self, reorder_s=0, gap_us=longest_gap_us)
+        self._heard_s = 0.0
 
     def open(self) -> None:
         if self._device is not None:
@@ -73,38 +76,41 @@ class Source(LiveSource):
         if device is not None:
             device.__exit__(None, None, None)
 
-    def recordings(self) -> Iterator[Recording]:
-        with self:
-            timeline = Timeline(self, reorder_s=0, gap_us=self._longest_gap_us)
-            yield from recordings_of(self, timeline, self._arrivals())
+    def kept(self) -> dict[str, Any]:
+        return {**super().kept(), "timeline": self._timeline.kept()}
 
-    def _arrivals(self) -> Iterator[Arrival]:
-        heard_s = time.monotonic()
-        device = self._device.__enter__()
-        while not self._stop.is_set():
-            try:
-                _, packet = next(device)
-            except StopIteration:
-                return
-            except (RuntimeError, OSError) as error:
-                self.note(f"the camera is gone: {' '.join(str(error).split())[:120]}")
-                return
-            now_s = time.monotonic()
-            events = None if packet is None else packet.polarity_events
-            if packet is not None:
-                overflows = getattr(packet, "polarity_events_overflow_indices", None)
-                if overflows is not None and len(overflows):
-                    self.ignore("packets that the driver's queue has lost", len(overflows))
-            if events is None or not len(events):
-                if self.options.timeout_s is not None and (
-                    now_s - heard_s > self.options.timeout_s
-                ):
-                    self.note(f"nothing came for {self.options.timeout_s:g} s")
-                    return
-                yield Arrival(Events.empty(self.sensor_size), now_s)
-                continue
-            heard_s = now_s
-            yield Arrival(self._columns(events), now_s)
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._timeline.restore(kept.inner("timeline"))
+
+    def begin(self) -> None:
+        self._heard_s = time.monotonic()
+        self._device.__enter__()
+
+    def rest(self) -> Iterator[Piece]:
+        return self._timeline.finish()
+
+    def arrived(self) -> Iterator[Piece] | None:
+        try:
+            _, packet = next(self._device)
+        except StopIteration:
+            return None
+        except (RuntimeError, OSError) as error:
+            self.note(f"the camera is gone: {' '.join(str(error).split())[:120]}")
+            return None
+        now_s = time.monotonic()
+        events = None if packet is None else packet.polarity_events
+        if packet is not None:
+            overflows = getattr(packet, "polarity_events_overflow_indices", None)
+            if overflows is not None and len(overflows):
+                self.ignore("packets that the driver's queue has lost", len(overflows))
+        if events is not None and len(events):
+            self._heard_s = now_s
+            return self._timeline.take(Arrival(self._columns(events), now_s))
+        if self.options.timeout_s is not None and now_s - self._heard_s > self.options.timeout_s:
+            self.note(f"nothing came for {self.options.timeout_s:g} s")
+            return None
+        return self._timeline.take(Arrival(Events.empty(self.sensor_size), now_s))
 
     def _columns(self, events: Any) -> Events:
         return Events(

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from mpsl_runtime import _native
 from mpsl_runtime.events.events import Events
-from mpsl_runtime.events.steps import Chunk, Recording
+from mpsl_runtime.events.steps import Chunk
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.live.address import Address
 from mpsl_runtime.live.arrivals import Run
 from mpsl_runtime.live.assembly import Assembler
+from mpsl_runtime.live.flow import FlowingSource, Piece
 from mpsl_runtime.live.options import SourceOptions
-from mpsl_runtime.live.pieces import Begin, Data, End, Output
+from mpsl_runtime.live.pieces import Begin, Data, Output
 from mpsl_runtime.live.socket_queue import SocketQueue
-from mpsl_runtime.live.source import LONGEST_GAP_US, LiveSource
+from mpsl_runtime.live.source import LONGEST_GAP_US
 
 __all__ = ["Source"]
 
 _LOOK_AGAIN_S = 0.1  # only to see `stop`; a datagram wakes it at once
 
 
-class Source(LiveSource):
+class Source(FlowingSource):
     """Listens at an address. A run ends with its own sender's LAST, a service (`serve`) does not.
 
     Attributes:
@@ -48,6 +50,7 @@ class Source(LiveSource):
         self._assembler = Assembler(
             self, reorder_s=options.reorder_ms / 1000, gap_us=longest_gap_us
         )
+        self._began_s = 0.0
         self._reached_us = 0
         self._size = (0, 0)
 
@@ -85,50 +88,52 @@ class Source(LiveSource):
         if self._queue is not None:
             self._queue.close()
 
-    def recordings(self) -> Iterator[Recording]:
-        with self:
-            outputs = self._outputs()
-            for output in outputs:
-                if not isinstance(output, Begin):
-                    continue
-                rest = _Rest()
-                chunks = self._chunks(output, outputs, rest)
-                yield Recording(self.name, chunks, output.origin_us, output.trial)
-                deque(chunks, maxlen=0)  # whoever goes on has done with this one
-                if rest.last and not self.options.serve:
-                    return
+    def kept(self) -> dict[str, Any]:
+        return {
+            **super().kept(),
+            "assembler": self._assembler.kept(),
+            "size": list(self._size),
+            "reached_us": self._reached_us,
+        }
 
-    def _outputs(self) -> Iterator[Output]:
-        """What the assembler makes of the datagrams, until `stop` or the timeout."""
-        began_s = time.monotonic()
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._assembler.restore(kept.inner("assembler"))
+        self._size, self._reached_us = kept.size("size"), kept.integer("reached_us")
+
+    def begin(self) -> None:
+        self._began_s = time.monotonic()
+
+    def rest(self) -> list[Piece]:
+        return self._pieces(self._assembler.finish())
+
+    def arrived(self) -> list[Piece] | None:
+        wait_s = _LOOK_AGAIN_S
+        if self._assembler.is_waiting:
+            wait_s = min(wait_s, max(self.options.reorder_ms / 1000, 0.001))
+        batch = None if self._queue is None else self._queue.take(wait_s)
+        found: list[Piece] = []
+        if batch is not None:
+            self.received += len(batch)
+            found += self._pieces(self._assembler.take(batch))
+        now_s = time.monotonic()
+        found += self._pieces(self._assembler.idle(now_s))
+        silent_s = now_s - max(self._began_s, self._assembler.heard_s)
         timeout_s = self.options.timeout_s
-        while self._queue is not None and not self._stop.is_set():
-            wait_s = _LOOK_AGAIN_S
-            if self._assembler.is_waiting:
-                wait_s = min(wait_s, max(self.options.reorder_ms / 1000, 0.001))
-            batch = self._queue.take(wait_s)
-            if batch is not None:
-                self.received += len(batch)
-                yield from _merged([*self._assembler.take(batch)])
-            now_s = time.monotonic()
-            yield from _merged([*self._assembler.idle(now_s)])
-            if timeout_s is not None and (
-                now_s - max(began_s, self._assembler.heard_s) > timeout_s
-            ):
-                break
-        yield from self._assembler.finish()
+        over = timeout_s is not None and silent_s > timeout_s
+        return None if over and not found else found
 
-    def _chunks(self, begin: Begin, outputs: Iterator[Output], rest: _Rest) -> Iterator[Chunk]:
-        """The events of one recording."""
-        self._size = begin.size
-        self._reached_us = begin.origin_us or 0
-        for output in outputs:
+    def _pieces(self, outputs: Iterable[Output]) -> list[Piece]:
+        found: list[Piece] = []
+        for output in _merged([*outputs]):
             if isinstance(output, Data):
-                yield self._chunk(output)
-            elif isinstance(output, End):
-                rest.last = output.last
-                return
-        rest.last = True
+                found.append(self._chunk(output))
+                continue
+            if isinstance(output, Begin):
+                self._size = output.size
+                self._reached_us = output.origin_us or 0
+            found.append(output)
+        return found
 
     def _chunk(self, data: Data) -> Chunk:
         run: Run = data.run
@@ -198,9 +203,3 @@ def _as_one(together: list[Data]) -> Iterator[Data]:
         np.concatenate([run.counts for run in runs]),
     )
     yield Data(run, sum(data.missing for data in together))
-
-
-class _Rest:
-    """Whether anything follows a recording; known when its chunks have ended."""
-
-    last = False

@@ -13,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import TracebackType
+from typing import Any
 
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.steps import Chunk, Recording
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.live.address import Address, parse_address
 from mpsl_runtime.live.options import SourceOptions
 
@@ -64,6 +66,7 @@ class LiveSource(ABC):
         self._say = say or (lambda _: None)
         self._said: set[str] = set()
         self._stop = threading.Event()
+        self._is_suspended = False
 
     def __enter__(self) -> LiveSource:
         self.open()
@@ -113,6 +116,33 @@ class LiveSource(ABC):
     def stop(self) -> None:
         """Ends the chunks soon, from any thread or a signal handler; what is whole is given."""
         self._stop.set()
+
+    def suspend(self) -> None:
+        """As `stop`, but to go on later, where `kept` is restored: nothing is brought to an end."""
+        self._is_suspended = True
+        self._stop.set()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the first of `recordings` is the rest of one that was kept."""
+        return False
+
+    def kept(self) -> dict[str, Any]:
+        """All that has been counted, and where the source stands, for `mpsl_runtime.kept`."""
+        return {
+            "losses": dict(self.losses),
+            "ignored": dict(self.ignored),
+            "resynchronised": self.resynchronised,
+        }
+
+    def restore(self, kept: Kept) -> None:
+        """Goes on where `kept` was taken, as far as the source can; before it gives anything.
+
+        Raises:
+            DataError: the values cannot be.
+        """
+        self.losses, self.ignored = kept.counter("losses"), kept.counter("ignored")
+        self.resynchronised = kept.integer("resynchronised")
 
     def close(self) -> None:
         """Stops and lets everything go."""

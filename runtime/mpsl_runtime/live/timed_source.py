@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.geometry import parse_size
-from mpsl_runtime.events.steps import Recording
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.live.address import Address
+from mpsl_runtime.live.flow import FlowingSource, Piece
 from mpsl_runtime.live.options import SourceOptions
 from mpsl_runtime.live.socket_queue import Batch, EventCount, SocketQueue
-from mpsl_runtime.live.source import LONGEST_GAP_US, LiveSource
-from mpsl_runtime.live.timeline import Arrival, Timeline, recordings_of
+from mpsl_runtime.live.source import LONGEST_GAP_US
+from mpsl_runtime.live.timeline import Arrival, Timeline
 
 __all__ = ["TimedSource", "unwrapped"]
 
@@ -24,7 +26,7 @@ _LOOK_AGAIN_S = 0.1
 _SENDER_SILENT_S = 2.0
 
 
-class TimedSource(LiveSource):
+class TimedSource(FlowingSource):
     """Listens. Ends by `stop` or the timeout alone: these formats have no end.
 
     The first sender is followed; another one takes over when it has been silent for two seconds.
@@ -52,6 +54,8 @@ class TimedSource(LiveSource):
         self._sender: int | None = None
         self._heard_s = 0.0
         self._clock_us: int | None = None
+        self._timeline = Timeline(self, reorder_s=options.reorder_ms / 1000, gap_us=longest_gap_us)
+        self._began_s, self._wait_s = 0.0, _LOOK_AGAIN_S
 
     @property
     def doing(self) -> str:
@@ -93,35 +97,46 @@ class TimedSource(LiveSource):
         if self._queue is not None:
             self._queue.close()
 
-    def recordings(self) -> Iterator[Recording]:
-        with self:
-            reorder_s = self.options.reorder_ms / 1000
-            timeline = Timeline(self, reorder_s=reorder_s, gap_us=self._longest_gap_us)
-            yield from recordings_of(self, timeline, self._arrivals())
+    def kept(self) -> dict[str, Any]:
+        return {
+            **super().kept(),
+            "timeline": self._timeline.kept(),
+            "sender": self._sender,
+            "clock_us": self._clock_us,
+        }
 
-    def _arrivals(self) -> Iterator[Arrival]:
-        began_s = time.monotonic()
-        wait_s = _LOOK_AGAIN_S
-        while self._queue is not None and not self._stop.is_set():
-            batch = self._queue.take(wait_s)
-            now_s = time.monotonic()
-            if batch is None:
-                # What waits for its place comes out when nothing else does.
-                wait_s = _LOOK_AGAIN_S
-                yield Arrival(Events.empty(), now_s)
-                silent_s = now_s - max(began_s, self._heard_s)
-                if self.options.timeout_s is not None and silent_s > self.options.timeout_s:
-                    return
-                continue
-            wait_s = min(_LOOK_AGAIN_S, max(self.options.reorder_ms / 1000, 0.001))
-            if batch.dropped_events:
-                self.lose("queue was full", batch.dropped_events)
-            if batch.unseen:
-                self.ignore("datagrams that the system had no room for", batch.unseen)
-            batch = self._followed(batch)
-            if len(batch):
-                events, edges = self.decode(batch)
-                yield Arrival(events, now_s, edges)
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._timeline.restore(kept.inner("timeline"))
+        self._sender = kept.integer("sender", 0, 1 << 64) if kept.is_there("sender") else None
+        self._clock_us = kept.integer("clock_us") if kept.is_there("clock_us") else None
+
+    def begin(self) -> None:
+        self._began_s = time.monotonic()
+
+    def rest(self) -> Iterator[Piece]:
+        return self._timeline.finish()
+
+    def arrived(self) -> Iterable[Piece] | None:
+        batch = None if self._queue is None else self._queue.take(self._wait_s)
+        now_s = time.monotonic()
+        if batch is None:
+            silent_s = now_s - max(self._began_s, self._heard_s)
+            if self.options.timeout_s is not None and silent_s > self.options.timeout_s:
+                return None
+            # What waits for its place comes out when nothing else does.
+            self._wait_s = _LOOK_AGAIN_S
+            return self._timeline.take(Arrival(Events.empty(), now_s))
+        self._wait_s = min(_LOOK_AGAIN_S, max(self.options.reorder_ms / 1000, 0.001))
+        if batch.dropped_events:
+            self.lose("queue was full", batch.dropped_events)
+        if batch.unseen:
+            self.ignore("datagrams that the system had no room for", batch.unseen)
+        batch = self._followed(batch)
+        if not len(batch):
+            return ()
+        events, edges = self.decode(batch)
+        return self._timeline.take(Arrival(events, now_s, edges))
 
     def _followed(self, batch: Batch) -> Batch:
         """The datagrams of the sender that is followed."""

@@ -7,18 +7,22 @@ counted. Time that falls by a second, or that rises by more than `gap_us`, begin
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.events.events import Events
-from mpsl_runtime.events.steps import Chunk, Recording
+from mpsl_runtime.events.steps import Chunk
+from mpsl_runtime.kept import Kept
+from mpsl_runtime.live.flow import Piece
+from mpsl_runtime.live.pieces import Begin, End
 from mpsl_runtime.live.source import LiveSource
 
-__all__ = ["Arrival", "Timeline", "recordings_of"]
+__all__ = ["Arrival", "Timeline"]
 
 _SMALLEST_FALL_US = 1_000_000
 
@@ -51,20 +55,43 @@ class Timeline:
         self._held: list[tuple[float, Events]] = []
         self._seen_us: int | None = None  # last time of the last piece
         self._reached_us: int | None = None  # last time that was given
+        self._is_open = False
 
-    def run(self, arrivals: Iterable[Arrival]) -> Iterator[Chunk | None]:
-        """Chunks in time order; None where a new recording begins."""
-        for arrival in arrivals:
-            events = arrival.events
-            for start, stop, is_jump in self._segments(arrival):
-                if is_jump:
-                    self._source.resynchronise("the sender's clock has jumped")
-                    yield from self._release(None)
-                    self._reached_us = None
-                    yield None
-                self._held.append((arrival.seconds, events.slice(start, stop)))
-            yield from self._release(arrival.seconds)
+    def kept(self) -> dict[str, Any]:
+        """For `mpsl_runtime.kept`."""
+        return {
+            "seen_us": self._seen_us,
+            "reached_us": self._reached_us,
+            "is_open": self._is_open,
+            "held": [events.kept() for _, events in self._held],
+        }
+
+    def restore(self, kept: Kept) -> None:
+        """Goes on where `kept` was taken; DataError where that cannot be."""
+        for name in ("seen_us", "reached_us"):
+            value = kept.integer(name, -(1 << 62)) if kept.is_there(name) else None
+            setattr(self, f"_{name}", value)
+        self._is_open = kept.boolean("is_open")
+        # Held no longer: those that they wait for were sent while nothing ran.
+        self._held = [(-math.inf, Events.from_kept(events)) for events in kept.each("held")]
+
+    def take(self, arrival: Arrival) -> Iterator[Piece]:
+        """What becomes of events that have arrived: chunks in time order, and where recordings
+        begin and end."""
+        for start, stop, is_jump in self._segments(arrival):
+            if is_jump:
+                self._source.resynchronise("the sender's clock has jumped")
+                yield from self.finish()
+                self._reached_us = None
+            self._held.append((arrival.seconds, arrival.events.slice(start, stop)))
+        yield from self._release(arrival.seconds)
+
+    def finish(self) -> Iterator[Piece]:
+        """Nothing more comes, or something else."""
         yield from self._release(None)
+        if self._is_open:
+            self._is_open = False
+            yield End(last=False)
 
     def _segments(self, arrival: Arrival) -> Iterator[tuple[int, int, bool]]:
         """(start, stop, whether time has jumped before it)."""
@@ -85,7 +112,7 @@ class Timeline:
         for k, cut in enumerate(cuts):
             yield cut, cuts[k + 1] if k + 1 < len(cuts) else len(t), True
 
-    def _release(self, now_s: float | None) -> Iterator[Chunk]:
+    def _release(self, now_s: float | None) -> Iterator[Piece]:
         """What has waited long enough, and all that is no later than it."""
         due = [
             events
@@ -106,6 +133,9 @@ class Timeline:
             else:
                 kept.append((seconds, events))
         self._held = kept
+        if not self._is_open:
+            self._is_open = True
+            yield Begin(None, False, (0, 0))
         yield self._in_order(due)
 
     def _in_order(self, pieces: list[Events]) -> Chunk:
@@ -130,24 +160,3 @@ def _where(events: Events, which: NDArray[np.bool_]) -> Events:
     return Events(
         events.t[which], events.x[which], events.y[which], events.p[which], events.sensor_size
     )
-
-
-def recordings_of(
-    source: LiveSource, timeline: Timeline, arrivals: Iterable[Arrival]
-) -> Iterator[Recording]:
-    """The recordings of a source, each with its chunks; none where nothing comes."""
-    outputs = timeline.run(arrivals)
-    for first in outputs:
-        if first is None:
-            continue
-        chunks = _chunks(first, outputs)
-        yield Recording(source.name, chunks, None, trial=False)
-        deque(chunks, maxlen=0)  # whoever goes on has done with this one
-
-
-def _chunks(first: Chunk, outputs: Iterator[Chunk | None]) -> Iterator[Chunk]:
-    yield first
-    for chunk in outputs:
-        if chunk is None:
-            return
-        yield chunk

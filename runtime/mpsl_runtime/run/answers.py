@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import UsageError
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.readout import Readout
 
@@ -118,6 +119,15 @@ class Hold:
     def reset(self) -> None:
         """Forgets what is held."""
         self._label = None
+
+    def kept(self) -> dict[str, Any]:
+        """For `mpsl_runtime.kept`."""
+        return {"label": self._label, "until_us": self._until_us}
+
+    def restore(self, kept: Kept, classes: int) -> None:
+        """Goes on where `kept` was taken, of a model with so many classes."""
+        self._label = kept.integer("label", 0, classes - 1) if kept.is_there("label") else None
+        self._until_us = kept.integer("until_us", -(1 << 62))
 
     def filter(self, label: int | None, t_us: int) -> int | None:
         """What to show at a time; times never decrease. A class that comes again is held anew."""

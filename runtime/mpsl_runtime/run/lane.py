@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.events.steps import Recording, StepInput
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.readout import Readout
 from mpsl_runtime.run.answers import NONE, AnswerRule
@@ -44,6 +45,12 @@ class Runner(Protocol):
 
     def run(self, frames: NDArray[np.float32]) -> NDArray[np.float32]:
         """Resets, then T steps [T, C, H, W] -> [T, K]."""
+
+    def state(self) -> bytes:
+        """What `restore` goes on from."""
+
+    def restore(self, state: bytes) -> None:
+        """Goes on where `state` was taken; DataError where that cannot be."""
 
     def fork(self) -> Runner:
         """Another one of the same network, at rest, which shares its weights."""
@@ -96,6 +103,39 @@ class Lane:
         self._last = None
         self.steps = self.events = 0
         self.answered = False
+
+    def kept(self) -> dict[str, Any]:
+        """All that its next steps depend on, for `mpsl_runtime.kept`."""
+        last = self._last
+        return {
+            "network": self._runner.state() if self._running else None,
+            "window": self._window.kept(),
+            "events": list(self._events),
+            "synops": self._synops,
+            "begin_us": self._begin_us,
+            "steps": self.steps,
+            "answered": self.answered,
+            "last": None if last is None else _kept(last),
+        }
+
+    def restore(self, kept: Kept, rule: AnswerRule) -> None:
+        """Goes on where `kept` was taken. rule: as for `begin`.
+
+        Raises:
+            DataError: it is the state of another network, or cannot be.
+        """
+        self._rule = rule
+        self._running = kept.is_there("network")
+        if self._running:
+            self._runner.restore(kept.blob("network"))
+        self._window.restore(kept.inner("window"), len(self._names))
+        events = kept.integers("events")
+        self._events = deque(events, maxlen=self._length)
+        self.events = sum(self._events)
+        self._synops = kept.integer("synops")
+        self._begin_us = kept.integer("begin_us", -(1 << 62))
+        self.steps, self.answered = kept.integer("steps"), kept.boolean("answered")
+        self._last = _step(kept.inner("last"), self._names) if kept.is_there("last") else None
 
     def advance(self, item: StepInput, file: str, target: int | None = None) -> Step:
         """One time step: its input goes through the network, and what leads comes out.
@@ -163,3 +203,26 @@ class Lane:
             class_name=last.class_name,
             trial=recording.trial,
         )
+
+
+def _kept(step: Step) -> dict[str, Any]:
+    """What `Lane` asks of its last step."""
+    names = ("t_us", "step", "spikes", "scores", "label", "confidence")
+    return {name: getattr(step, name) for name in names}
+
+
+def _step(kept: Kept, names: tuple[str, ...]) -> Step:
+    label = kept.integer("label", 0, len(names) - 1) if kept.is_there("label") else None
+    return Step(
+        file="",
+        t_us=kept.integer("t_us", -(1 << 62)),
+        step=kept.integer("step"),
+        spikes=kept.array("spikes", np.float32, (len(names),)),
+        scores=kept.array("scores", np.float32, (len(names),)),
+        label=label,
+        confidence=kept.number("confidence"),
+        events=0,
+        dropped=0,
+        compute_us=0.0,
+        class_name=NONE if label is None else names[label],
+    )

@@ -8,9 +8,13 @@ al., "Circllhist", 2020): a percentile is right within 1 %, and every bound that
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mpsl_runtime.errors import DataError
+from mpsl_runtime.kept import Kept
 
 __all__ = ["LatencyHistogram"]
 
@@ -41,6 +45,23 @@ class LatencyHistogram:
         self._bins: NDArray[np.int64] = np.zeros(_BINS, np.int64)
         self.count = 0
         self.sum_us = self.max_us = 0.0
+
+    def kept(self) -> dict[str, Any]:
+        """For `mpsl_runtime.kept`."""
+        filled = np.flatnonzero(self._bins)
+        counts = self._bins[filled]
+        return {"bins": filled, "counts": counts, "sum_us": self.sum_us, "max_us": self.max_us}
+
+    def restore(self, kept: Kept) -> None:
+        """Goes on where `kept` was taken; DataError where that cannot be."""
+        filled = kept.array("bins", np.int64)
+        counts = kept.array("counts", np.int64, (len(filled),))
+        if len(filled) and not (0 <= filled.min() <= filled.max() < _BINS and counts.min() >= 0):
+            raise DataError("state is damaged", got="times that cannot be", where=kept.where)
+        self._bins = np.zeros(_BINS, np.int64)
+        self._bins[filled] = counts
+        self.count = int(counts.sum())
+        self.sum_us, self.max_us = kept.number("sum_us"), kept.number("max_us")
 
     def add(self, microseconds: float) -> None:
         """A step took so long."""

@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ _VERSION = 1
 _HEADER = struct.Struct("<8sI32sQQ")
 _CHECK = struct.Struct("<I")
 _CHUNK = 1 << 18
+# A state may be taken after each step, and a plan does not change.
+_HASHES: WeakKeyDictionary[Plan, bytes] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,10 +127,13 @@ class NetworkState:
 
 def network_hash(plan: Plan) -> bytes:
     """SHA-256 of all that decides what a network does: not of its file or metadata."""
-    digest = hashlib.sha256()
-    for part in _described((plan.input_shape, plan.nodes)):
-        digest.update(part)
-    return digest.digest()
+    found = _HASHES.get(plan)
+    if found is None:
+        digest = hashlib.sha256()
+        for part in _described((plan.input_shape, plan.nodes)):
+            digest.update(part)
+        found = _HASHES[plan] = digest.digest()
+    return found
 
 
 def _parts(plan: Plan) -> list[tuple[str, str, int]]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
+from typing import Any
 
+from mpsl_runtime.errors import DataError
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.run.decisions import Prediction, Step, Summary
 from mpsl_runtime.run.latency import LatencyHistogram
 from mpsl_runtime.run.onset import OnsetCounts
@@ -13,6 +16,10 @@ from mpsl_runtime.run.onset import OnsetCounts
 __all__ = ["Totals"]
 
 _RECENT_STEPS = 100
+_NUMBERS = (
+    *("dropped", "truncated", "idle", "steps", "events", "synops"),
+    *("_samples", "_none", "_targets", "_right"),
+)
 
 
 class Totals:
@@ -61,6 +68,31 @@ class Totals:
         if prediction.target is not None:
             self._targets += 1
             self._right += prediction.label == prediction.target
+
+    def kept(self) -> dict[str, Any]:
+        """For `mpsl_runtime.kept`."""
+        return {name: getattr(self, name) for name in _NUMBERS} | {
+            "latency": self.latency.kept(),
+            "answers": dict(self.answers),
+            "fired": list(self.fired),
+            "last_us": self.last_us,
+            "onsets": dict(self.onsets.__dict__),
+        }
+
+    def restore(self, kept: Kept, layers: int) -> None:
+        """Goes on where `kept` was taken, of a network with so many spiking layers; DataError
+        where that cannot be."""
+        for name in _NUMBERS:
+            setattr(self, name, kept.integer(name))
+        self.latency.restore(kept.inner("latency"))
+        self.answers = kept.counter("answers")
+        fired = tuple(kept.integers("fired"))
+        if len(fired) not in (0, layers):
+            raise DataError("state is damaged", got=f"{len(fired)} layers", where=kept.where)
+        self.fired = fired
+        self.last_us = kept.integer("last_us", -(1 << 62)) if kept.is_there("last_us") else None
+        onsets = kept.inner("onsets")
+        self.onsets.idle, self.onsets.windows = onsets.integer("idle"), onsets.integer("windows")
 
     def firing(self, neurons: Sequence[int]) -> list[float]:
         """Of each spiking layer, the share of its neurons that fired in a step, as the mean of the

@@ -5,11 +5,13 @@ The sum is not made anew for each step: a step costs the same however long the w
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.errors import DataError
+from mpsl_runtime.kept import Kept
 from mpsl_runtime.model import readout as read_out
 from mpsl_runtime.model.readout import Readout
 
@@ -51,6 +53,29 @@ class Window:
         self._sum = np.zeros(1)  # of the newer part [K]
         self._older = np.zeros((0, 1))  # [step of the older part, K]: the sum from there on
         self._gone = 0  # steps of the older part that have left
+
+    def kept(self) -> dict[str, Any]:
+        """For `mpsl_runtime.kept`."""
+        newer = np.stack(self._newer) if self._newer else np.zeros((0, 1), np.float32)
+        return {"newer": newer, "older": self._older, "gone": self._gone}
+
+    def restore(self, kept: Kept, outputs: int) -> None:
+        """Goes on where `kept` was taken, of a network with so many outputs; DataError where that
+        cannot be."""
+        self.clear()
+        newer = kept.array("newer", np.float32, (None, None))
+        older = kept.array("older", np.float64, (None, None))
+        self._gone = kept.integer("gone", 0, len(older))
+        for part in (newer, older):
+            if len(part) and part.shape[1] != outputs:
+                raise DataError(
+                    "state is damaged", got=f"{part.shape[1]} outputs", where=kept.where
+                )
+        if len(newer) + len(older) - self._gone > self._steps:
+            raise DataError("state is damaged", got="too many steps", where=kept.where)
+        self._newer, self._older = list(newer), older
+        for spikes in newer:  # in the order in which they were added
+            self._sum = self._sum + spikes
 
     def push(self, spikes: NDArray[np.float32], runner: HasMembrane) -> NDArray[np.float32]:
         """Adds the spikes of one step [K]; returns the scores [K]."""

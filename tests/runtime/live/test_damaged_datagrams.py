@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mpsl_runtime import Events
+from mpsl_runtime.events.steps import Chunk
 from mpsl_runtime.live.arrivals import Run
 from mpsl_runtime.live.datagram import END, LAST, Datagram, encode
 from mpsl_runtime.live.options import source_options
@@ -20,7 +21,7 @@ from mpsl_runtime.live.pieces import Begin, Data, End
 from mpsl_runtime.live.socket_queue import Batch
 from mpsl_runtime.live.source import open_source
 from mpsl_runtime.live.timed_source import TimedSource
-from mpsl_runtime.live.timeline import Arrival, Timeline, recordings_of
+from mpsl_runtime.live.timeline import Arrival, Timeline
 
 FUZZ = int(os.environ.get("MPSL_FUZZ") or 0)
 ROUNDS = FUZZ or 200
@@ -144,10 +145,16 @@ def test_formats_without_numbers(address: str) -> None:
                 assert edges[-1] == len(events)
                 arrivals.append(Arrival(events, float(batch.arrivals_ns[-1]) / 1e9, edges))
         timeline = Timeline(source, reorder_s=0.005, gap_us=60_000_000)
-        for recording in recordings_of(source, timeline, arrivals):
-            reached = None
-            for chunk in recording.chunks:
-                chunk.events.check()
-                if len(chunk.events):
-                    assert reached is None or int(chunk.events.t[0]) >= reached
-                    reached = int(chunk.events.t[-1])
+        pieces = [piece for arrival in arrivals for piece in timeline.take(arrival)]
+        reached, is_open = None, False
+        for piece in [*pieces, *timeline.finish()]:
+            if not isinstance(piece, Chunk):
+                assert isinstance(piece, End) == is_open
+                reached, is_open = None, not is_open
+                continue
+            assert is_open
+            piece.events.check()
+            if len(piece.events):
+                assert reached is None or int(piece.events.t[0]) >= reached
+                reached = int(piece.events.t[-1])
+        assert not is_open

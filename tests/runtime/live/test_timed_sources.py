@@ -6,7 +6,7 @@ import gc
 import importlib.util
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import pytest
 from mpsl_runtime import Events, Prediction
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.readers import read_events
+from mpsl_runtime.live.flow import FlowingSource, Piece
 from mpsl_runtime.live.options import SourceOptions
 from mpsl_runtime.live.replay import replay, spif_datagrams
 from mpsl_runtime.live.source import LiveSource, open_source
 from mpsl_runtime.live.timed_source import unwrapped
-from mpsl_runtime.live.timeline import Arrival, Timeline, recordings_of
+from mpsl_runtime.live.timeline import Arrival, Timeline
 from mpsl_runtime.run.model import load
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
@@ -129,16 +130,21 @@ def test_spif_datagrams_hold_all_events() -> None:
     assert max(len(data) for data, _ in spif_datagrams(events)) <= 256
 
 
-class Silent(LiveSource):
+class Silent(FlowingSource):
     """A source of arrivals that are made up."""
 
     arrivals: list[Arrival]
 
-    def open(self) -> None: ...
+    def open(self) -> None:
+        self.timeline = Timeline(self, reorder_s=0.005, gap_us=60_000_000)
 
-    def recordings(self) -> Any:
-        timeline = Timeline(self, reorder_s=0.005, gap_us=60_000_000)
-        return recordings_of(self, timeline, self.arrivals)
+    def begin(self) -> None: ...
+
+    def arrived(self) -> Iterator[Piece] | None:
+        return self.timeline.take(self.arrivals.pop(0)) if self.arrivals else None
+
+    def rest(self) -> Iterator[Piece]:
+        return self.timeline.finish()
 
 
 def silent(*arrivals: tuple[list[int], float]) -> Silent:

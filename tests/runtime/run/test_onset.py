@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.steps import Chunk, Recording
-from mpsl_runtime.run.onset import Background, Onset, OnsetCounts, windows
+from mpsl_runtime.run.onset import Background, Onset, OnsetCounts, Windows
 
 
 def events_at(times: object) -> Events:
@@ -37,7 +37,7 @@ def taken(recording: Recording, onset: Onset, length_us: int) -> tuple[list[np.n
     """The times in every window, and the number of idle events."""
     counts = OnsetCounts()
     found = []
-    for window in windows(recording, onset, length_us, counts):
+    for window in Windows(recording, onset, length_us, counts):
         assert window.trial
         times = [chunk.events.t for chunk in window.chunks]
         found.append(np.concatenate([[window.origin_us], *times]).astype(np.int64))
@@ -81,7 +81,7 @@ def test_a_window_that_is_left_early_is_skipped_and_counted() -> None:
     events = events_at(np.concatenate([burst(0), burst(200_000)]))
     counts = OnsetCounts()
     first_chunks = []
-    for window in windows(stream(events, 30), FIXED, 100_000, counts):
+    for window in Windows(stream(events, 30), FIXED, 100_000, counts):
         first_chunks.append(next(iter(window.chunks)))
     assert counts.windows == 2
     assert counts.idle + sum(len(chunk.events) for chunk in first_chunks) == len(events)
@@ -96,7 +96,9 @@ def test_time_that_passes_without_events_ends_a_window() -> None:
         yield Chunk(Events.empty(), reached_us=100_000)
         pytest.fail("the window was over")
 
-    window = next(windows(Recording("s", chunks(), None, False), FIXED, 100_000, OnsetCounts()))
+    window = next(
+        iter(Windows(Recording("s", chunks(), None, False), FIXED, 100_000, OnsetCounts()))
+    )
     assert [chunk.reached_us for chunk in window.chunks][-1] == 100_000
 
 
@@ -107,7 +109,9 @@ def test_lost_events_are_told_once() -> None:
         Chunk(events.slice(0, 40), dropped=4),
         Chunk(events.slice(40, 100), dropped=5),
     ]
-    window = next(windows(Recording("s", pieces, None, False), FIXED, 10_000_000, OnsetCounts()))
+    window = next(
+        iter(Windows(Recording("s", pieces, None, False), FIXED, 10_000_000, OnsetCounts()))
+    )
     assert sum(chunk.dropped for chunk in window.chunks) == 12
 
 
