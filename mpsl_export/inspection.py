@@ -104,6 +104,7 @@ def _is_parameter(name: str) -> bool:
 def _rows(graph: Any, constants: dict[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """One row for all operations whose values are named after one node."""
     groups: dict[str, list[str]] = {}
+    values = {output for node in graph.node for output in node.output}
     for node in graph.node:
         if (
             node.output
@@ -117,7 +118,11 @@ def _rows(graph: Any, constants: dict[str, NDArray[Any]]) -> list[dict[str, Any]
         weight = own.get(f"{name}.weight", own.get(f"{name}.weight_int8"))
         threshold = own.get(f"{name}.threshold")
         decay = own.get(f"{name}.decay")
-        reset = "subtract" if f"{name}.reset_value" not in own else "value"
+        is_late = f"{name}.late_fired" in values
+        if f"{name}.reset_value" in own:
+            reset = "lost" if is_late else "value"
+        else:
+            reset = "subtract-undecayed" if is_late else "subtract"
         rows.append(
             {
                 "name": name,

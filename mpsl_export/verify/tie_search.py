@@ -82,11 +82,17 @@ def chains_of(plan: Plan) -> list[list[Node]]:
         if not isinstance(node, Neuron):
             nodes.append(node)
             continue
-        if node.kind != "spiking" or node.has_input_map or node.synaptic_decay is not None:
+        if not _is_ours(node):
             raise ModelError("only neurons of mpsl can be compared", where=node.name)
         chains.append(nodes)
         nodes = []
     return chains
+
+
+def _is_ours(node: Neuron) -> bool:
+    steps_otherwise = node.has_input_map or node.many or node.resets_late
+    arrays = (node.synaptic_decay, node.drop, node.initial)
+    return node.kind == "spiking" and not steps_otherwise and all(array is None for array in arrays)
 
 
 class TieSearch:

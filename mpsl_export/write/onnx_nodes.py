@@ -256,22 +256,66 @@ def _add_neuron(graph: StepGraph, node: Neuron) -> None:
     decay = graph.constant(f"{name}.decay", node.decay)
     V = f"{name}.v" if node.initial is None else _started(graph, node)
     kept = graph.add("Mul", [V, decay], f"{name}.v_kept")
+    is_late = node.kind == "spiking" and node.resets_late
+    gathered = f"{name}.gathered" if is_late else f"{name}.membrane"
     # Not Add: ONNX Runtime makes one operation of a Conv and an Add behind it, which adds the
     # products to V one by one and so rounds otherwise.
-    membrane = graph.add("Sum", [kept, current], f"{name}.membrane")
+    membrane = graph.add("Sum", [kept, current], gathered)
     if node.kind == "integrating":
         graph.add("Identity", [membrane], f"{name}.v_next")
         return
-    fired = graph.add("GreaterOrEqual", [membrane, threshold], f"{name}.fired")
-    if node.reset == "subtract":
-        spikes = graph.add("Cast", [fired], f"{name}.spikes", to=1)
-        drop = graph.add("Mul", [spikes, threshold], f"{name}.drop")
-        graph.add("Sub", [membrane, drop], f"{name}.v_next")
+    if is_late:
+        _add_spikes(graph, node, V, membrane, f"{name}.late_", f"{name}.membrane")
+        membrane = f"{name}.membrane"
+        graph.add("Identity", [membrane], f"{name}.v_next")
+        graph.value = _add_count(graph, node, _add_fired(graph, node, membrane, f"{name}."))
     else:
-        value = graph.constant(f"{name}.reset_value", node.reset_value)
-        graph.add("Where", [fired, value, membrane], f"{name}.v_next")
-        spikes = graph.add("Cast", [fired], f"{name}.spikes", to=1)
-    graph.value = spikes
+        graph.value = _add_spikes(graph, node, membrane, membrane, f"{name}.", f"{name}.v_next")
+
+
+def _add_spikes(graph: StepGraph, node: Neuron, level: str, U: str, prefix: str, after: str) -> str:
+    """The spikes that fall at `level`, and what they leave of U, as `after`."""
+    fired = _add_fired(graph, node, level, prefix)
+    if node.reset in ("subtract", "subtract-undecayed"):
+        spikes = _add_count(graph, node, fired)
+        drop = graph.add("Mul", [spikes, _taken(graph, node)], f"{prefix}drop")
+        graph.add("Sub", [U, drop], after)
+        return spikes
+    value = graph.constant(f"{node.name}.reset_value", node.reset_value)
+    graph.add("Where", [fired.name, value, U], after)
+    return _add_count(graph, node, fired)
+
+
+@dataclass(frozen=True)
+class _Fired:
+    """Which neurons reach their threshold: the value's name, at which U, how others are named."""
+
+    name: str
+    level: str
+    prefix: str
+
+
+def _add_fired(graph: StepGraph, node: Neuron, level: str, prefix: str) -> _Fired:
+    threshold = graph.constant(f"{node.name}.threshold", node.threshold)
+    return _Fired(graph.add("GreaterOrEqual", [level, threshold], f"{prefix}fired"), level, prefix)
+
+
+def _add_count(graph: StepGraph, node: Neuron, fired: _Fired) -> str:
+    """How often each neuron fires."""
+    prefix = fired.prefix
+    if not node.many:
+        return graph.add("Cast", [fired.name], f"{prefix}spikes", to=1)
+    ratio = graph.add("Div", [fired.level, _taken(graph, node)], f"{prefix}ratio")
+    whole = graph.add("Floor", [ratio], f"{prefix}whole")
+    none = graph.array(f"{node.name}.none", np.zeros((), np.float32))
+    return graph.add("Where", [fired.name, whole, none], f"{prefix}spikes")
+
+
+def _taken(graph: StepGraph, node: Neuron) -> str:
+    """What one spike takes from U."""
+    if node.drop is None:
+        return graph.constant(f"{node.name}.threshold", node.threshold)
+    return graph.constant(f"{node.name}.drop_of_spike", node.drop)
 
 
 def _started(graph: StepGraph, node: Neuron) -> str:

@@ -98,7 +98,7 @@ class Network:
     def add_neurons(
         self,
         kind: str,
-        subtract: bool,
+        reset: str,
         decay: NDArray[np.float32],
         threshold: NDArray[np.float32],
         reset_value: NDArray[np.float32],
@@ -107,6 +107,8 @@ class Network:
         synaptic_decay: NDArray[np.float32] | None,
         synaptic_gain: NDArray[np.float32] | None,
         initial: NDArray[np.float32] | None = None,
+        drop: NDArray[np.float32] | None = None,
+        many: bool = False,
     ) -> None: ...
     def mark(self) -> int: ...
     def add_late(self, extent: tuple[int, int, int], spikes: bool) -> int: ...

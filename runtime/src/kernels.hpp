@@ -168,14 +168,16 @@ struct FireJob {
     std::uint64_t* spikes;  // one word a pixel, `spike_stride` words apart
     std::size_t spike_stride, pixels;
     int width;
-    bool subtract;  // else to reset_value
+    // What a spike does to V; Undecayed (a subtraction too) and Lost do it in the step after it.
+    enum Reset { Subtract, Value, Undecayed, Lost } reset;
 
     // Used by fire_uniform.
-    float decay, threshold, reset_value;
+    float decay, threshold, drop, reset_value;
 
     // Used by fire_each.
     enum Kind { Spiking, Integrating, Threshold } kind;
-    const float *decays, *thresholds, *reset_values;
+    const float *decays, *thresholds, *drops, *reset_values;
+    float* counts;                                   // how often it fired; null: at most once
     const float *gains, *leaks;                      // null without an input map
     const float *synaptic_decays, *synaptic_gains;  // null without a synapse
     float* synapse;                                  // J

@@ -32,6 +32,14 @@ FireJob::Kind kind_of(const std::string& name) {
     throw std::invalid_argument("kind of neuron is not known; got " + name);
 }
 
+FireJob::Reset reset_of(const std::string& name) {
+    if (name == "subtract") return FireJob::Subtract;
+    if (name == "value") return FireJob::Value;
+    if (name == "subtract-undecayed") return FireJob::Undecayed;
+    if (name == "lost") return FireJob::Lost;
+    throw std::invalid_argument("reset is not known; got " + name);
+}
+
 Weights weights_of(const Array& weight) {
     return float_weights(values_of<float>(weight, "weight"), weight.size());
 }
@@ -105,18 +113,21 @@ void add_scaling(Network& network, Array scale) {
     network.add_scaling(values);
 }
 
-void add_neurons(Network& network, const std::string& kind, bool subtract, Array decay,
+void add_neurons(Network& network, const std::string& kind, const std::string& reset, Array decay,
                  Array threshold, Array reset_value, std::optional<Array> gain,
                  std::optional<Array> leak, std::optional<Array> synaptic_decay,
-                 std::optional<Array> synaptic_gain, std::optional<Array> initial) {
+                 std::optional<Array> synaptic_gain, std::optional<Array> initial,
+                 std::optional<Array> drop, bool many) {
     if (gain.has_value() != leak.has_value() ||
         synaptic_decay.has_value() != synaptic_gain.has_value())
         throw std::invalid_argument("gain and leak, or decay and gain of a synapse, go together");
     const NeuronParameters parameters{kind_of(kind),
-                                      subtract,
+                                      reset_of(reset),
+                                      many,
                                       parameter(decay, "decay"),
                                       parameter(threshold, "threshold"),
                                       parameter(reset_value, "reset value"),
+                                      parameter(drop, "amount of a spike"),
                                       parameter(gain, "gain"),
                                       parameter(leak, "leak"),
                                       parameter(synaptic_decay, "synaptic decay"),
@@ -288,10 +299,11 @@ NB_MODULE(_native, m) {
         .def("add_int8_dense", &add_int8_dense)
         .def("add_pooling", &add_pooling)
         .def("add_scaling", &add_scaling)
-        .def("add_neurons", &add_neurons, nb::arg("kind"), nb::arg("subtract"), nb::arg("decay"),
+        .def("add_neurons", &add_neurons, nb::arg("kind"), nb::arg("reset"), nb::arg("decay"),
              nb::arg("threshold"), nb::arg("reset_value"), nb::arg("gain").none(),
              nb::arg("leak").none(), nb::arg("synaptic_decay").none(),
-             nb::arg("synaptic_gain").none(), nb::arg("initial").none() = nb::none())
+             nb::arg("synaptic_gain").none(), nb::arg("initial").none() = nb::none(),
+             nb::arg("drop").none() = nb::none(), nb::arg("many") = false)
         .def("mark", alone([](Network& network) { return network.mark(); }))
         .def("add_late", &add_late, nb::arg("extent"), nb::arg("spikes"))
         .def("follow", &follow, nb::arg("late"), nb::arg("source"))

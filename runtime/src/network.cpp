@@ -202,6 +202,7 @@ void Network::add_neurons(const NeuronParameters& parameters) {
     const bool fires = parameters.kind != FireJob::Integrating;
     check_values("threshold", parameters.threshold, size, fires);
     check_values("reset value", parameters.reset_value, size, true);
+    check_values("amount of a spike", parameters.drop, size, true);
     check_values("gain", parameters.gain, size, true);
     check_values("leak", parameters.leak, size, true);
     check_values("synaptic decay", parameters.synaptic_decay, size, true);

@@ -19,21 +19,28 @@ const float* data_or_null(const Buffer<float>& buffer, std::size_t offset) {
 }  // namespace
 
 Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronParameters& given)
-    : kernels_(kernels), layout_(layout), kind_(given.kind), subtract_(given.subtract),
+    : kernels_(kernels), layout_(layout), kind_(given.kind), reset_(given.reset),
+      many_(given.many && given.kind == FireJob::Spiking),
       state_(layout.size()), output_(layout.extent, Signal::Bits) {
     // Channels that fill up the last block must stay silent: fire_uniform lets them rest at U = 0
     // and needs a threshold above that.
-    uniform_ = kind_ == FireJob::Spiking && !given.gain.data && !given.synaptic_decay.data &&
-               all_equal(given.decay) && all_equal(given.threshold) && given.threshold[0] > 0 &&
-               (subtract_ || all_equal(given.reset_value));
+    const Values drop = given.drop.data ? given.drop : given.threshold;
+    const bool subtracts = reset_ == FireJob::Subtract || reset_ == FireJob::Undecayed;
+    uniform_ = kind_ == FireJob::Spiking && !many_ && !given.gain.data &&
+               !given.synaptic_decay.data && all_equal(given.decay) &&
+               all_equal(given.threshold) && given.threshold[0] > 0 &&
+               all_equal(subtracts ? drop : given.reset_value);
     if (uniform_) {
         decay_ = given.decay[0];
         threshold_ = given.threshold[0];
+        drop_ = drop[0];
         reset_value_ = given.reset_value[0];
     } else {
         decays_ = spread(given.decay, 0);
         thresholds_ = spread(given.threshold, std::numeric_limits<float>::infinity());
         reset_values_ = spread(given.reset_value, 0);
+        if (given.drop.data) drops_ = spread(given.drop, 1);
+        if (many_) counts_ = Buffer<float>(layout.size());
         if (given.gain.data) {
             gains_ = spread(given.gain, 0);
             leaks_ = spread(given.leak, 0);
@@ -48,7 +55,7 @@ Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronP
         initial_ = spread(given.initial, 0);
         reset();
     }
-    if (integrates()) output_.write_values();
+    if (gives_values()) output_.write_values();
 }
 
 Buffer<float> Population::spread(const Values& values, float padding) const {
@@ -66,6 +73,7 @@ void Population::reset() {
     else std::copy_n(initial_.data(), initial_.size(), state_.data());
     synapse_.clear();
     membrane_.clear();
+    counts_.clear();
     output_.bits.clear();
 }
 
@@ -84,10 +92,11 @@ void Population::fire(int block, RowRange rows, void* current, float quantum, co
     job.spike_stride = output_.words;
     job.pixels = std::size_t(rows.count()) * layout_.extent.columns;
     job.width = layout_.width;
-    job.subtract = subtract_;
+    job.reset = reset_;
     if (uniform_) {
         job.decay = decay_;
         job.threshold = threshold_;
+        job.drop = drop_;
         job.reset_value = reset_value_;
         kernels_.fire_uniform(job);
         return;
@@ -95,6 +104,8 @@ void Population::fire(int block, RowRange rows, void* current, float quantum, co
     job.kind = kind_;
     job.decays = data_or_null(decays_, offset);
     job.thresholds = data_or_null(thresholds_, offset);
+    job.drops = drops_.empty() ? job.thresholds : drops_.data() + offset;
+    job.counts = counts_.empty() ? nullptr : counts_.data() + offset;
     job.reset_values = data_or_null(reset_values_, offset);
     job.gains = data_or_null(gains_, offset);
     job.leaks = data_or_null(leaks_, offset);
@@ -105,8 +116,9 @@ void Population::fire(int block, RowRange rows, void* current, float quantum, co
 }
 
 void Population::finish_step() {
-    if (integrates()) copy_blocks(state_, output_.write_values().data());
-    else output_.wrote_bits();
+    if (!gives_values()) return output_.wrote_bits();
+    copy_blocks(values(), output_.write_values().data());
+    if (many_) copy_blocks(values(), output_.write_activity().data());
 }
 
 void Population::keep_membrane() {
@@ -121,6 +133,7 @@ void Population::copy_blocks(const Buffer<float>& from, float* to) const {
 
 void Population::copy_spikes(std::uint8_t* to) const {
     const std::size_t pixels = layout_.extent.pixels();
+    // Of many the bits say which fired.
     for (int c = 0; c < layout_.extent.channels; ++c)
         for (std::size_t p = 0; p < pixels; ++p)
             *to++ = output_.bits[p * output_.words + c / 64] >> (c % 64) & 1;
@@ -136,7 +149,7 @@ std::uint64_t Population::fired() const {
 void Population::copy_membrane(float* to) const { copy_blocks(membrane_, to); }
 
 void Population::copy_output(float* to) const {
-    if (integrates()) return copy_blocks(state_, to);
+    if (gives_values()) return copy_blocks(values(), to);
     const std::size_t pixels = layout_.extent.pixels();
     for (int c = 0; c < layout_.extent.channels; ++c)
         for (std::size_t p = 0; p < pixels; ++p)
@@ -161,7 +174,10 @@ void Population::restore(const float* V, const float* J, const std::uint8_t* S) 
     const std::size_t pixels = layout_.extent.pixels();
     for (int c = 0; c < layout_.extent.channels; ++c)
         for (std::size_t p = 0; p < pixels; ++p)
-            output_.bits[p * output_.words + c / 64] |= std::uint64_t(*S++ != 0) << (c % 64);
+            output_.bits[p * output_.words + c / 64] |= std::uint64_t(S[c * pixels + p] != 0) << (c % 64);
+    for (int c = 0; many_ && c < layout_.extent.channels; ++c)
+        for (std::size_t p = 0; p < pixels; ++p)
+            counts_[layout_.index(c, p)] = float(S[c * pixels + p] != 0);
     finish_step();
 }
 
@@ -170,7 +186,7 @@ void Population::restore_membrane(const float* U) { fill_blocks(U, membrane_); }
 std::size_t Population::bytes() const {
     return decays_.bytes() + thresholds_.bytes() + reset_values_.bytes() + gains_.bytes() +
            leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() + synapse_.bytes() + initial_.bytes() +
-           state_.bytes() + membrane_.bytes() + output_.bytes();
+           drops_.bytes() + counts_.bytes() + state_.bytes() + membrane_.bytes() + output_.bytes();
 }
 
 }  // namespace mpsl

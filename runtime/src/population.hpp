@@ -21,8 +21,10 @@ struct Values {
 // See Neuron in mpsl_runtime/model/plan.py.
 struct NeuronParameters {
     FireJob::Kind kind;
-    bool subtract;
+    FireJob::Reset reset;
+    bool many;  // a neuron may fire several times in a step
     Values decay, threshold, reset_value;
+    Values drop;                            // what a spike takes from U; without data: threshold
     Values gain, leak;                      // without data where there is no input map
     Values synaptic_decay, synaptic_gain;  // without data where there is no synapse
     Values initial;                         // V at rest; without data: 0
@@ -49,6 +51,7 @@ public:
     void copy_membrane(float* to) const;
     void copy_output(float* to) const;
     // All that the next step depends on, [channel][row][column] each; J without a synapse: nothing.
+    // Spikes are 0 or 1 here, also of neurons that fire many times.
     void copy_state(float* V, float* J) const;
     // What the copies gave, and the spikes of the last step.
     void restore(const float* V, const float* J, const std::uint8_t* S);
@@ -56,12 +59,15 @@ public:
 
     bool has_synapse() const { return !synapse_.empty(); }
     bool keeps_membrane() const { return !membrane_.empty(); }
-    bool integrates() const { return kind_ == FireJob::Integrating; }
+    // Its output is values, not bits.
+    bool gives_values() const { return integrates() || many_; }
     Signal& output() { return output_; }
     std::size_t size() const { return layout_.extent.size(); }
     std::size_t bytes() const;
 
 private:
+    bool integrates() const { return kind_ == FireJob::Integrating; }
+    const Buffer<float>& values() const { return many_ ? counts_ : state_; }
     Buffer<float> spread(const Values& values, float padding) const;
     void copy_blocks(const Buffer<float>& from, float* to) const;
     void fill_blocks(const float* from, Buffer<float>& to) const;
@@ -69,13 +75,14 @@ private:
     const Kernels& kernels_;
     const BlockLayout layout_;
     const FireJob::Kind kind_;
-    const bool subtract_;
+    const FireJob::Reset reset_;
+    const bool many_;
     bool uniform_ = false;
-    float decay_ = 0, threshold_ = 0, reset_value_ = 0;  // where uniform
+    float decay_ = 0, threshold_ = 0, drop_ = 0, reset_value_ = 0;  // where uniform
     // All [block][pixel][width]; empty where unused.
-    Buffer<float> decays_, thresholds_, reset_values_, gains_, leaks_;
+    Buffer<float> decays_, thresholds_, drops_, reset_values_, gains_, leaks_;
     Buffer<float> synaptic_decays_, synaptic_gains_, synapse_;
-    Buffer<float> initial_, state_, membrane_;
+    Buffer<float> initial_, state_, membrane_, counts_;
     Signal output_;
 };
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Backend", "LayerActivity", "Outcome"]
+__all__ = ["Backend", "LayerActivity", "Outcome", "outputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +20,20 @@ class Outcome:
     """What came out of a batch.
 
     Attributes:
-        spikes: uint8 [T, B, K], of the last population.
+        spikes: [T, B, K], of the last population: uint8, or float32 where they are other numbers
+            than 0 … 255; see `outputs`.
         membrane: float32 [B, K], its U at the last step; None where nobody reads it.
     """
 
-    spikes: NDArray[np.uint8]
+    spikes: NDArray[np.uint8] | NDArray[np.float32]
     membrane: NDArray[np.float32] | None
+
+
+def outputs(values: NDArray[np.float32]) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """What a program gave, float32, as `Outcome.spikes` holds it."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = values.astype(np.uint8)
+    return whole if (whole == values).all() else values
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import LayerActivity, Outcome
+from mpsl_export.verify.backends import LayerActivity, Outcome, outputs
 from mpsl_export.write.onnx_file import graphs_of, read_model
 from mpsl_export.write.onnx_nodes import STATES
 from mpsl_runtime.errors import MissingExtraError, ModelError
@@ -64,7 +64,7 @@ class OnnxRuntime:
             results = dict(zip(self._outputs, values, strict=True))
         membrane = results.get("membrane")
         return Outcome(
-            spikes=results["spikes"].astype(np.uint8),
+            spikes=outputs(results["spikes"]),
             membrane=None if membrane is None else membrane[-1],
         )
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import LayerActivity, Outcome
+from mpsl_export.verify.backends import LayerActivity, Outcome, outputs
 from mpsl_runtime.model.plan import Plan
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ class RuntimeProgram:
         if self._batched is not None:
             spikes = self._batched.run_batch(np.ascontiguousarray(frames))
             membrane = self._batched.membrane.reshape(frames.shape[1], -1)
-            return Outcome(spikes.astype(np.uint8), membrane)
+            return Outcome(outputs(spikes), membrane)
         samples, membranes = [], []
         for index in range(frames.shape[1]):
             samples.append(self._runner.run(np.ascontiguousarray(frames[:, index])))
             membranes.append(self._runner.membrane.reshape(-1).copy())
-        return Outcome(np.stack(samples, axis=1).astype(np.uint8), np.stack(membranes))
+        return Outcome(outputs(np.stack(samples, axis=1)), np.stack(membranes))
 
     def record(self, frames: NDArray[np.float32]) -> list[LayerActivity]:
         """See `Backend.record`."""

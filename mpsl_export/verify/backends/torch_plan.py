@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import LayerActivity, Outcome
+from mpsl_export.verify.backends import LayerActivity, Outcome, outputs
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import (
     Convolution,
@@ -88,7 +88,7 @@ class TorchPlan:
             spikes.append(values)
             membrane = values if last is None else kept.get(f"{last.name}.u")
         return Outcome(
-            spikes=torch.stack(spikes).cpu().numpy().astype(np.uint8),
+            spikes=outputs(torch.stack(spikes).cpu().numpy()),
             membrane=None if membrane is None else membrane.cpu().numpy(),
         )
 
@@ -188,16 +188,31 @@ def _neuron(
     if node.has_input_map:
         current = c["gain"] * current + c["leak"]
     start = zero if node.initial is None else c["initial"]
-    membrane = c["decay"] * kept.get(f"{name}.v", start) + current
-    kept[f"{name}.u"] = membrane
+    before = kept.get(f"{name}.v", start)
+    membrane = c["decay"] * before + current
+    if node.kind == "spiking" and node.resets_late:
+        membrane = _after_spikes(node, membrane, _spikes_at(node, before, c), c)
+    kept[f"{name}.u"] = kept[f"{name}.v"] = membrane
     if node.kind == "integrating":
-        kept[f"{name}.v"] = membrane
         return membrane
-    fired = membrane >= c["threshold"]
-    spikes = fired.to(membrane.dtype)
-    if node.reset == "subtract":
-        kept[f"{name}.v"] = membrane - spikes * c["threshold"]
-    else:
-        kept[f"{name}.v"] = torch.where(fired, c["reset_value"], membrane)
-    kept[f"{name}.s"] = spikes
+    spikes = kept[f"{name}.s"] = _spikes_at(node, membrane, c)
+    if not node.resets_late:
+        kept[f"{name}.v"] = _after_spikes(node, membrane, spikes, c)
     return spikes
+
+
+def _spikes_at(node: Neuron, membrane: torch.Tensor, c: dict[str, torch.Tensor]) -> torch.Tensor:
+    """How often each neuron fires at this U."""
+    spikes = (membrane >= c["threshold"]).to(membrane.dtype)
+    if not node.many:
+        return spikes
+    return torch.where(spikes > 0, torch.floor(membrane / c.get("drop", c["threshold"])), spikes)
+
+
+def _after_spikes(
+    node: Neuron, membrane: torch.Tensor, spikes: torch.Tensor, c: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """What spikes leave of U."""
+    if node.reset in ("subtract", "subtract-undecayed"):
+        return membrane - spikes * c.get("drop", c["threshold"])
+    return torch.where(spikes > 0, c["reset_value"], membrane)

@@ -30,8 +30,9 @@ from mpsl_runtime.bench.layer_times import LayerTime, has_layer_times, layer_tim
 from mpsl_runtime.bench.programs import Program, ProgramFactory
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.grid import is_int8
-from mpsl_runtime.model.plan import Neuron, Plan
+from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.run.engine import Engine
+from mpsl_runtime.run.neuron_step import after_spikes, spikes_at
 from mpsl_runtime.run.reference import Reference
 
 __all__ = ["Row", "benchmark", "lines", "processor", "roofline"]
@@ -284,8 +285,8 @@ def _check_states(
         for mine, theirs in zip([*spikes, *U], [*reference_spikes, *reference_U], strict=True):
             exact = exact and np.array_equal(mine, theirs)
         states = {
-            neuron.name: _after_reset(neuron, membrane[-1], spike[-1])
-            for neuron, membrane, spike in zip(plan.spiking, U, spikes, strict=True)
+            neuron.name: after_spikes(neuron, membrane[-1], spikes_at(neuron, membrane[-1]))
+            for neuron, membrane in zip(plan.spiking, U, strict=True)
             if neuron.kind == "spiking"
         }
         for program in others.values():
@@ -297,12 +298,6 @@ def _check_states(
                 exact = exact and np.array_equal(theirs_now[key].reshape(V.shape), V)
         fired += sum(int(spike.sum()) for spike in spikes)
     return exact, fired
-
-
-def _after_reset(neuron: Neuron, U: Array, S: NDArray[np.bool_]) -> Array:
-    if neuron.reset == "subtract":
-        return np.asarray(U - S.astype(np.float32) * neuron.threshold, np.float32)
-    return np.where(S, neuron.reset_value, U)
 
 
 def roofline() -> dict[str, float]:

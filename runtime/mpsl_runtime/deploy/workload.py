@@ -85,7 +85,7 @@ def _constants(neuron: Neuron) -> list[Array]:
     held = [] if neuron.kind == "threshold" else [neuron.decay]
     if neuron.kind != "integrating":
         held.append(neuron.threshold)
-    if neuron.kind == "spiking" and neuron.reset == "value" and neuron.reset_value.any():
+    if neuron.kind == "spiking" and neuron.reset in ("value", "lost") and neuron.reset_value.any():
         held.append(neuron.reset_value)
     if neuron.has_input_map:
         held += [neuron.gain, neuron.leak]

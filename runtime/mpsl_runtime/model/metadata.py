@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
-from typing import Any, Literal, cast, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-import numpy as np
-
-from mpsl_runtime.errors import ModelError, plain
+from mpsl_runtime.errors import ModelError
 from mpsl_runtime.events.binning import LONGEST_SAMPLE_STEPS, Binning, Coding, Origin
 from mpsl_runtime.model.readout import Readout
+from mpsl_runtime.model.typed_metadata import plain_value, read_fields
 
 __all__ = [
     "ENCODING_VERSION",
@@ -42,16 +41,6 @@ STREAM_LIMITS = ("onset", "least_events", "least_score", "least_margin", "early_
 LARGEST_LIMIT = 1_000_000_000
 _NUMBERS = re.compile(r"(-?[0-9]{1,5}(\.[0-9]{0,20})?(e-?[0-9]{1,2})?(,(?!$)|$))*")
 
-_CHOICES = {
-    "reset": get_args(Reset),
-    "order": ("reset-decay-add-fire",),
-    "input_kind": get_args(InputKind),
-    "coding": get_args(Coding),
-    "origin": get_args(Origin),
-    "readout": get_args(Readout),
-    "weights": get_args(Weights),
-}
-
 # Smallest and largest of what a stranger's file may say; each is far from what would overflow.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "mpsl": (1, ENCODING_VERSION),
@@ -71,7 +60,6 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     "image_mean": (_NUMBERS, "numbers separated by commas"),
     "image_std": (_NUMBERS, "numbers separated by commas"),
 }
-_LONGEST_TEXT = 1 << 16
 
 # Node metadata of an int8 model: the exponent of the layer's grid.
 _GRID_KEY = "weight_grid"
@@ -94,73 +82,6 @@ def upgraded(data: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _plain(value: Any) -> Any:
-    """HDF5 hands back numpy scalars and bytes."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return value.item() if isinstance(value, np.generic | np.ndarray) and value.size == 1 else value
-
-
-def _read(cls: type, data: Mapping[str, Any], where: str) -> Any:
-    """Builds the dataclass `cls` from a mapping, strictly typed; unknown keys are left alone."""
-    values: dict[str, Any] = {}
-    for field in fields(cls):
-        if field.name not in data:
-            if field.default is not MISSING:
-                continue
-            raise ModelError(
-                f"metadata lacks {field.name!r}",
-                expected="all keys of the mpsl encoding",
-                where=where,
-            )
-        value: Any = _plain(data[field.name])
-        kind: tuple[type, ...] = {"int": (int,), "float": (int, float)}.get(str(field.type), (str,))
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ModelError(
-                f"metadata {field.name!r} has the wrong type",
-                got=repr(value),
-                expected=str(field.type),
-                where=where,
-            )
-        if field.name in _CHOICES and value not in _CHOICES[field.name]:
-            raise ModelError(
-                f"metadata {field.name!r} is not known",
-                got=repr(value),
-                expected=" or ".join(_CHOICES[field.name]),
-                where=where,
-            )
-        _check(field.name, value, where)
-        values[field.name] = float(cast(float, value)) if float in kind else value
-    return cls(**values)
-
-
-def _check(name: str, value: Any, where: str) -> None:
-    """A number within its bounds, or a text of its form."""
-    if name in _BOUNDS:
-        low, high = _BOUNDS[name]
-        if not low <= value <= high:  # NaN too
-            raise ModelError(
-                f"metadata {name!r} is out of range",
-                got=value,
-                expected=f"{low} … {high}",
-                where=where,
-            )
-    if not isinstance(value, str):
-        return
-    if len(value) > _LONGEST_TEXT or plain(value) != value:
-        raise ModelError(
-            f"metadata {name!r} is no plain text",
-            got=value,
-            expected=f"printable characters, ≤ {_LONGEST_TEXT}",
-            where=where,
-        )
-    form, words = _FORMS.get(name, (None, ""))
-    if form is not None and not form.fullmatch(value):
-        raise ModelError(
-            f"metadata {name!r} cannot be read", got=repr(value), expected=words, where=where
-        )
-
-
 def weight_grid(data: object, where: str) -> int | None:
     """The exponent e of a weighted node in an int8 model: its weights and biases, and the threshold
     of the neurons behind it, are whole multiples of 2^e. None where the node says nothing.
@@ -173,7 +94,7 @@ def weight_grid(data: object, where: str) -> int | None:
     """
     if not isinstance(data, Mapping) or _GRID_KEY not in data:
         return None
-    value = _plain(data[_GRID_KEY])
+    value = plain_value(data[_GRID_KEY])
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_EXPONENT:
         raise ModelError(
             f"metadata {_GRID_KEY!r} is not an exponent",
@@ -198,7 +119,7 @@ class NeuronMetadata:
     """
 
     reset: Reset
-    order: str
+    order: Literal["reset-decay-add-fire"]
     decay: float
     threshold: float
     dt_s: float
@@ -207,7 +128,7 @@ class NeuronMetadata:
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> NeuronMetadata:
         """Reads node metadata, of version 1 too; raises ModelError on a missing key or a wrong
         type."""
-        result: NeuronMetadata = _read(cls, upgraded(data), where)
+        result: NeuronMetadata = read_fields(cls, upgraded(data), where)
         return result
 
     def to_mapping(self) -> dict[str, Any]:
@@ -274,7 +195,7 @@ class ModelMetadata:
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
         """Reads graph metadata, of version 1 too; raises ModelError on a missing key, a wrong type,
         a value out of range, or a newer encoding."""
-        version = _plain(data.get("mpsl"))
+        version = plain_value(data.get("mpsl"))
         if isinstance(version, int) and version > ENCODING_VERSION:
             raise ModelError(
                 "model was written by a newer mpsl",
@@ -282,7 +203,7 @@ class ModelMetadata:
                 expected=f"≤ {ENCODING_VERSION}",
                 where=where,
             )
-        result: ModelMetadata = _read(cls, upgraded(data), where)
+        result: ModelMetadata = read_fields(cls, upgraded(data), where, _BOUNDS, _FORMS)
         return result
 
     def to_mapping(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError, MpslError
 from mpsl_runtime.events.binning import Binning
+from mpsl_runtime.model.dialects import ResetRule
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.readout import Readout
 
@@ -161,18 +162,25 @@ class Neuron:
         if synaptic_decay is not None (CubaLIF):  I = J = synaptic_decay·J + synaptic_gain·I
         if has_input_map:                         I = gain·I + leak   (never in mpsl's own)
         U = decay·V + I
-        `spiking`:    S = [U ≥ threshold];  out S
-                      V = U − S·threshold (subtract), or reset_value where S, else U (value)
+        `spiking`, where what the last step fired, F = fired(V), is taken off only now:
+                      U = U − F·drop (subtract-undecayed), or reset_value where F (lost)
+                      S = fired(U);  out S
+                      V = U − S·drop (subtract), or reset_value where S, else U (value),
+                      or U (subtract-undecayed, lost)
         `integrating` (LI, I):  V = U;  out U
         `threshold`   (Threshold, no state):  out [I ≥ threshold]
 
+    fired(U) is [U ≥ threshold]; with `many`, floor(U/drop) there: several spikes in one step.
     NIR fires on v > v_threshold: the loader turns that into U ≥ nextafter(v_threshold, ∞).
     Models with mpsl metadata run in the units of U (DESIGN §6): decay ρ_m, threshold V_th.
     V starts at `initial`, or at 0 where that is None; J starts at 0.
 
     Attributes:
         kind: `spiking`, `integrating` or `threshold`.
-        reset: `subtract` or `value` (V = reset_value after a spike).
+        reset: what a spike does to V, and when; `lost`: the current of the step after it is lost.
+        drop: what one spike takes from U; None: the threshold.
+        many: a neuron fires as often in a step as `drop`, which is then > 0 and ≤ the threshold,
+            goes into U.
         V_th, rho: threshold and decay ρ_m of a population that mpsl wrote, in float64 as they were
             trained; None of any other, and where the file was changed behind its metadata.
     """
@@ -181,7 +189,7 @@ class Neuron:
     kind: Literal["spiking", "integrating", "threshold"]
     decay: Array
     threshold: Array
-    reset: Literal["subtract", "value"]
+    reset: ResetRule
     reset_value: Array
     gain: Array
     leak: Array
@@ -194,10 +202,27 @@ class Neuron:
     rho: float | None = None
     initial: Array | None = None
     sources: tuple[Source, ...] = ()
+    drop: Array | None = None
+    many: bool = False
+
+    @property
+    def taken(self) -> Array:
+        """What one spike takes from U, for each neuron."""
+        return self.threshold if self.drop is None else self.drop
+
+    @property
+    def resets_late(self) -> bool:
+        """What a spike takes, it takes in the step after it."""
+        return self.reset in ("subtract-undecayed", "lost")
+
+    @property
+    def is_binary(self) -> bool:
+        """Its output is 0 or 1: it fires, and at most once in a step."""
+        return self.kind != "integrating" and not self.many
 
     def with_threshold(self, V_th: float) -> Neuron:
-        """The same population, each neuron with this threshold."""
-        return replace(self, threshold=np.full_like(self.threshold, V_th), V_th=V_th)
+        """The same population, each neuron with this threshold, which a spike takes from U."""
+        return replace(self, threshold=np.full_like(self.threshold, V_th), drop=None, V_th=V_th)
 
 
 Node = Convolution | Dense | Pooling | Flatten | Scaling | Delay | Sum | Neuron

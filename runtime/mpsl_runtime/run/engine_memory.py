@@ -271,14 +271,15 @@ class _Network:
             own = NodeMemory(node.name, packed=buffer_bytes(4 * layout.width * layout.blocks))
             connection = _Connection(node.name, layout, 1, own)
         layout = connection.layout
-        # V, U, what V starts from, and parameters
-        arrays = 2 + (node.initial is not None) + _parameters(node)
+        # V, U, what V starts from, how often each fired, and parameters
+        arrays = 2 + (node.initial is not None) + node.many + _parameters(node)
         state = NodeMemory(node.name, state=arrays * buffer_bytes(4 * layout.size))
         if self.first:
             state = replace(state, current=buffer_bytes(4 * layout.size))
             self.first = False
         self.found += [connection.memory, self._desks(connection), state]
-        forms = {"bits", "values", "written values"} if node.kind == "integrating" else {"bits"}
+        forms = {"bits"} if node.is_binary else {"bits", "values", "written values"}
+        forms |= {"activity"} if node.many else set()
         self.tip = self._signal(node.name, layout.extent, *forms)
 
     def _dense(self, node: Dense) -> _Connection:
@@ -335,12 +336,12 @@ def _parameters(node: Neuron) -> int:
     """Arrays of a population's size for its parameters and its synapse; none where all neurons are
     alike."""
     synapse = 3 if node.synaptic_decay is not None else 0
-    alike = node.kind == "spiking" and not node.has_input_map and not synapse
+    alike = node.kind == "spiking" and not (node.has_input_map or synapse or node.many)
     if alike and _is_one(node.decay) and _is_one(node.threshold) and node.threshold.flat[0] > 0:
-        alike = node.reset == "subtract" or _is_one(node.reset_value)
-        if alike:
+        subtracts = node.reset in ("subtract", "subtract-undecayed")
+        if _is_one(node.taken if subtracts else node.reset_value):
             return 0
-    return 3 + (2 if node.has_input_map else 0) + synapse
+    return 3 + (node.drop is not None) + (2 if node.has_input_map else 0) + synapse
 
 
 def _is_one(array: NDArray[np.float32]) -> bool:

@@ -107,7 +107,7 @@ def _extent(shape: Shape) -> Extent:
 
 def _spikes(node: Node) -> bool:
     """Whether the native module holds a node's output as bits."""
-    return isinstance(node, Neuron) and node.kind != "integrating"
+    return isinstance(node, Neuron) and node.is_binary
 
 
 def _add(network: _native.Network, node: Node, grid: LayerGrid | None) -> None:
@@ -145,7 +145,7 @@ def _add_convolution(network: _native.Network, node: Convolution, grid: LayerGri
 def _add_neurons(network: _native.Network, node: Neuron) -> None:
     network.add_neurons(
         kind=node.kind,
-        subtract=node.reset == "subtract",
+        reset=node.reset,
         decay=_values(node.decay),
         threshold=_values(node.threshold),
         reset_value=_values(node.reset_value),
@@ -154,6 +154,8 @@ def _add_neurons(network: _native.Network, node: Neuron) -> None:
         synaptic_decay=None if node.synaptic_decay is None else _values(node.synaptic_decay),
         synaptic_gain=None if node.synaptic_gain is None else _values(node.synaptic_gain),
         initial=None if node.initial is None else _values(node.initial),
+        drop=None if node.drop is None else _values(node.drop),
+        many=node.many,
     )
 
 

@@ -1,6 +1,6 @@
 """One time step in plain numpy: what every other back end is held against (ENGINE.md).
 
-For each population, in float32 and in this order:
+For each population, in float32 and in this order, as mpsl trains it (`neuron_step` has them all):
 
     I = f(W, spikes in) + b                 summed from 0, then the bias
     U = decay·V + I
@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakSet
 
@@ -43,42 +42,13 @@ from mpsl_runtime.run.memory import (
     limit_or_default,
     reference_memory,
 )
+from mpsl_runtime.run.neuron_step import NeuronState, fire
 from mpsl_runtime.run.state import NetworkState
 from mpsl_runtime.run.stateless import apply, fanout, pool
 
 __all__ = ["Reference", "apply", "fanout"]
 
 Array = NDArray[np.float32]
-
-
-@dataclass
-class _State:
-    """Of one population, each [B, *shape]: V after reset, U before it, the synapse's J."""
-
-    V: Array
-    U: Array
-    J: Array
-
-
-def _fire(neuron: Neuron, state: _State, current: Array) -> Array:
-    """One step of a population; returns its output and changes its state."""
-    if neuron.kind == "threshold":
-        return (current >= neuron.threshold).astype(np.float32)
-    if neuron.synaptic_decay is not None and neuron.synaptic_gain is not None:
-        state.J = neuron.synaptic_decay * state.J + neuron.synaptic_gain * current
-        current = state.J
-    if neuron.has_input_map:
-        current = neuron.gain * current + neuron.leak
-    state.U = np.add(neuron.decay * state.V, current, dtype=np.float32)
-    if neuron.kind == "integrating":
-        state.V = state.U
-        return state.U
-    S = np.greater_equal(state.U, neuron.threshold).astype(np.float32)
-    if neuron.reset == "subtract":
-        state.V = state.U - S * neuron.threshold
-    else:
-        state.V = np.where(S == 1, neuron.reset_value, state.U)
-    return S
 
 
 class Reference:
@@ -104,7 +74,7 @@ class Reference:
         self._fanout = {
             node.name: fanout(node) for node in plan.nodes if isinstance(node, Convolution | Dense)
         }
-        self._states: dict[str, _State] = {}
+        self._states: dict[str, NeuronState] = {}
         self._outputs: dict[str, Array] = {}
         # How often a signal is seen within a step; what is kept beyond that counts as once more.
         self._uses = Counter(i for row in plan.wiring for i, delayed in row if not delayed)
@@ -127,7 +97,10 @@ class Reference:
         neurons = [node for node in self.plan.nodes if isinstance(node, Neuron)]
         states = [self._states[node.name] for node in neurons]
         synaptic = [node.synaptic_decay is not None for node in neurons]
-        spikes = [self._outputs[node.name] * (node.kind != "integrating") for node in neurons]
+        spikes = [
+            (self._outputs[node.name] != 0) * np.float32(node.kind != "integrating")
+            for node in neurons
+        ]
         late = [part for index in self.plan.late for part in self._late[index]]
         late += [_arriving(node, self._rings[node.name]) for node in self._delays]
         last = self.plan.output_neuron
@@ -184,7 +157,7 @@ class Reference:
             zeros = np.zeros((batch, *node.output_shape), np.float32)
             if isinstance(node, Neuron):
                 start = zeros if node.initial is None else zeros + node.initial
-                self._states[node.name] = _State(start, zeros, zeros)
+                self._states[node.name] = NeuronState(start, zeros, zeros)
                 self._outputs[node.name] = zeros
             elif isinstance(node, Delay):
                 self._rings[node.name] = np.zeros((int(node.steps.max()), *zeros.shape), np.float32)
@@ -241,7 +214,8 @@ class Reference:
         return np.stack(steps) if steps else np.zeros((0, shape[1], outputs), np.float32)
 
     def record(self, frames: Array) -> list[NDArray[np.bool_]]:
-        """Runs frames [T, *input_shape]; the spikes of each of `plan.spiking`: bool [T, *shape]."""
+        """Runs frames [T, *input_shape]; which neurons of each of `plan.spiking` fired, once or
+        several times: bool [T, *shape]."""
         return self._record(frames, np.bool_, lambda neuron: self._outputs[neuron.name])
 
     def record_membrane(self, frames: Array) -> list[Array]:
@@ -311,13 +285,15 @@ class Reference:
     def _apply(self, node: Node, x: Array, activity: Array) -> tuple[Array, Array]:
         """A node's output, and the spikes behind each value."""
         if isinstance(node, Neuron):
-            y = self._outputs[node.name] = _fire(node, self._states[node.name], x)
+            y = self._outputs[node.name] = fire(node, self._states[node.name], x)
         elif isinstance(node, Delay):
             y, self._rings[node.name] = _delayed(node, x, self._rings[node.name])
         else:
             y = apply(node, x)
         # Behind a 0 there is nothing that weights would see.
         is_active = (y != 0).astype(np.float32)
+        if isinstance(node, Neuron) and node.many:
+            return y, y
         if isinstance(node, Pooling):
             return y, pool(node, activity) * is_active
         if isinstance(node, Flatten | Scaling | Sum):

@@ -4,7 +4,7 @@ The layout, little-endian; its length follows from the plan alone:
 
     magic 8 bytes | version u32 | hash of the network 32 bytes | steps u64 | synops u64
     V float32, of all neurons in order | J float32, of those with a synapse
-    S uint8, of all neurons (0 where they do not fire) | U float32, of the output's neurons
+    S uint8, of all neurons: 1 where they fired | U float32, of the output's neurons
     what later steps see of this one, float32 | the output, where no population gives it, float32
     CRC-32 of all before u32
 
@@ -46,7 +46,8 @@ class NetworkState:
 
     Attributes:
         steps, synops: since the last reset.
-        V, S: of all populations in order, one after the other; J: of those with a synapse.
+        V, S: of all populations in order, one after the other; J: of those with a synapse. No step
+            to come depends on S, so of neurons that fire many times it says whether they fired.
         U: of the population that gives the output, at the last step before its reset; output: of
             the last step, where no population gives it.
         late: of a graph that is no chain: what `plan.late` were in the last step, values, then the
@@ -121,7 +122,7 @@ class NetworkState:
             arrays[name] = values.astype(values.dtype.newbyteorder("="))
             at += values.nbytes
         if arrays["S"].max(initial=0) > 1:
-            raise DataError("state is damaged", got="a neuron that fires more than once")
+            raise DataError("state is damaged", got="spikes that are neither 0 nor 1")
         return cls(steps, synops, **arrays)
 
 

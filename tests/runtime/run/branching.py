@@ -1,10 +1,14 @@
 """Random NIR graphs with branches, loops, delays and graphs inside, and a simulation of them in
-float64 that knows nothing of plans: it asks each node what it sees, at which step."""
+float64 that knows nothing of plans: it asks each node what it sees, at which step.
+
+Half of the graphs step as NIR says; in the others each population has a rule of its own, made of
+what any framework does."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from typing import Any
 
 import nir
@@ -12,6 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 DT_S = 1e-4
+PLAIN = {"fires": ">", "reset": "value", "start": "leak", "spikes": "one", "leak": "euler",
+         "norm_input": "yes"}  # fmt: skip
+RULES = [
+    {"dialect": "any", "dt_s": DT_S, **dict(zip(PLAIN, words, strict=True))}
+    for words in product(
+        [">", ">="], ["value", "subtract", "subtract-undecayed", "lost"],
+        ["leak", "zero", "reset"], ["one", "many"], ["euler", "exact"], ["yes", "no"],
+    )
+]  # fmt: skip
 Array = NDArray[np.float64]
 
 
@@ -57,15 +70,17 @@ class Growing:
         leak, reset = full([0.0, 0.25]), full([0.0, -0.25])
         threshold = full([0.5, 0.75, 1.0])
         kind = self.random.choice(["lif", "lif", "if", "cuba", "threshold"])
+        rule = RULES[int(self.random.integers(len(RULES)))] if self.seed % 2 else {}
         if kind == "lif":
-            return nir.LIF(tau, full([1, 2]), leak, threshold, reset)
+            return nir.LIF(tau, full([1, 2]), leak, threshold, reset, metadata=rule)
         if kind == "if":
-            return nir.IF(full([0.5, 1.0]) / DT_S, threshold, reset)
+            return nir.IF(full([0.5, 1.0]) / DT_S, threshold, reset, metadata=rule)
         if kind == "cuba":
             return nir.CubaLIF(
-                tau, full([2 * DT_S]), full([1, 2]), leak, threshold, reset, full([2.0])
-            )
-        return nir.Threshold(threshold)
+                tau, full([2 * DT_S]), full([1, 2]), leak, threshold, reset, full([2.0]),
+                metadata=rule,
+            )  # fmt: skip
+        return nir.Threshold(threshold, metadata=rule)
 
     def plain(self) -> None:
         size = int(self.random.integers(3, 80))
@@ -157,6 +172,52 @@ def frames(graph: nir.NIRGraph, steps: int = 8) -> NDArray[np.float32]:
     return (np.random.default_rng(7).random((steps, size)) < 0.3).astype(np.float32)
 
 
+def fired(node: Any, v: Any) -> Any:
+    """How often each neuron fires at this v."""
+    rule = node.metadata or PLAIN
+    reached = v >= node.v_threshold if rule["fires"] == ">=" else v > node.v_threshold
+    return reached * (np.floor(v / node.v_threshold) if rule["spikes"] == "many" else 1.0)
+
+
+def started(node: Any) -> Any:
+    start = (node.metadata or PLAIN)["start"]
+    if start == "reset" and hasattr(node, "v_reset"):
+        return node.v_reset
+    return getattr(node, "v_leak", np.zeros(1)) * (start != "zero")
+
+
+def stepped(node: Any, v: Any, J: Any, current: Any) -> tuple[Any, Any, Any]:
+    """(output, v, J) of a neuron after a step, from v and J before it."""
+    rule = node.metadata or PLAIN
+
+    def decay(tau: Any) -> Any:
+        return np.exp(-DT_S / tau) if rule["leak"] == "exact" else 1 - DT_S / tau
+
+    if hasattr(node, "tau_syn"):
+        J = decay(node.tau_syn) * J + (1 - decay(node.tau_syn)) * node.w_in * current
+        current = J
+    late = fired(node, v) if hasattr(node, "v_threshold") else 0.0
+    if isinstance(node, nir.IF):
+        v = v + DT_S * node.r * current
+    else:
+        kept = decay(node.tau_mem if hasattr(node, "tau_mem") else node.tau)
+        as_it_is = rule["leak"] == "exact" and rule["norm_input"] == "no"
+        v = kept * v + (1 - kept) * node.v_leak
+        v = v + (1.0 if as_it_is else 1 - kept) * node.r * current
+    if not hasattr(node, "v_threshold"):
+        return v, v, J
+    if rule["reset"] == "subtract-undecayed":
+        v = v - late * node.v_threshold
+    elif rule["reset"] == "lost":
+        v = np.where(late > 0, node.v_reset, v)
+    spikes = fired(node, v)
+    if rule["reset"] == "subtract":
+        v = v - spikes * node.v_threshold
+    elif rule["reset"] == "value":
+        v = np.where(spikes > 0, node.v_reset, v)
+    return spikes, v, J
+
+
 def simulate(graph: nir.NIRGraph, late: set[tuple[str, str]], given: Array) -> dict[str, Array]:
     """What every node gives at every step, [T, n] by name, in float64, from the equations."""
     before: dict[str, list[str]] = {name: [] for name in graph.nodes}
@@ -172,22 +233,9 @@ def simulate(graph: nir.NIRGraph, late: set[tuple[str, str]], given: Array) -> d
         """(output, v after the reset, J) of a neuron."""
         node = graph.nodes[name]
         if t < 0:
-            start = getattr(node, "v_leak", np.zeros(1))
-            return 0.0, start, 0.0
+            return 0.0, started(node), 0.0
         _, v, J = state(name, t - 1)
-        current = seen(name, t)
-        if hasattr(node, "tau_syn"):
-            J = J + DT_S / node.tau_syn * (node.w_in * current - J)
-            current = J
-        if isinstance(node, nir.IF):
-            v = v + DT_S * node.r * current
-        else:
-            tau = node.tau_mem if hasattr(node, "tau_mem") else node.tau
-            v = v + DT_S / tau * (node.v_leak - v + node.r * current)
-        if not hasattr(node, "v_threshold"):
-            return v, v, J
-        fired = v > node.v_threshold
-        return fired.astype(float), np.where(fired, node.v_reset, v), J
+        return stepped(node, v, J, seen(name, t))
 
     @cache
     def output(name: str, t: int) -> Any:
@@ -210,7 +258,8 @@ def simulate(graph: nir.NIRGraph, late: set[tuple[str, str]], given: Array) -> d
         if isinstance(node, nir.Scale):
             return node.scale * current
         if isinstance(node, nir.Threshold):
-            return (current > node.threshold).astype(float)
+            at_least = (node.metadata or PLAIN)["fires"] == ">="
+            return (current >= node.threshold if at_least else current > node.threshold) * 1.0
         return current
 
     def seen_or_zero(name: str, t: int) -> Any:

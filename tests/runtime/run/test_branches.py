@@ -52,7 +52,7 @@ def test_random_graphs_are_what_the_simulation_says(seed: int, tmp_path: Path) -
     np.testing.assert_allclose(engine.membrane, reference.membrane, atol=1e-4)
     for program in (reference, engine):
         for neuron, fired in zip(plan.spiking, program.record(given), strict=True):
-            np.testing.assert_array_equal(fired, expected[neuron.name], err_msg=neuron.name)
+            np.testing.assert_array_equal(fired, expected[neuron.name] > 0, err_msg=neuron.name)
     assert engine.synops == reference.synops > 0
 
 

@@ -91,14 +91,15 @@ void pooling(Network& network) {
 
 void neurons(Network& network) {
     const auto kind = FireJob::Kind(number());
-    const bool subtract = number();
-    std::array<std::vector<float>, 8> arrays;  // an absent one is empty
+    const auto reset = FireJob::Reset(number());
+    const bool many = number();
+    std::array<std::vector<float>, 9> arrays;  // an absent one is empty
     for (auto& values : arrays) values = array<float>();
     const auto maybe = [&](int i) {
         return arrays[i].empty() ? Values{} : Values{arrays[i].data(), arrays[i].size()};
     };
-    network.add_neurons({kind, subtract, maybe(0), maybe(1), maybe(2), maybe(3), maybe(4), maybe(5),
-                         maybe(6), maybe(7)});
+    network.add_neurons({kind, reset, many, maybe(0), maybe(1), maybe(2), maybe(8), maybe(3),
+                         maybe(4), maybe(5), maybe(6), maybe(7)});
 }
 
 Extent extent() {

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from mpsl_runtime import _native
 
 KINDS = {"spiking": 0, "integrating": 1, "threshold": 2}
+RESETS = {"subtract": 0, "value": 1, "subtract-undecayed": 2, "lost": 3}
 ARRAYS = (
     "decay", "threshold", "reset_value", "gain", "leak", "synaptic_decay", "synaptic_gain",
-    "initial",
+    "initial", "drop",
 )  # fmt: skip
 END = 2**64 - 1
 _numbers = count()
@@ -103,11 +104,11 @@ class Network:
     def add_scaling(self, scale: Any) -> None:
         self._call("s", scale)
 
-    def add_neurons(self, kind: str, subtract: bool, *arrays: Any, **named: Any) -> None:
+    def add_neurons(self, kind: str, reset: str, *arrays: Any, **named: Any) -> None:
         none = np.zeros(0, np.float32)
         values = [*arrays, *(named.get(key) for key in ARRAYS[len(arrays) :])]
         given = [none if value is None else value for value in values]
-        self._call("n", KINDS[kind], int(subtract), *given)
+        self._call("n", KINDS[kind], RESETS[reset], int(named.get("many", False)), *given)
 
     def mark(self) -> int:
         return int.from_bytes(self._call("M")[0], "little")

@@ -50,8 +50,11 @@ def networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
     return builder.plan()
 
 
+RESETS = ["subtract", "subtract", "value", "subtract-undecayed", "lost"]
+
+
 def _fire(draw: st.DrawFn, builder: Any) -> None:
-    options: dict[str, Any] = {"reset": draw(st.sampled_from(["subtract", "value"]))}
+    options: dict[str, Any] = {"reset": draw(st.sampled_from(RESETS))}
     if math.prod(builder.shape) > 100_000:
         builder.fire(**options)
         return
@@ -59,6 +62,8 @@ def _fire(draw: st.DrawFn, builder: Any) -> None:
         options["decay"] = builder.varied([0.0, 0.5, 1.0])
         options["threshold"] = builder.varied([0.5, 1.0, 4.0])
         options["reset_value"] = builder.varied([0.0, -0.5])
+        if draw(st.booleans()):
+            options["drop"] = builder.varied([0.25, 1.0, 2.0])
     kind = draw(st.sampled_from(["plain", "plain", "map", "synapse", "threshold"]))
     if kind == "map":
         options["has_input_map"] = True
@@ -69,6 +74,10 @@ def _fire(draw: st.DrawFn, builder: Any) -> None:
         options["synaptic_gain"] = builder.varied([0.5, 1.0])
     elif kind == "threshold":
         options["kind"] = "threshold"
+    if kind != "threshold" and draw(st.sampled_from([False, False, True])):
+        options["many"] = True
+        if "drop" in options:  # never above the threshold: who reaches that fires
+            options["drop"] = builder.varied([0.25, 0.5])
     builder.fire(**options)
 
 
@@ -91,7 +100,7 @@ def int8_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
             dilation=(1, 1 if kernel[1] * 2 > columns else draw(st.integers(1, 2))),
             groups=groups,
         )
-        builder.fire(reset=draw(st.sampled_from(["subtract", "value"])))
+        builder.fire(reset=draw(st.sampled_from(RESETS)))
     if draw(st.booleans()):
         builder.dense(draw(st.integers(1, 140))).fire()
     return make_plan.on_grid(builder.plan(), seed=draw(st.integers(0, 1 << 20)))
@@ -121,7 +130,7 @@ def extreme_networks(draw: st.DrawFn, make_plan: type[Any]) -> Plan:
         beside = draw(windows(columns, room // above[0]))
         builder.conv(filters, *zip(above, beside, strict=True), groups=groups)
         if int8:
-            builder.fire(reset=draw(st.sampled_from(["subtract", "value"])))
+            builder.fire(reset=draw(st.sampled_from(RESETS)))
         else:
             _fire(draw, builder)
     if draw(st.booleans()) and math.prod(builder.shape) < 20_000:

@@ -41,7 +41,7 @@ def misaligned(array: NDArray[Any]) -> NDArray[Any]:
 def neurons(network: Any, **changes: Any) -> None:
     one = np.ones(1, np.float32)
     given = {
-        "kind": "spiking", "subtract": True, "decay": one / 2, "threshold": one,
+        "kind": "spiking", "reset": "subtract", "decay": one / 2, "threshold": one,
         "reset_value": 0 * one, "gain": None, "leak": None, "synaptic_decay": None,
         "synaptic_gain": None, **changes,
     }  # fmt: skip
@@ -150,6 +150,7 @@ def test_a_signal_that_cannot_be_indexed_is_refused(empty: Any) -> None:
             "gain is not finite",
         ),
         ({"kind": "bursting"}, "kind of neuron is not known; got bursting"),
+        ({"reset": "sometimes"}, "reset is not known; got sometimes"),
     ],
 )
 def test_parameters_of_neurons(changes: Any, message: str, empty: Any) -> None:

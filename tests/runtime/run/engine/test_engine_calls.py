@@ -220,7 +220,7 @@ def test_the_native_layer_refuses_signals_that_are_not_there() -> None:
         network.add_delay(np.full(60, -1, np.int32))
     one = np.ones(60, np.float32)
     network.add_neurons(
-        "spiking", True, one, one, one, None, None, None, None, np.zeros(1, np.float32)
+        "spiking", "subtract", one, one, one, None, None, None, None, np.zeros(1, np.float32)
     )
     with pytest.raises(ValueError, match="follows nothing"):
         network.finish()

@@ -134,7 +134,7 @@ def test_int8_weights_without_neurons_behind_them(make_plan: type[Any]) -> None:
 
 def _neurons(network: _native.Network, size: int) -> None:
     ones = np.ones(size, np.float32)
-    network.add_neurons("spiking", True, ones / 2, ones, ones, None, None, None, None)
+    network.add_neurons("spiking", "subtract", ones / 2, ones, ones, None, None, None, None)
 
 
 @pytest.mark.parametrize("quantum", [0.0, 0.3, -1.0, float("nan"), float("inf")])
