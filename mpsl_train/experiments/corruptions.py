@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.events.events import Events
+from mpsl_runtime.model.metadata import InputKind
 
 __all__ = ["CORRUPTIONS", "Corruption", "corrupt_events", "corrupt_image"]
 
@@ -151,9 +151,9 @@ class Corruption:
     events: Callable[[Events, float, Generator, Generator], Events] | None = None
     random: bool = True
 
-    def fits(self, kind: Literal["image", "events"]) -> bool:
+    def fits(self, kind: InputKind) -> bool:
         """Whether it applies to images or to events."""
-        return (self.image if kind == "image" else self.events) is not None
+        return {"image": self.image, "events": self.events}.get(kind) is not None
 
 
 _CROP = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)

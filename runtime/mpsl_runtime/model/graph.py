@@ -23,7 +23,7 @@ from mpsl_runtime.model.order import Order, order_of
 from mpsl_runtime.model.plan import Dense, Flatten, Neuron, Node, Plan, Shape, Source, Sum
 from mpsl_runtime.model.shapes import check_output, check_size, input_shape
 
-__all__ = ["encode_neuron", "load_graph", "load_plan", "plan_of"]
+__all__ = ["encode_neuron", "input_shape_of", "load_graph", "load_plan", "plan_of"]
 
 _SCORES = "LIF, IF, LI, I, CubaLIF, CubaLI, Threshold, Linear or Affine before the Output"
 
@@ -85,6 +85,16 @@ def plan_of(graph: nir.NIRGraph, *, source: str, dt_s: float | None = None) -> P
     plan = Plan(tuple(nodes), shape, nodes[-1].output_shape, metadata, source, tuple(notes))
     _check_metadata(plan)
     return plan
+
+
+def input_shape_of(graph: nir.NIRGraph, source: str) -> Shape:
+    """The shape of one sample and step of a graph.
+
+    Raises:
+        ModelError: as `plan_of`.
+    """
+    flat, order = _wired(graph, source)
+    return input_shape(flat, order, source, [])
 
 
 def _wired(graph: nir.NIRGraph, source: str) -> tuple[FlatGraph, Order]:
@@ -172,7 +182,7 @@ def _check_metadata(plan: Plan) -> None:
     if metadata is None:
         return
     classes = math.prod(plan.output_shape)
-    if len(metadata.class_names) != classes:
+    if metadata.classes and len(metadata.class_names) != classes:
         raise ModelError(
             "metadata does not fit the graph",
             got=f"{len(metadata.class_names)} class names",

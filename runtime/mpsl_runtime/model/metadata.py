@@ -31,7 +31,8 @@ __all__ = [
 ENCODING_VERSION = 2
 """Version 1 called `dt` what is `dt_s` now; its files are read as version 2."""
 Reset = Literal["subtract", "zero"]
-InputKind = Literal["events", "image"]
+InputKind = Literal["events", "image", "frames"]
+"""`frames`: values for each step as they come, of which no more is known."""
 Weights = Literal["float32", "int8"]
 
 STREAM_LIMITS = ("onset", "least_events", "least_score", "least_margin", "early_margin")
@@ -59,6 +60,7 @@ _FORMS: dict[str, tuple[re.Pattern[str], str]] = {
     "crop": (re.compile(r"([0-9]{1,5}(,[0-9]{1,5}){3})?"), '"left,top,width,height", or ""'),
     "image_mean": (_NUMBERS, "numbers separated by commas"),
     "image_std": (_NUMBERS, "numbers separated by commas"),
+    "source_sha256": (re.compile(r"([0-9a-f]{64})?"), "64 hexadecimal digits"),
 }
 
 # Node metadata of an int8 model: the exponent of the layer's grid.
@@ -144,14 +146,14 @@ class ModelMetadata:
         mpsl: version of this encoding; what was read from a file of version 1 is version 2.
         dataset: name of the data set.
         network: the network in the paper's notation.
-        input_kind: `events` or `image`.
+        input_kind: `events`, `image` or `frames`.
         steps: T; step_us: length of a step (1 for images, where time has no unit).
         coding, origin, downsample, sensor_width, sensor_height, crop: see `Binning`; crop is
             "left,top,width,height" or "".
         image_mean, image_std: "0.1307" or "m1,m2,m3" per channel for normalised images, else "".
         input_grid: the input's values are integer multiples of this (1 for events, 1/256 for
             images, 1/64 for normalised images).
-        classes: names separated by ",".
+        classes: names separated by ","; "": they have numbers alone.
         readout: `count` or `membrane`.
         dt_s: seconds a step stands for in the NIR neurons.
         recipe_hash: sha256 of the complete recipe, hexadecimal.
@@ -160,6 +162,9 @@ class ModelMetadata:
             are proven exact; 0 = no bound is known.
         onset, least_events, least_score, least_margin, early_margin: when the model answers in a
             stream, as `mpsl calibrate` chose it (`run.policies`, `run.answers`); "" or 0: not said.
+        imported_from: the dialect of another framework's file; imported_given, imported_inferred:
+            what `mpsl import` was told, and what it found; source_name, source_sha256: of the file
+            that it read. "" for a model that mpsl trained.
 
     What follows `recipe_hash` is written only where it says something; older files lack it.
     """
@@ -190,6 +195,11 @@ class ModelMetadata:
     least_score: float = 0.0
     least_margin: float = 0.0
     early_margin: float = 0.0
+    imported_from: str = ""
+    imported_given: str = ""
+    imported_inferred: str = ""
+    source_name: str = ""
+    source_sha256: str = ""
 
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], where: str) -> ModelMetadata:
@@ -214,8 +224,8 @@ class ModelMetadata:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the outputs."""
-        return tuple(self.classes.split(","))
+        """The classes in the order of the outputs; none where they have numbers alone."""
+        return tuple(self.classes.split(",")) if self.classes else ()
 
     @property
     def binning(self) -> Binning:

@@ -283,7 +283,7 @@ class Plan:
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the outputs; their numbers where the model does not say."""
-        if self.metadata is not None:
+        if self.metadata is not None and self.metadata.classes:
             return self.metadata.class_names
         return tuple(str(i) for i in range(math.prod(self.output_shape)))
 

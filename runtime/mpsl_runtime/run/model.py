@@ -106,7 +106,7 @@ class Model:
         """
         if self._binning is not None:
             return self._binning
-        if self.metadata is not None:
+        if self.metadata is not None and self.takes_images:
             raise UsageError(
                 "model takes frames, not events",
                 got=f"an image model ({self.metadata.dataset})",

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from mpsl_runtime.errors import ModelError
+from mpsl_runtime.model.filling import Filling, load_filled
 from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
@@ -21,7 +23,7 @@ CASES = SHARED / "cases" / "nir"
 GRAPHS = SHARED / "data" / "nir"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="no ../shared/cases here")
 
-# What needs a dialect (another reset, several spikes a step, ≥) is not here.
+# By NIR's own meaning.
 STEP_S = dict.fromkeys(
     [
         "edge_conv_no_bias", "edge_cubali_readout", "edge_delay_3steps", "edge_ends_in_affine",
@@ -29,11 +31,25 @@ STEP_S = dict.fromkeys(
         "edge_input_batch1", "edge_input_batch1_img", "edge_nested_graph",
         "edge_node_extra_dataset", "edge_output_111", "edge_output_missing", "edge_recurrent_edge",
         "edge_residual_sum", "edge_scalar0d_mixed", "edge_unused_node", "in_blocks_ok",
-        "in_braille_zero", "in_linear_readout", "in_residual_spikingjelly",
-        "in_vreset_spikingjelly",
+        "in_braille_zero",
     ],
     1e-4,
-) | dict.fromkeys(["in_norse_dt", "in_norse_scalar", "in_vleak_norse"], 1e-6)  # fmt: skip
+)  # fmt: skip
+
+# As their framework fills them in, and the step that follows from that.
+WRITTEN_BY = {
+    "in_linear_readout": "spikingjelly",
+    "in_norse_dt": "norse",
+    "in_norse_scalar": "norse",
+    "in_recurrent_snntorch_subtract": "snntorch",
+    "in_residual_spikingjelly": "spikingjelly",
+    "in_sinabs_default_multispike": "sinabs",
+    "in_snntorch_subtract": "snntorch",
+    "in_snntorch_synaptic_subtract": "snntorch",
+    "in_tie_spikingjelly_lif": "spikingjelly",
+    "in_vleak_norse": "norse",
+    "in_vreset_spikingjelly": "spikingjelly",
+}
 
 NOTED = {
     "edge_conv_no_bias": "'c' has no bias: 0",
@@ -54,6 +70,29 @@ def test_a_foreign_graph_gives_what_its_framework_gave(
     name: str, program: type[Reference] | type[Engine]
 ) -> None:
     plan = load_plan(CASES / f"{name}.nir", dt_s=STEP_S[name])
+    assert_equals_the_case(plan, name, program)
+    assert plan.notes == ((NOTED[name],) if name in NOTED else ())
+
+
+@pytest.mark.parametrize("program", [Reference, Engine])
+@pytest.mark.parametrize("name", WRITTEN_BY)
+def test_a_graph_gives_what_its_framework_gave_once_that_is_known_by_its_numbers(
+    name: str, program: type[Reference] | type[Engine]
+) -> None:
+    path = CASES / f"{name}.nir"
+    found = load_filled(path, Filling(), timed=True)
+    assert found.lines[0].startswith(f"--from {WRITTEN_BY[name]}:")
+    assert_equals_the_case(found.plan, name, program)
+    plain = load_filled(path, Filling(dialect=WRITTEN_BY[name]), timed=True)
+    assert_equals_the_case(plain.plan, name, program)
+
+
+def test_one_spike_a_step_is_asked_for() -> None:
+    found = load_filled(CASES / "in_sinabs_single_subtract.nir", Filling(spikes="one"), timed=True)
+    assert_equals_the_case(found.plan, "in_sinabs_single_subtract", Engine)
+
+
+def assert_equals_the_case(plan: Plan, name: str, program: type[Reference] | type[Engine]) -> None:
     case = np.load(CASES / f"{name}.npz")
     given = case["input"].astype(np.float32)
     output = program(plan).run(given.reshape(len(given), *plan.input_shape))
@@ -64,7 +103,6 @@ def test_a_foreign_graph_gives_what_its_framework_gave(
         np.testing.assert_allclose(output, expected, atol=1e-4)
     else:
         np.testing.assert_array_equal(output, expected)
-    assert plan.notes == ((NOTED[name],) if name in NOTED else ())
 
 
 def test_a_signal_of_two_dimensions_runs() -> None:
