@@ -34,6 +34,12 @@ __all__ = [
 # Recipe keys that runs have not had from the start, and what a run without them did.
 ADDED: Mapping[str, Any] = MappingProxyType(
     {
+        "augmentation.colour_jitter": 0.0,
+        "augmentation.cutout": 0,
+        "augmentation.drop": 0.0,
+        "augmentation.drop_area": 0.0,
+        "augmentation.mixup": 0.0,
+        "augmentation.time_shift": 0,
         "method": "",
         "quantize": "none",
         "training.init_gain": 1.0,

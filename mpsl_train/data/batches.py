@@ -16,11 +16,13 @@ from torch.utils.data import Dataset, Sampler
 
 from mpsl_runtime.data.datasets import image_current
 from mpsl_runtime.model.metadata import ModelMetadata
+from mpsl_train.data.augmentation import Frames, augment, mixture
 from mpsl_train.recipe import Augmentation
 
-__all__ = ["Batch", "BatchOrder", "Samples", "augment", "to_window"]
+__all__ = ["Batch", "BatchOrder", "Samples", "to_window"]
 
 Batch = tuple[Tensor, Tensor]
+"""Input, and labels: classes int64 [B], or of mixed samples float32 [B, classes]."""
 Index = tuple[tuple[int, ...] | None, NDArray[np.int64]]
 
 
@@ -76,22 +78,37 @@ class Samples(Dataset[Batch]):
         self.share = share
 
     def __getitem__(self, index: Index) -> Batch:
-        seed, indices = index
-        if seed is None:
+        batch, indices = index
+        labels: NDArray[np.generic] = self.labels[indices]
+        if batch is None:
             frames = self.frames[indices]
         else:
-            count, (rank, parts) = len(indices), self.share
-            first = rank * (count // parts)
-            indices = indices[first : first + count // parts]
-            generator = np.random.default_rng(seed)
-            frames = augment(self.frames[indices], self.augmentation, generator, first, count)
+            rank, parts = self.share
+            size = len(indices) // parts
+            own = np.arange(rank * size, (rank + 1) * size)
+            frames, labels = self._changed(batch, indices, own), labels[own]
+            if self.augmentation.mixup:
+                mixed = mixture(self.augmentation.mixup, batch, len(indices))
+                other = mixed.partners[own]
+                frames = mixed.images(frames, self._changed(batch, indices, other))
+                classes = len(self.metadata.class_names)
+                labels = mixed.labels(
+                    self.labels[indices[own]], self.labels[indices[other]], classes
+                )
         values: NDArray[np.generic]
         if self.metadata.input_kind == "image":
             values = image_current(frames.astype(np.uint8, copy=False), self.metadata)
         else:
             # Converted on the device: a quarter of the bytes to move.
             values = frames if frames.dtype == np.uint8 else frames.astype(np.float32)
-        return torch.from_numpy(values), torch.from_numpy(self.labels[indices])
+        return torch.from_numpy(values), torch.from_numpy(labels)
+
+    def _changed(
+        self, batch: tuple[int, ...], indices: NDArray[np.int64], positions: NDArray[np.int64]
+    ) -> Frames:
+        """Some samples of a batch of training, augmented."""
+        frames = self.frames[indices[positions]]
+        return augment(frames, self.augmentation, batch, indices, positions, self.metadata)
 
 
 def to_window(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -99,33 +116,3 @@ def to_window(values: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     constant current [B, C, H, W] stays."""
     values = values.to(dtype)
     return values if values.dim() == 4 else values.transpose(0, 1).contiguous()
-
-
-def augment(
-    frames: NDArray[np.unsignedinteger],
-    how: Augmentation,
-    generator: np.random.Generator,
-    first: int = 0,
-    count: int | None = None,
-) -> NDArray[np.unsignedinteger]:
-    """Randomly changed copies; all steps of a sample are changed alike.
-
-    Args:
-        frames: [B, …, H, W].
-        first, count: these are samples first … first + B − 1 of a batch of `count`, and are changed
-            as they would be in the whole batch.
-    """
-    reach = how.shift + how.crop
-    if not reach and not how.flip:
-        return frames
-    rows, columns = frames.shape[-2:]
-    padded = np.pad(frames, [(0, 0)] * (frames.ndim - 2) + [(reach, reach)] * 2)
-    out = np.empty_like(frames)
-    count = len(frames) if count is None else count
-    places = generator.integers(0, 2 * reach + 1, (count, 2))[first : first + len(frames)]
-    mirrored = generator.random(count) < 0.5 if how.flip else np.zeros(count, bool)
-    mirrored = mirrored[first : first + len(frames)]
-    for index, ((top, left), mirror) in enumerate(zip(places, mirrored, strict=True)):
-        one = padded[index, ..., top : top + rows, left : left + columns]
-        out[index] = one[..., ::-1] if mirror else one
-    return out

@@ -155,13 +155,29 @@ class Augmentation(_Section):
 
     Attributes:
         shift: up to that many pixels in each direction, zeros move in.
-        flip: mirrored left to right with probability 1/2.
+        flip: mirrored left to right with probability 1/2, where labels survive it.
         crop: pad by that many pixels, cut the old size out anywhere (a shift in CIFAR's manner).
+        cutout: of images, a square of that many pixels around a pixel anywhere becomes black, or
+            the mean colour of normalised ones (DeVries & Taylor 2017).
+        colour_jitter: of images, brightness, contrast and saturation times a factor of up to
+            1 ± so much, each its own.
+        mixup: of images, α: each is mixed with another of its batch, λ of Beta(α, α) for itself
+            (Zhang et al. 2018); the rounded mixture learns both labels.
+        drop: of events, each is lost with a probability that is drawn for each recording, up to so
+            much. drop_area: those in a rectangle anywhere are lost, whose sides are a part of the
+            map's that is drawn up to so much (EventDrop's drop by area, Gu et al. 2021).
+        time_shift: of events, up to that many steps later or earlier.
     """
 
     shift: Shift = 0
     flip: bool = False
     crop: Shift = 0
+    cutout: Shift = 0
+    colour_jitter: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    drop: Annotated[float, Field(ge=0, le=1)] = 0.0
+    drop_area: Annotated[float, Field(ge=0, le=1)] = 0.0
+    time_shift: Shift = 0
 
 
 class Recipe(_Section):

@@ -10,7 +10,7 @@ import torch
 
 from mpsl_runtime.errors import UsageError
 from mpsl_train.network.layers import NeuronSettings
-from mpsl_train.network.local_learning import check_local
+from mpsl_train.network.local_learning import check_local, is_local
 from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings, find_rule
 from mpsl_train.network.plugins import run_plugin
@@ -48,6 +48,11 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
     _check_memory(recipe, specs, shape)
     network = _fresh(recipe, specs)
     check_local(network, recipe.network)
+    if recipe.augmentation.mixup and is_local(network):
+        raise UsageError(
+            "a rule that learns without back-propagation takes no mixed labels",
+            got=recipe.augmentation.mixup, expected="0", where="recipe key augmentation.mixup",
+        )  # fmt: skip
     network.step = recipe.training.step
     if network.plastic:
         detour(network.step, network.layer_list)

@@ -25,12 +25,18 @@ def loss_of(name: str, output: Output, labels: Tensor) -> Tensor:
     """`mse` of the mean spike rate against one-hot, `ce` on the rate, `ce-membrane` on the last U.
 
     The rate of `ce` is the spike count: rates themselves lie in [0, 1], too flat for a softmax.
+
+    Args:
+        labels: classes [B], or how much of each class a mixed sample is, [B, K].
     """
+    dtype = output.spikes.dtype
+    target = labels if labels.dim() == 1 else labels.to(dtype)
     if name == "ce-membrane":
-        return F.cross_entropy(output.membrane, labels)
+        return F.cross_entropy(output.membrane, target)
     if name == "ce":
-        return F.cross_entropy(output.spikes.sum(0), labels)
-    target = F.one_hot(labels, output.membrane.shape[1]).to(output.spikes.dtype)
+        return F.cross_entropy(output.spikes.sum(0), target)
+    if target.dim() == 1:
+        target = F.one_hot(target, output.membrane.shape[1]).to(dtype)
     return F.mse_loss(output.spikes.mean(0), target)
 
 
@@ -116,12 +122,14 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
     def _window(self, batch: Batch, split: str) -> Tensor:
         values, labels = batch
         window = to_window(values, self.network.layer_list[0].bias.dtype)
-        told = labels if split == "training" else None
+        # Of a mixed sample the class that is most of it.
+        classes = labels if labels.dim() == 1 else labels.argmax(1)
+        told = classes if split == "training" else None
         local = told is not None and is_local(self.network)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not local):
             output = self.network(window, self.recipe.data.steps, record=local, labels=told)
         loss = loss_of(self.recipe.training.loss, output, labels)
-        right = (predictions_of(self.recipe.training.loss, output) == labels).sum()
+        right = (predictions_of(self.recipe.training.loss, output) == classes).sum()
         sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
         sums[0] += float(loss.detach()) * len(labels)
         sums[1] += float(right)

@@ -11,6 +11,7 @@ from typing import Any
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.data.acquire import locate
+from mpsl_train.data.augmentation import check_augmentation
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.plasticity import find_rule
 from mpsl_train.network.processes import find_processes
@@ -92,6 +93,7 @@ def _train(
             metadata = metadata_of(recipe, prepare_run(folder, recipe, resume))
             return Result(run, train_stdp(recipe, folder, root, metadata))
     metadata = metadata_of(recipe)
+    check_augmentation(recipe.augmentation, metadata, input_shape(metadata))
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
     normalised = any(layer.batchnorm is not None for layer in network.layer_list)
     alone = [name for name in recipe.mechanisms if not find_rule(name).shared]

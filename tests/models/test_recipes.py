@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mpsl_runtime.data import datasets
+from mpsl_train.data.augmentation import check_augmentation
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.recipe import Recipe, find_recipe, load
 from mpsl_train.training.build import build
@@ -67,6 +68,13 @@ def test_recipes_of_the_paper_are_its_table(name: str) -> None:
     counts = parameter_counts(built)
     assert counts["merged"] / 1e6 == pytest.approx(millions, abs=0.05 if millions > 10 else 0.005)
     assert counts["banks"] > 2.9 * counts["merged"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_augmentation_suits_the_data(name: str) -> None:
+    recipe = recipe_of(name)
+    metadata = metadata_of(recipe)
+    check_augmentation(recipe.augmentation, metadata, input_shape(metadata))
 
 
 def test_augmentation_and_resolution_are_those_of_the_paper() -> None:

@@ -25,6 +25,7 @@ class DatasetFacts:
         image_shape: (channels, rows, columns) of images, else None.
         layout: of the files, by its name in `layouts`.
         suffixes: of the files of recordings.
+        flips: a sample mirrored left to right is still one of its class.
         outer: names of folders that may lie around the data, as its sources pack it.
         missing: what to do when it is not there.
     """
@@ -37,6 +38,7 @@ class DatasetFacts:
     image_shape: tuple[int, int, int] | None = None
     layout: str = "recordings"
     suffixes: tuple[str, ...] = (".bin",)
+    flips: bool = False
     outer: tuple[str, ...] = ()
     missing: str = ""
 
@@ -100,6 +102,7 @@ DATASETS: dict[str, DatasetFacts] = {
             "image",
             _GARMENTS,
             image_shape=(1, 28, 28),
+            flips=True,
             layout="idx",
             outer=_IDX_OUTER,
             missing=_IDX_FILES,
@@ -109,6 +112,7 @@ DATASETS: dict[str, DatasetFacts] = {
             "image",
             _CIFAR10,
             image_shape=(3, 32, 32),
+            flips=True,
             layout="cifar",
             outer=("cifar-10-batches-bin",),
             missing=f"put {cifar.ARCHIVE} or its *.bin there, or let `mpsl train` fetch it",
