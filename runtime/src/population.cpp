@@ -173,20 +173,20 @@ void Population::restore(const float* V, const float* J, const std::uint8_t* S) 
     output_.bits.clear();
     const std::size_t pixels = layout_.extent.pixels();
     for (int c = 0; c < layout_.extent.channels; ++c)
-        for (std::size_t p = 0; p < pixels; ++p)
-            output_.bits[p * output_.words + c / 64] |= std::uint64_t(S[c * pixels + p] != 0) << (c % 64);
-    for (int c = 0; many_ && c < layout_.extent.channels; ++c)
-        for (std::size_t p = 0; p < pixels; ++p)
-            counts_[layout_.index(c, p)] = float(S[c * pixels + p] != 0);
+        for (std::size_t p = 0; p < pixels; ++p, ++S) {
+            output_.bits[p * output_.words + c / 64] |= std::uint64_t(*S != 0) << (c % 64);
+            if (many_) counts_[layout_.index(c, p)] = float(*S != 0);
+        }
     finish_step();
 }
 
 void Population::restore_membrane(const float* U) { fill_blocks(U, membrane_); }
 
 std::size_t Population::bytes() const {
-    return decays_.bytes() + thresholds_.bytes() + reset_values_.bytes() + gains_.bytes() +
-           leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() + synapse_.bytes() + initial_.bytes() +
-           drops_.bytes() + counts_.bytes() + state_.bytes() + membrane_.bytes() + output_.bytes();
+    return decays_.bytes() + thresholds_.bytes() + drops_.bytes() + reset_values_.bytes() +
+           gains_.bytes() + leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() +
+           synapse_.bytes() + initial_.bytes() + counts_.bytes() + state_.bytes() +
+           membrane_.bytes() + output_.bytes();
 }
 
 }  // namespace mpsl
