@@ -21,7 +21,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt runtime/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH)
 	$(PIP) $(BUILD)
-	$(PIP) --no-build-isolation -e './runtime[test,plot]' -e '.[$(ORT),dev]'
+	$(PIP) --no-build-isolation -e './runtime[test,plot,view]' -e '.[$(ORT),dev]'
 	touch $@
 
 # An editable install goes by the list of modules that it found: one more or less, and it is made anew.

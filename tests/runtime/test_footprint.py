@@ -17,9 +17,11 @@ import mpsl_runtime
 from mpsl_runtime import _native
 
 # Packed, as in the wheel: the engine with the decoders, and all of our code with them. The small
-# models that travel beside the code count in no figure here; tests/test_wheels.py bounds them.
-LARGEST_NATIVE = 250_000
-LARGEST_CODE = 600_000
+# models that travel beside the code count in no figure here; tests/test_wheels.py bounds them. The
+# page of `mpsl view` with its server is 45 kB of it, the neurons of other frameworks 10 kB of the
+# engine.
+LARGEST_NATIVE = 270_000
+LARGEST_CODE = 700_000
 LARGEST_INSTALLATION = 100_000_000
 
 
@@ -50,7 +52,7 @@ def test_the_runtime_and_what_it_needs_take_up_to_100_mb() -> None:
     assert sum(found.values()) <= LARGEST_INSTALLATION, found
 
 
-def test_our_code_takes_up_to_600_kb_and_250_of_them_are_compiled(tmp_path: Path) -> None:
+def test_our_code_takes_up_to_700_kb_and_270_of_them_are_compiled(tmp_path: Path) -> None:
     """Packed here as a wheel is, from the files that are installed."""
     package = Path(str(mpsl_runtime.__file__)).parent
     left_out = {".nir", ".pyc", ".so"}

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime.events.steps import StepInput
+
 __all__ = ["Prediction", "Step", "Summary"]
 
 
@@ -25,9 +27,9 @@ class Step:
         events: events in this step; dropped: events lost since the step before.
         compute_us: time spent on binning, network and read-out of this step.
         class_name: of the label, or "none".
-        target: the true class of the recording, where known; not in the output of a step.
+        target: the true class of the recording, where known; given: what the network was given.
         fired: how many neurons of each spiking layer fired in this step, in the order of
-            `Plan.spiking`; not in the output either.
+            `Plan.spiking`. None of these three is in the output of a step.
     """
 
     file: str
@@ -43,6 +45,7 @@ class Step:
     class_name: str
     target: int | None = None
     fired: tuple[int, ...] = ()
+    given: StepInput | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """A line of `mpsl run --json`."""

@@ -168,6 +168,7 @@ class Lane:
             class_name=NONE if label is None else self._names[label],
             target=target,
             fired=self._runner.fired,
+            given=item,
         )
         return self._last
 

@@ -7,7 +7,7 @@ standard library are imported up here: `mpsl --help` reads these files, numpy co
 import typer
 
 from mpsl_runtime.purposes import Purpose
-from mpsl_runtime.verbs import bench, calibrate, inspect, replay, run, stream_eval
+from mpsl_runtime.verbs import bench, calibrate, inspect, replay, run, stream_eval, view
 
 __all__ = ["register"]
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Adds the verbs to `mpsl`."""
     app.command("run", rich_help_panel=Purpose.RUN)(run.run)
     app.command("replay", rich_help_panel=Purpose.RUN)(replay.replay)
+    app.command("view", rich_help_panel=Purpose.RUN)(view.view)
     app.command("inspect", rich_help_panel=Purpose.PROVE)(inspect.inspect)
     app.command("stream-eval", rich_help_panel=Purpose.PROVE)(stream_eval.stream_eval)
     app.command("calibrate", rich_help_panel=Purpose.RUN)(calibrate.calibrate)

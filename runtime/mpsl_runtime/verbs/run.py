@@ -39,20 +39,6 @@ Sources = Annotated[
         "pictures, .npy, IDX files (with their labels beside), or a folder of them.",
     ),
 ]
-Steps = Annotated[
-    int | None,
-    typer.Option(metavar="T", min=1, max=100_000, help="Steps of a window. [the model's]"),
-]
-StepUs = Annotated[
-    int | None,
-    typer.Option(
-        "--step-us",
-        metavar="N",
-        min=1,
-        max=3_600_000_000,
-        help="Microseconds a step. [the model's]",
-    ),
-]
 Plot = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Picture of the first recording (.png .svg .pdf)."),
@@ -81,8 +67,8 @@ def run(
     least_events: policies.LeastEvents = None,
     least_score: policies.LeastScore = None,
     least_margin: policies.LeastMargin = None,
-    steps: Steps = None,
-    step_us: StepUs = None,
+    steps: sources.Steps = None,
+    step_us: sources.StepUs = None,
     dt_s: StepSeconds = None,
     plot: Plot = None,
     engine: EngineOption = "native",

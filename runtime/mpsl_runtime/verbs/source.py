@@ -25,6 +25,8 @@ __all__ = [
     "Sensor",
     "Serve",
     "SortWindow",
+    "StepUs",
+    "Steps",
     "StreamName",
     "Strict",
     "TimeUnitName",
@@ -114,6 +116,22 @@ ReorderMs = Annotated[
         min=0,
         max=60_000,
         help="Live: wait so long for datagrams that were overtaken.",
+    ),
+]
+
+
+Steps = Annotated[
+    int | None,
+    typer.Option(metavar="T", min=1, max=100_000, help="Steps of a window. [the model's]"),
+]
+StepUs = Annotated[
+    int | None,
+    typer.Option(
+        "--step-us",
+        metavar="N",
+        min=1,
+        max=3_600_000_000,
+        help="Microseconds a step. [the model's]",
     ),
 ]
 
