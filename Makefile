@@ -75,7 +75,14 @@ demo: setup ## data, training, export, proof and run, in one go
 	@echo
 	@echo "Pictures: $(DEMO)/report.png (training), $(DEMO)/run.png (one recording)"
 
-test: check test-main test-runtime sanitize ## everything CI runs
+# Most tests use one core: the two halves share two.
+test: check setup ## everything CI runs
+	$(MAKE) -j2 test-main test-alone
+
+.PHONY: test-alone
+test-alone:
+	$(MAKE) -j1 test-runtime
+	$(MAKE) -j1 sanitize
 
 test-main: setup peers aarch64 ## all tests but those of the sanitizers
 	$(BIN)/python -m pytest tests

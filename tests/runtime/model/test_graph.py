@@ -134,9 +134,9 @@ def test_thousands_of_blocks_that_hand_on_take_no_time() -> None:
     empty, names = chain((3,), out=(3,)), [f"b{i}" for i in range(4000)]
     path = ["input", *names, "lif", "output"]
     graph = loop(*itertools.pairwise(path), **dict.fromkeys(names, empty), lif=lif(3))
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert [node.name for node in plan(graph).nodes] == ["lif"]
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_edges_that_blocks_multiply_are_bounded() -> None:
