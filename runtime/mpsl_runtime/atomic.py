@@ -12,13 +12,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mpsl_runtime.errors import OutputError
 
-__all__ = ["replacing", "replacing_together", "stage_in", "sweep"]
+__all__ = ["replacing", "replacing_often", "replacing_together", "stage_in", "sweep"]
 
 _PREFIX = ".mpsl-stage-"
 _STAGE = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}")
@@ -54,6 +54,33 @@ def replacing_together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
     """
     with _staged(folder, list(dict.fromkeys(names)), folder) as new:
         yield new
+
+
+@contextmanager
+def replacing_often(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Yields a function that makes bytes the content of `path`, whole or not at all, however often
+    it is called: a program that is killed leaves what it wrote last. It does not wait for the disk.
+
+    Raises:
+        OutputError: the folder is absent or not writable; from the function, the disk is full.
+    """
+    _check_target(path)
+    with ExitStack() as stack:
+        try:
+            new = stack.enter_context(stage_in(path.parent))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError("cannot write output", got=reason, where=path) from error
+
+        def replace(content: bytes) -> None:
+            try:
+                (new / path.name).write_bytes(content)
+                (new / path.name).replace(path)
+            except OSError as error:
+                reason = error.strerror or error
+                raise OutputError("cannot write output", got=reason, where=path) from error
+
+        yield replace
 
 
 @contextmanager
@@ -97,16 +124,7 @@ def _staged(
         where: named in errors. keep: leave names as they are that were not written.
     """
     for name in names:
-        if (folder / name).is_dir():
-            raise OutputError("output is a folder", expected="a file name", where=folder / name)
-        if (folder / name).exists() and not (folder / name).is_file():
-            # To rename onto /dev/null would be the end of it, for everybody, where root does it.
-            raise OutputError(
-                "output is no plain file",
-                got="a device, pipe or socket",
-                expected="a file name",
-                where=folder / name,
-            )
+        _check_target(folder / name)
     sweep(folder)
     with ExitStack() as stack:
         try:
@@ -125,6 +143,19 @@ def _staged(
             # Where even undoing failed, the next writer tries it again.
             if not (stage / _BEGUN).exists():
                 shutil.rmtree(stage, ignore_errors=True)
+
+
+def _check_target(path: Path) -> None:
+    if path.is_dir():
+        raise OutputError("output is a folder", expected="a file name", where=path)
+    if path.exists() and not path.is_file():
+        # To rename onto /dev/null would be the end of it, for everybody, where root does it.
+        raise OutputError(
+            "output is no plain file",
+            got="a device, pipe or socket",
+            expected="a file name",
+            where=path,
+        )
 
 
 def _new_stage(folder: Path, stack: ExitStack) -> Path:

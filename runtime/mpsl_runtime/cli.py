@@ -22,7 +22,7 @@ from typer.core import TyperGroup
 
 from mpsl_runtime.errors import MpslError, UsageError
 from mpsl_runtime.purposes import Purpose
-from mpsl_runtime.terminal import flush, prepare, settle, show
+from mpsl_runtime.terminal import flush, prepare, settle, show, tell
 
 __all__ = ["Code", "build", "main"]
 
@@ -205,5 +205,5 @@ def _told(error: BaseException) -> int:
 def _say(line: str, code: int) -> int:
     # With stderr full or gone, the exit code says it alone.
     with suppress(MpslError, BrokenPipeError):
-        show(f"mpsl: {MpslError(line)}", err=True)
+        tell(str(MpslError(line)), level="error")
     return code

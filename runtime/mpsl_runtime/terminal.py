@@ -13,22 +13,37 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from datetime import UTC, datetime
+from typing import Any, Literal, TextIO
 
 from mpsl_runtime.errors import OutputError, plain
 
 __all__ = [
+    "Level",
     "clear_progress",
     "flush",
+    "log_as_json",
     "prepare",
     "settle",
     "show",
     "show_json",
     "show_lines",
     "show_progress",
+    "tell",
 ]
 
 _NAMES = {0: "stdin", 1: "stdout", 2: "stderr"}
+
+Level = Literal["info", "warning", "error"]
+
+
+class _Log:
+    """How stderr is written."""
+
+    is_json = False
+
+
+_log = _Log()
 
 
 def show(line: str, *, err: bool = False) -> None:
@@ -38,7 +53,36 @@ def show(line: str, *, err: bool = False) -> None:
         OutputError: the stream takes nothing more, as on a full disk.
         BrokenPipeError: its reader has gone.
     """
-    _write(plain(line) + "\n", err)
+    if err and _log.is_json:
+        _write(_record(line, "info", {}), err=True)
+    else:
+        _write(plain(line) + "\n", err)
+
+
+def tell(message: str, *, level: Level = "info", **values: object) -> None:
+    """Says on stderr what happens: a line for people, or, after `log_as_json`, for programs.
+
+    Args:
+        message: one sentence. level: of the log.
+        values: the same for programs, under names of their own.
+
+    Raises:
+        OutputError, BrokenPipeError: see `show`.
+    """
+    line = _record(message, level, values) if _log.is_json else f"mpsl: {plain(message)}\n"
+    _write(line, err=True)
+
+
+def log_as_json(wanted: bool = True) -> None:
+    """From now on every line on stderr is one JSON object: `time` (ISO 8601, UTC), `level`,
+    `message`, and the values of `tell`."""
+    _log.is_json = wanted
+
+
+def _record(message: str, level: Level, values: Mapping[str, object]) -> str:
+    time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    record = {"time": time, "level": level, "message": plain(message), **values}
+    return json.dumps(_json(record), allow_nan=False) + "\n"
 
 
 def show_lines(lines: Iterable[str], *, err: bool = False) -> None:
@@ -69,6 +113,7 @@ def prepare() -> None:
     printed would land in that file: it becomes /dev/null. Characters that the terminal's encoding
     lacks are escaped.
     """
+    log_as_json(False)
     for descriptor, name in _NAMES.items():
         try:
             os.fstat(descriptor)

@@ -70,6 +70,7 @@ class ByteSource(LiveSource):
         heard_s = time.monotonic()
         timeout_s = self.options.timeout_s
         while not self._stop.is_set():
+            self.awake_s = time.monotonic()
             if not waiting.poll(_LOOK_AGAIN_S * 1000):
                 if timeout_s is not None and time.monotonic() - heard_s > timeout_s:
                     self.note(f"nothing came for {timeout_s:g} s")

@@ -11,6 +11,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class Feed:
     ) -> None:
         self.source: LiveSource | None = None
         self.taken: Counter[str] = Counter()
+        self._words = [source if isinstance(source, str | Path) else "" for source in sources]
         self._losses: Counter[str] = Counter()
         self._binning, self._say = binning, say
         self._options = options or SourceOptions()
@@ -112,6 +114,15 @@ class Feed:
             self._recordings += 1
             self._chunks_given, self._passage = 0, None
             yield self._prepared(recording, recording.chunks)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides which events the model sees, in words: the sources, and how they are read
+        and seen."""
+        options = self._options
+        seen = {name: getattr(options, name) for name in ("view", "filters", "merge", "read")}
+        size = options.sensor_size
+        return {"source": ", ".join(map(str, self._words)), "view": f"{seen} sensor {size}"}
 
     def kept(self) -> dict[str, Any]:
         """Where it stands and what it has counted, for `mpsl_runtime.kept`."""

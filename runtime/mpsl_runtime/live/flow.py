@@ -6,6 +6,7 @@ asked for waits here, so that a state that is kept loses none of it.
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -93,6 +94,7 @@ class FlowingSource(LiveSource):
         while not self._ready:
             if self._is_over:
                 return None
+            self.awake_s = time.monotonic()
             pieces = None if self._stop.is_set() else self.arrived()
             if pieces is None:
                 self._is_over = True

@@ -39,6 +39,7 @@ class LiveSource(ABC):
         ignored: messages that were no use, by reason. Reasons hold no values: their number is
             bounded.
         resynchronised: how often the source's time or its numbers began anew.
+        awake_s: when it has looked for events last, by `time.monotonic`.
 
     Args:
         address: what to open.
@@ -61,6 +62,7 @@ class LiveSource(ABC):
         self.losses: Counter[str] = Counter()
         self.ignored: Counter[str] = Counter()
         self.resynchronised = 0
+        self.awake_s = 0.0
         self._longest_gap_us = longest_gap_us
         self._address = address
         self._say = say or (lambda _: None)

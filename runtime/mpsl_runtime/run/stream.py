@@ -52,6 +52,7 @@ class Stream(Loop):
         on_step, on_prediction: called with each of them, before it is yielded.
 
     Attributes:
+        policy: as given.
         keep: called where everything that was made has been given out, and all of it may be kept:
             with the stream, and whether that is after a step (else it waits for events).
         is_suspended: it ends, or has ended, to go on later.
@@ -74,7 +75,7 @@ class Stream(Loop):
         on_prediction: OnPrediction | None = None,
     ) -> None:
         policy.check(binning.steps)
-        self._binning, self._policy = binning, policy
+        self._binning, self.policy = binning, policy
         self._class_names = class_names
         self._recordings = recordings
         self.keep: Keep | None = None
@@ -142,7 +143,7 @@ class Stream(Loop):
             self.feed.restore(kept.inner("feed"), inside)
 
     def _rule(self, trial: bool) -> AnswerRule:
-        return self._policy.rule if trial else self._stream_rule
+        return self.policy.rule if trial else self._stream_rule
 
     def _run(self) -> Items:
         try:
@@ -155,7 +156,7 @@ class Stream(Loop):
         """One recording, or the rest of it."""
         recording = replace(recording, chunks=self._asked(recording.chunks))
         place = self._place = Place(recording, self._binning)
-        name = self._policy.in_stream(recording.trial)
+        name = self.policy.in_stream(recording.trial)
         if name == "onset":
             place.windows = self._windows(recording)
             place.began = self.totals.onsets.windows
@@ -221,7 +222,7 @@ class Stream(Loop):
         """Lane i runs the windows i, i + n, i + 2n, …; the oldest window is the one shown."""
         place.enter(place.recording)
         for item in self._cut(place, place.recording, one_window=False):
-            if place.steps % self._policy.every == 0:
+            if place.steps % self.policy.every == 0:
                 number = place.started % len(self._lanes)
                 self._lanes[number].begin(self._stream_rule)
                 place.running.append(number)
@@ -247,7 +248,7 @@ class Stream(Loop):
 
     def _windows(self, recording: Recording) -> Windows:
         length_us = self._binning.steps * self._binning.step_us
-        return Windows(recording, self._policy.onset, length_us, self.totals.onsets)
+        return Windows(recording, self.policy.onset, length_us, self.totals.onsets)
 
     def _nothing(self, recording: Recording) -> Prediction:
         """The answer of a recording in which nothing began."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._watched: list[_Watched] = []
+        self._more: list[Callable[[], Iterable[Family]]] = []
 
     def watch(self, model: Model, stream: Loop, name: str | None = None) -> None:
         """From now on the figures of a stream are among them.
@@ -59,6 +61,10 @@ class Metrics:
         name = f"{word} ({same + 1})" if same else word  # two series of one name are none
         self._watched.append(_Watched(word, name, model, stream))
 
+    def include(self, families: Callable[[], Iterable[Family]]) -> None:
+        """From now on these are among them; called in any thread."""
+        self._more.append(families)
+
     def text(self) -> bytes:
         """All figures in Prometheus' text format."""
         families = _families()
@@ -69,7 +75,8 @@ class Metrics:
                 _add_feed(families, watched.name, watched.stream.feed)
         build = Family("mpsl_build_info", "gauge", "Version of mpsl; always 1.")
         build.add(1, version=__version__)
-        return exposition([build, *families.values(), *process_families()])
+        more = [family for families_of in self._more for family in families_of()]
+        return exposition([build, *families.values(), *more, *process_families()])
 
 
 def _name_of(model: Model) -> str:

@@ -8,13 +8,14 @@ import typer
 
 from mpsl_runtime.purposes import Purpose
 from mpsl_runtime.verbs import bench, calibrate, inspect, replay, run, stream_eval, view
+from mpsl_runtime.verbs.service import ServeCommand
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to `mpsl`."""
-    app.command("run", rich_help_panel=Purpose.RUN)(run.run)
+    app.command("run", cls=ServeCommand, rich_help_panel=Purpose.RUN)(run.run)
     app.command("replay", rich_help_panel=Purpose.RUN)(replay.replay)
     app.command("view", rich_help_panel=Purpose.RUN)(view.view)
     app.command("inspect", rich_help_panel=Purpose.PROVE)(inspect.inspect)

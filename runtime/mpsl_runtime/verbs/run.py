@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpsl_runtime.terminal import show, show_json, show_lines
+from mpsl_runtime.terminal import show, show_json, show_lines, tell
 from mpsl_runtime.verbs import policy as policies
+from mpsl_runtime.verbs import service as services
 from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.notes import show_notes
 from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName, StepSeconds
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mpsl_runtime.run.model import Model
     from mpsl_runtime.run.plotting import Watcher
     from mpsl_runtime.run.policies import Policy
+    from mpsl_runtime.service.service import Service, ServiceSettings
 
 __all__ = ["run"]
 
@@ -88,7 +90,11 @@ def run(
     columns: sources.Columns = None,
     time_unit: sources.TimeUnitName = None,
     timeout_s: sources.Timeout = None,
-    serve: sources.Serve = False,
+    serve: services.ServeWord = None,
+    token_file: services.TokenFile = None,
+    state: services.StateOption = None,
+    state_every: services.StateEvery = 0.0,
+    log: services.LogWord = "text",
     reorder_ms: sources.ReorderMs = 5.0,
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
@@ -106,7 +112,8 @@ def run(
 
     if plot is not None:
         check_plot(plot)
-    given = {name: context.params[name] for name in sources.NAMES}
+    settings = services.service_settings(serve, token_file, state, state_every)
+    given = {name: context.params[name] for name in sources.NAMES} | {"serve": serve is not None}
     loaded = load(
         model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -116,7 +123,7 @@ def run(
         _refuse(context, _OF_EVENTS)
         found = _images(source, loaded)
     else:
-        found = loaded.feed(source, say=_say, **sources.stream_options(given))
+        found = loaded.feed(source, say=_say_of_source, **sources.stream_options(given))
     chosen = policies.policy_of(
         policy,
         loaded.metadata,
@@ -128,7 +135,7 @@ def run(
         least_score=least_score,
         least_margin=least_margin,
     )
-    _show_all(loaded, found, chosen, plot, as_json=as_json)
+    _show_all(loaded, found, chosen, plot, settings, as_json=as_json)
 
 
 def _refuse(context: typer.Context, names: Sequence[str]) -> None:
@@ -165,12 +172,14 @@ def _show_all(
     found: Feed | Iterator[Image],
     policy: Policy,
     plot: Path | None,
+    settings: ServiceSettings,
     *,
     as_json: bool,
 ) -> None:
     """Runs all that is shown and prints what comes, and what did not come through."""
     from mpsl_runtime.live.feed import Feed
     from mpsl_runtime.run.plotting import Watcher, save_plot
+    from mpsl_runtime.service.service import Service
 
     feed = found if isinstance(found, Feed) else None
     step_us = None if feed is None else model.binning.step_us
@@ -180,10 +189,12 @@ def _show_all(
         watcher = Watcher() if feed is None else Watcher(model.binning.sensor_size)
         shown = watcher.watch(found)
     stream = model.stream(shown, policy, feed=feed)
-    if feed is not None and feed.source is not None:
-        feed.source.open()
-        _say(feed.source.doing)
-    _consume(stream, feed, model, watcher, as_json=as_json)
+    with Service(model, stream, settings, say=tell) as service:
+        if feed is not None and feed.source is not None:
+            feed.source.open()
+            tell(feed.source.doing, address=feed.source.address)
+        service.ready()
+        _consume(stream, service, model, watcher, as_json=as_json)
     _print_summary(stream.summary, as_json=as_json)
     if feed is not None:
         _print_losses(feed)
@@ -193,11 +204,11 @@ def _show_all(
 
 
 def _consume(
-    stream: Loop, feed: Feed | None, model: Model, watcher: Watcher | None, *, as_json: bool
+    stream: Loop, service: Service, model: Model, watcher: Watcher | None, *, as_json: bool
 ) -> None:
     """Prints what the stream gives, to its end, to Ctrl-C or to SIGTERM."""
-    is_live = feed is not None and feed.source is not None
-    with _ended_by_sigterm(stream), stream:
+    is_live = stream.feed is not None and stream.feed.source is not None
+    with _ended_by_sigterm(service), stream:
         try:
             for item in stream:
                 if watcher is not None:
@@ -209,13 +220,14 @@ def _consume(
         except KeyboardInterrupt:
             if not is_live:
                 raise
+            service.interrupted()
 
 
 @contextmanager
-def _ended_by_sigterm(stream: Loop) -> Iterator[None]:
+def _ended_by_sigterm(service: Service) -> Iterator[None]:
     """SIGTERM ends the run after its step, with its totals, as whoever sends it expects."""
     try:
-        before = signal.signal(signal.SIGTERM, lambda *_: stream.stop())
+        before = signal.signal(signal.SIGTERM, lambda *_: service.stop())
     except ValueError:  # not the main thread: the program around us has its own ways
         yield
         return
@@ -225,8 +237,8 @@ def _ended_by_sigterm(stream: Loop) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _say(line: str) -> None:
-    show(f"mpsl: {line}", err=True)
+def _say_of_source(line: str) -> None:
+    tell(line, level="warning")
 
 
 def _print_item(item: Step | Prediction, model: Model) -> None:
@@ -283,6 +295,7 @@ def _print_summary(summary: Summary, *, as_json: bool) -> None:
 def _print_losses(feed: Feed) -> None:
     """What did not come through, a line for each kind, on stderr."""
     for title, counts in feed.counts().items():
-        words = ", ".join(f"{number:,} {cause}" for cause, number in counts.items() if number)
-        if words:
-            _say(f"{title}: {words}")
+        found = {cause: number for cause, number in counts.items() if number}
+        if found:
+            words = ", ".join(f"{number:,} {cause}" for cause, number in found.items())
+            tell(f"{title}: {words}", level="warning", **{title.replace(" ", "_"): found})

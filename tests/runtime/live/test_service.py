@@ -32,7 +32,9 @@ def run(*words: str) -> subprocess.Popen[str]:
 
 
 def test_a_service_outlives_its_senders_and_ends_with_its_totals() -> None:
-    with run("udp://127.0.0.1:0", "--serve", "--fit", "--policy", "tumbling", "--json") as service:
+    with run(
+        "udp://127.0.0.1:0", "--serve", "127.0.0.1:0", "--fit", "--policy", "tumbling", "--json"
+    ) as service:
         assert service.stderr is not None
         assert service.stdout is not None
         line = service.stderr.readline()
