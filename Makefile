@@ -41,7 +41,7 @@ setup: $(VENV)/.native ## everything that the commands need, in .venv
 PEERS := $(BIN)/pip install -q --disable-pip-version-check --no-deps -c constraints-peers.txt
 READERS := aedat dv-processing event-stream evt3 evutils expelliarmus faery llvmlite numba apsw rosbags ruamel.yaml
 $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
-	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru neurobench
+	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru neurobench sinabs pbr snn-mlir
 	$(PEERS) $(READERS)
 	$(PEERS) --no-build-isolation norse
 	$(PIP) ray

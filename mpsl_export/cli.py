@@ -105,7 +105,9 @@ def verify(
     backend: Annotated[
         list[str] | None,
         typer.Option(
-            "--backend", metavar="NAME", help="torch, onnx, reference, engine, norse; repeatable."
+            "--backend",
+            metavar="NAME",
+            help="Repeatable: torch, onnx, reference, engine, or a framework: norse, sinabs, …",
         ),
     ] = None,
     dump: Annotated[

@@ -9,6 +9,7 @@ cannot say stands in the metadata of every neuron and of the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["FORMAT", "NirFormat", "graph_of", "rounded_layers", "write_nir"]
 
 Shape = tuple[int, ...]
+# Whether it rounds on its own: norse does where a reset to zero leaves it in the units of the file.
+_PEERS = {"norse": True, "sinabs": False, "snntorch": False, "spikingjelly": False}
 
 
 def graph_of(checkpoint: Checkpoint) -> nir.NIRGraph:
@@ -86,12 +89,18 @@ class NirFormat(ExportFormat):
 
     @property
     def backends(self) -> Sequence[BackendKind]:
-        """torch, the two programs of the runtime, and norse where it is installed."""
+        """torch, the two programs of the runtime, and the frameworks that `make peers` installs."""
+        peers = (
+            BackendKind(
+                name, partial(_open_peer, name=name), needs=name, by_default=False, own_units=own
+            )
+            for name, own in _PEERS.items()
+        )
         return (
             BackendKind("torch", _open_torch, needs="torch"),
             BackendKind("reference", _open_reference),
             BackendKind("engine", _open_engine),
-            BackendKind("norse", _open_norse, needs="norse", by_default=False, own_units=True),
+            *peers,
         )
 
     def files(self, network: Network, name: str) -> dict[str, bytes]:
@@ -151,10 +160,10 @@ def _open_engine(path: Path) -> Backend:
     return RuntimeProgram(load_plan(path), "engine")
 
 
-def _open_norse(path: Path) -> Backend:
-    from mpsl_export.verify.backends.norse_reader import Norse
+def _open_peer(path: Path, name: str) -> Backend:
+    from mpsl_export.verify.backends.peers import PeerProgram
 
-    return Norse(path)
+    return PeerProgram(path, name)
 
 
 def _layer_nodes(

@@ -65,12 +65,16 @@ def test_neurons_without_a_leak_are_exported_as_ifs_and_verified_as_int8_too(
     assert all(set(model["spike_mismatch"].values()) == {0} for model in models)
 
 
-def test_norse_is_asked_for_by_name(event_run: Any, copied: Copy, mpsl: Command) -> None:
+@pytest.mark.parametrize("name", ["norse", "sinabs", "snntorch", "spikingjelly"])
+def test_a_framework_is_asked_for_by_name(
+    name: str, event_run: Any, copied: Copy, mpsl: Command
+) -> None:
     run = copied(event_run)
     mpsl("export", run.path, "--format", "nir")
-    code, _, err = mpsl("verify", run.path, "--data", run.data, "--backend", "norse")
+    code, out, err = mpsl("verify", run.path, "--data", run.data, "--backend", name, "--json")
     assert code == 0, err
-    assert "norse" in err
+    (model,) = json.loads(out)["models"]
+    assert model["spike_mismatch"] == {name: 0}
 
 
 def test_out_names_the_files(event_run: Any, copied: Copy, mpsl: Command, tmp_path: Path) -> None:

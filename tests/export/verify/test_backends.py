@@ -16,7 +16,6 @@ from mpsl_export.verify.backends.banks import TrainedBanks
 from mpsl_export.verify.backends.onnx_runtime import OnnxRuntime
 from mpsl_export.verify.backends.torch_plan import TorchPlan, exact_float32
 from mpsl_export.verify.exported_file import ExportedFile
-from mpsl_export.verify.peers import load_norse
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.format import formats
 from mpsl_export.write.to_nir import graph_of, write_nir
@@ -92,41 +91,6 @@ def test_the_banks_run_again_repeat_the_record_and_its_probes(exported: Any) -> 
         recorded = banks.record(frames[:, evaluation.ids.index(sample)])
         for layer, probe in zip(recorded, layers, strict=True):
             assert np.array_equal(layer.spikes, probe[:, : layer.spikes.shape[1]])
-
-
-def test_norse_reads_the_file_by_itself_and_equals_the_reference(exported: Any) -> None:
-    _, folder, frames = exported
-    module = load_norse(folder / "model.nir")
-    reference = Reference(load_plan(folder / "model.nir"))
-    for sample in range(4):
-        state, spikes = None, []
-        with torch.no_grad():
-            for frame in frames[:, sample]:
-                # One frame as NIR counts dimensions: no batch axis.
-                out, state = module(torch.from_numpy(frame.copy()), state)
-                spikes.append(out.numpy())
-        expected = reference.run(np.ascontiguousarray(frames[:, sample]))
-        assert np.array_equal(np.stack(spikes), expected)
-        assert expected.any()
-
-
-def test_norse_without_the_fix_is_wrong(event_run: Any, tmp_path: Path) -> None:
-    from norse.torch.functional.reset import reset_value
-
-    write_nir(graph_of(read_checkpoint(event_run.path)), tmp_path / "m.nir")
-    module = load_norse(tmp_path / "m.nir")
-    cells = [part for part in module.modules() if hasattr(part, "p")]
-    assert len(cells) == 4
-    for cell in cells:
-        cell.p = cell.p._replace(reset_method=reset_value)
-    reference = Reference(load_plan(tmp_path / "m.nir"))
-    frames = np.ones((5, 2, 17, 17), np.float32)
-    state, spikes = None, []
-    with torch.no_grad():
-        for frame in frames:
-            out, state = module(torch.from_numpy(frame), state)
-            spikes.append(out.numpy())
-    assert not np.array_equal(np.stack(spikes), reference.run(frames))
 
 
 def test_onnx_runtime_says_what_it_runs_on(exported: Any) -> None:

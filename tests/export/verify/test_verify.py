@@ -81,7 +81,8 @@ def test_an_honest_export_passes_in_every_back_end(
 ) -> None:
     run = copied(request.getfixturevalue(name))
     _export(run)
-    backends = ["torch", "onnx", "reference", "engine", "norse"]
+    backends = ["torch", "onnx", "reference", "engine"]
+    backends += ["norse", "sinabs", "snntorch", "spikingjelly"]
     report = verify(run.path, data=run.data, backends=backends)
     assert report["passed"]
     assert report["samples"] == 24
