@@ -132,7 +132,7 @@ export class Controls {
     }
     if (document.activeElement !== $("fade")) $("fade").value = placeOf(has.fade_ms);
     $("fade_ms").textContent = has.fade_ms < 1000 ? `${has.fade_ms} ms` : `${(has.fade_ms / 1000).toFixed(1)} s`;
-    for (const id of ["previous", "back", "step", "next", "seek", "clock", "pace"]) $(id).hidden = about.live;
+    for (const id of ["previous", "back", "step", "next", "pace"]) $(id).hidden = about.live;
   }
 
   /** The place in a file. */
@@ -141,7 +141,11 @@ export class Controls {
     const stands = this.isLive ? isFrozen : ["paused", "over"].includes(frame.state);
     $("play").classList.toggle("stands", stands);
     $("play").setAttribute("aria-label", stands ? "play" : "pause");
-    if (this.isLive) return;
+    if (this.isLive) {
+      $("play").lastElementChild.textContent = stands ? "go on" : "freeze";
+      $("clock").textContent = "the last 30 s";
+      return;
+    }
     const length = this.about.length_us;
     const [at, all] = [frame.position_us, length].map((us) => ((us || 0) / 1e6).toFixed(length > 1e8 ? 0 : length > 1e7 ? 1 : 3));
     $("clock").textContent = length ? `${at} / ${all} s` : `${at} s`;

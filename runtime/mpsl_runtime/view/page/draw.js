@@ -93,7 +93,8 @@ export class Chart {
 
   draw(begin, end, stepLength, answer, zero) {
     const [context, width, height] = sharp(this.canvas);
-    const left = 34, right = 66, band = 24, foot = 18, top = 6;
+    const longest = Math.max(...this.classes.map((name) => name.length));
+    const left = 34, right = Math.min(124, 26 + 8 * longest), band = 24, foot = 18, top = 6;
     const bottom = height - band - foot - 8, across = width - left - right;
     const x = (t) => left + ((t - zero - begin) / (end - begin)) * across; // of the source's own time
     const shown = this.steps.filter((row) => row[1] - zero + stepLength >= begin && row[1] - zero <= end);
@@ -107,12 +108,15 @@ export class Chart {
     context.clip();
     const last = shown.length ? shown[shown.length - 1][3] : [];
     const order = last.map((score, k) => [score, k]).sort((a, b) => b[0] - a[0]).map((pair) => pair[1]);
-    const main = answer ?? order[0];
-    for (const k of [...order].reverse()) if (k !== main) this.line(context, shown, k, x, y, stepLength, css("--dim"), 1);
-    if (shown.length) this.line(context, shown, main, x, y, stepLength, css("--accent"), 2.6);
+    const main = answer ?? -1;
+    for (const rows of this.parts(shown, stepLength)) {
+      const answered = this.answerOf(rows[rows.length - 1], stepLength);
+      for (let k = 0; k < this.classes.length; k++) if (k !== answered) this.line(context, rows, k, x, y, stepLength, false);
+      if (answered >= 0) this.line(context, rows, answered, x, y, stepLength, true);
+    }
     this.answers(context, shown, stepLength, x, height - band - foot, band);
     context.restore();
-    this.names(context, order, main, last, y, width - right + 8, [top, bottom]);
+    this.names(context, order, main, last, y, [width - right + 8, right - 8], [top, bottom]);
     this.times(context, begin, end, (t) => x(t + zero), height - 4);
   }
 
@@ -133,20 +137,33 @@ export class Chart {
     }
   }
 
-  line(context, rows, k, x, y, stepLength, colour, thickness) {
-    context.strokeStyle = colour;
-    context.globalAlpha = thickness > 1 ? 1 : 0.55;
-    context.lineWidth = thickness;
-    context.lineJoin = "round";
-    context.beginPath();
-    let before = null;
+  /** The steps of each window, which begins at nothing: no line leads to it from the one before. */
+  parts(rows, stepLength) {
+    const found = [];
+    let before = -Infinity;
     for (const row of rows) {
-      const at = x(row[1] + stepLength);
-      // A window that begins anew begins at nothing: no line from the one before.
-      if (before === null || row[1] - before > 1.5 * stepLength || row[4]) context.moveTo(x(row[1]), y(0));
-      context.lineTo(at, y(row[3][k]));
+      if (row[4] || row[1] - before > 1.5 * stepLength) found.push([]);
+      found[found.length - 1].push(row);
       before = row[1];
     }
+    return found;
+  }
+
+  /** The class that a window was answered by, or that leads in it; −1 is none. */
+  answerOf(row, stepLength) {
+    const end = row[1] + stepLength;
+    const found = this.windows.find(([, begin, stop]) => begin < end && end <= stop);
+    return found ? found[3] : row[2];
+  }
+
+  line(context, rows, k, x, y, stepLength, isMain) {
+    context.strokeStyle = css(isMain ? "--accent" : "--dim");
+    context.globalAlpha = isMain ? 1 : 0.55;
+    context.lineWidth = isMain ? 2.6 : 1;
+    context.lineJoin = "round";
+    context.beginPath();
+    context.moveTo(x(rows[0][1]), rows[0][4] ? y(0) : y(rows[0][3][k]));
+    for (const row of rows) context.lineTo(x(row[1] + stepLength), y(row[3][k]));
     context.stroke();
     context.globalAlpha = 1;
   }
@@ -180,18 +197,19 @@ export class Chart {
     }
   }
 
-  names(context, order, main, scores, y, left, [top, bottom]) {
+  /** Of the class that leads, and of the next two that have any score. */
+  names(context, order, main, scores, y, [left, width], [top, bottom]) {
     context.textAlign = "left";
     context.textBaseline = "middle";
-    const shown = [main, ...order.filter((k) => k !== main)].slice(0, 3).filter((k) => scores[k] !== undefined);
+    const others = order.filter((k) => k !== main && scores[k] > Math.min(0, ...scores));
     const taken = [];
-    for (const k of shown) {
-      let at = Math.min(Math.max(y(scores[k]), top + 6), bottom);
+    for (const k of [main, ...others].filter((k) => k >= 0 && scores[k] !== undefined).slice(0, 3)) {
+      const at = Math.min(Math.max(y(scores[k]), top + 6), bottom);
       if (taken.some((other) => Math.abs(other - at) < 14)) continue;
       taken.push(at);
       context.font = k === main ? "600 13px system-ui, sans-serif" : "12px system-ui, sans-serif";
-      context.fillStyle = k === main ? css("--accent") : css("--dim");
-      context.fillText(fit(context, this.classes[k], 58) ?? "", left, at);
+      context.fillStyle = css(k === main ? "--accent" : "--dim");
+      context.fillText(fit(context, this.classes[k], width) ?? "", left, at);
     }
   }
 
@@ -244,6 +262,7 @@ export function timeline(canvas, activity, share) {
     context.fillRect(left, height - 2 - tall, Math.max(1, right - left - 0.5), tall);
   });
   context.globalAlpha = 1;
+  if (share >= 1) return;
   context.fillStyle = css("--text");
   context.fillRect(Math.min(width - 2, Math.max(0, share * width - 1)), 0, 2, height);
 }

@@ -89,6 +89,7 @@ function keep(facts) {
   const now = performance.now();
   arrivals.push(now);
   while (arrivals[0] < now - 2000) arrivals.shift();
+  rates.add(facts.rate);
   facts.models.forEach((model, i) => {
     const card = cards[i];
     if (!card) return;
@@ -126,10 +127,30 @@ function buildCards() {
     small.textContent = `${model.steps} steps of ${model.step_us / 1000} ms`;
     title.append(small);
     $("models").append(card);
+    $("models").dataset.count = about.models.length;
+    $("models").toggleAttribute("data-many", about.models.length > 2);
     const find = (name) => card.querySelector(`.${name}`);
     return { model, find, epoch: null, chart: new Chart(find("scores"), model.classes) };
   });
 }
+
+/** Events a second of a live source, for the last 30 s. */
+const rates = {
+  values: new Array(120).fill(0),
+  part: 0,
+  add(rate) {
+    const part = Math.floor(performance.now() / 250);
+    for (let n = Math.min(part - this.part, this.values.length); n > 0; n--) {
+      this.values.shift();
+      this.values.push(0);
+    }
+    this.part = part;
+    this.values[this.values.length - 1] = rate;
+  },
+  shown() {
+    return this.values;
+  },
+};
 
 const controls = new Controls(send, () => {
   frozen = !frozen;
@@ -146,7 +167,8 @@ function draw() {
   showState();
   showNumbers();
   controls.show(shown, frozen);
-  if (!about.live) timeline($("timeline"), about.activity ?? [], about.length_us ? Math.min(1, shown.position_us / about.length_us) : 0);
+  if (about.live) timeline($("timeline"), rates.shown(), 1);
+  else timeline($("timeline"), about.activity ?? [], about.length_us ? Math.min(1, shown.position_us / about.length_us) : 0);
   cards.forEach((card, i) => showModel(card, shown.models[i], shown.pictures[i + 1]));
 }
 
@@ -195,6 +217,7 @@ function showModel(card, model, given) {
   const span = about.length_us ? Math.min(Math.max(about.length_us, steps), 4 * steps) : 4 * steps;
   const from = Math.max(begin, now + card.model.step_us - span) - begin;
   chart.draw(from, from + span, card.model.step_us, isNone ? null : model.label, begin);
+  showBars(card, model, isNone ? null : model.label);
   showLayers(card, model);
   find("p50").textContent = latency(model.latency_ms[0]);
   find("p99").textContent = latency(model.latency_ms[1]);
@@ -214,6 +237,28 @@ function caption(model, card, silent) {
 }
 
 const latency = (ms) => (ms < 1 ? `${Math.round(ms * 1000)} µs` : `${ms.toFixed(ms < 10 ? 1 : 0)} ms`);
+
+const MOST_BARS = 12;
+
+function showBars(card, model, best) {
+  const box = card.find("bars");
+  const classes = card.model.classes;
+  if (about.models.length > 1 || classes.length > MOST_BARS) return;
+  if (!box.children.length) box.append(...classes.flatMap((name) => [span(name), document.createElement("i"), span("")]));
+  const least = Math.min(0, ...model.scores), most = Math.max(1e-9, ...model.scores.map((score) => score - least));
+  model.scores.forEach((score, k) => {
+    const [name, bar, value] = [0, 1, 2].map((i) => box.children[3 * k + i]);
+    for (const part of [name, bar, value]) part.classList.toggle("best", k === best);
+    bar.style.setProperty("--share", `${(100 * (score - least)) / most}%`);
+    value.textContent = Number.isInteger(score) ? score : score.toFixed(2);
+  });
+}
+
+function span(text) {
+  const item = document.createElement("span");
+  item.textContent = text;
+  return item;
+}
 
 function showLayers(card, model) {
   if (!model.firing) return;
