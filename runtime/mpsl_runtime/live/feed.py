@@ -184,6 +184,12 @@ class Feed:
                 self._passage.filters.restore(kept.inner("filters"))
         yield self._prepared(recording, chunks)
 
+    def count_on(self, before: Feed) -> None:
+        """Counts on where another feed of the same model has ended, but for its source."""
+        self.taken, self._losses = before.taken, before._losses
+        if self._ceilings is not None and before._ceilings is not None:
+            self._ceilings.held = before._ceilings.held
+
     @property
     def losses(self) -> dict[str, int]:
         """Events that did not come through, by cause."""

@@ -39,6 +39,7 @@ class Loop(ABC):
         step_us: int | None = None,
     ) -> None:
         self.totals = Totals()
+        self._synops_before = 0
         self.feed, self.step_us = feed, step_us
         self._on_step, self._on_prediction = on_step, on_prediction
         self._is_stopped = False
@@ -69,6 +70,14 @@ class Loop(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def count_on(self, before: Loop) -> None:
+        """Its totals, and those of its feed, go on from a stream that has ended; before it is
+        iterated over."""
+        self.totals = before.totals
+        self._synops_before = before.totals.synops
+        if self.feed is not None and before.feed is not None:
+            self.feed.count_on(before.feed)
 
     @abstractmethod
     def _run(self) -> Items:

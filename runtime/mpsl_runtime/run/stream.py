@@ -272,7 +272,7 @@ class Stream(Loop):
         compute_us = sum(step.compute_us for step in steps) - item.binning_us * (len(steps) - 1)
         step = replace(steps[0], compute_us=compute_us)
         self.totals.step(step)
-        self.totals.synops = sum(lane.synops for lane in self._lanes)
+        self.totals.synops = self._synops_before + sum(lane.synops for lane in self._lanes)
         return step
 
     def _answer(self, prediction: Prediction) -> Prediction:

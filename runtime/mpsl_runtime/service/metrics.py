@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpsl_runtime import __version__
@@ -64,6 +64,13 @@ class Metrics:
     def include(self, families: Callable[[], Iterable[Family]]) -> None:
         """From now on these are among them; called in any thread."""
         self._more.append(families)
+
+    def count_on(self, before: Loop, stream: Loop) -> None:
+        """A stream goes on where one that was watched has ended."""
+        self._watched = [
+            replace(watched, stream=stream) if watched.stream is before else watched
+            for watched in self._watched
+        ]
 
     def text(self) -> bytes:
         """All figures in Prometheus' text format."""

@@ -105,6 +105,7 @@ class Composer:
                 values.reshape(-1)[step.given.address] = step.given.value
         shown, self._tops[index] = levels(values, self._tops[index])
         p50, p99 = trace.latency_ms()
+        totals, feed = channel.stream.totals, channel.stream.feed
         facts = {
             "label": answer.label,
             "name": answer.class_name,
@@ -113,14 +114,14 @@ class Composer:
             "t_us": None if step is None else step.t_us,
             "latency_ms": [round(p50, 3), round(p99, 3)],
             "waiting": channel.belt.events,
-            "steps": trace.steps,
-            "events": trace.events,
-            "answers": dict(trace.answers),
+            "steps": totals.steps,
+            "events": totals.events,
+            "answers": dict(totals.answers),
             "firing": [round(share, 5) for share in trace.firing(channel.neurons)],
             "right": trace.right,
             "judged": trace.judged,
-            "lost": channel.losses(),
-            "left_out": channel.left_out(),
+            "lost": {} if feed is None else feed.losses,
+            "left_out": {} if feed is None else dict(feed.taken),
         }
         return ModelFrame(facts, shown[1] << 4 | shown[0], scores)
 
@@ -132,7 +133,6 @@ def _facts(session: Session, picture: Picture) -> dict[str, Any]:
         "rate": round(picture.events_per_s),
         "begin_us": session.begin_us,
         "silent_s": round(session.silent_s, 1),
-        "lost": {} if source is None else dict(source.losses),
         "ignored": {} if source is None else dict(source.ignored),
         "state": _state(session),
     }

@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from mpsl_runtime.errors import MissingExtraError, MpslError, OutputError
+from mpsl_runtime.service.exposition import CONTENT_TYPE
 from mpsl_runtime.view.composer import Frame
 from mpsl_runtime.view.doors import Doors
 from mpsl_runtime.view.message import FrameWriter, as_json, describe
@@ -165,7 +166,10 @@ class Server:
         host = headers.get(b"host", "")
         is_ours = self._doors.is_our_host(host)
         if scope["type"] == "http":
-            await self._page(scope, send, is_ours=is_ours)
+            scheme, _, token = headers.get(b"authorization", "").partition(" ")
+            is_known = scheme.lower() == "bearer" and self._doors.is_our_token(token.strip())
+            is_known = is_known or not self._doors.token
+            await self._page(scope, send, is_ours=is_ours, is_known=is_known)
         elif scope["type"] == "websocket":
             is_ours = is_ours and self._doors.is_our_origin(headers.get(b"origin"), host)
             await receive()  # that it wants to connect
@@ -177,12 +181,17 @@ class Server:
             except Exception as error:  # ours: whoever watches must not end what runs
                 self._say(f"fault in the page's socket: {type(error).__name__}: {error}")
 
-    async def _page(self, scope: Message, send: Send, *, is_ours: bool) -> None:
+    async def _page(self, scope: Message, send: Send, *, is_ours: bool, is_known: bool) -> None:
+        """A file of the page; or the figures, for whoever shows the token."""
         path, method = scope["path"], scope["method"]
         if not is_ours:
             status, kind, body = 421, "text/plain", b"this is not the host that was asked for\n"
         elif method not in ("GET", "HEAD"):
             status, kind, body = 405, "text/plain", b"only GET\n"
+        elif path == "/metrics" and not is_known:
+            status, kind, body = 401, "text/plain", b"a token is needed\n"
+        elif path == "/metrics":
+            status, kind, body = 200, CONTENT_TYPE, self._session.metrics.text()
         elif path in self._files:
             status, kind, body = 200, _PAGE[path][1], self._files[path]
         else:

@@ -22,6 +22,7 @@ from mpsl_runtime.live.options import StreamOptions, source_options
 from mpsl_runtime.live.source import LiveSource
 from mpsl_runtime.run.model import Model
 from mpsl_runtime.run.policies import Policy
+from mpsl_runtime.service.metrics import Metrics
 from mpsl_runtime.view.channel import Channel
 from mpsl_runtime.view.clock import Clock, Jump
 from mpsl_runtime.view.picture import EventPicture, Picture
@@ -51,7 +52,8 @@ class Session:
     """See the module.
 
     Attributes:
-        channels: one for each model. settings: see `Settings`; source: the live one, else None.
+        channels: one for each model. metrics: of all of them.
+        settings: see `Settings`; source: the live one, else None.
         player: of files, else None. version: changes with all that `describe` says.
 
     Args:
@@ -75,18 +77,20 @@ class Session:
         say: Callable[[str], None],
     ) -> None:
         self._say, self._options = say, options
-        live = is_live(source)
-        self.name = source
+        first = shown[0].model
+        self.name, self.metrics = source, Metrics()
+        self.source: LiveSource | None = None
+        if is_live(source):
+            self.source = first.feed([source], say=say, **options).source
         self.channels = [
             Channel(
                 each.name, each.model, options, each.policy,
-                waits=not live, say=say, ended=self._one_ended,
+                source=self.source, metrics=self.metrics, say=say, ended=self._one_ended,
             )
             for each in shown
         ]  # fmt: skip
         self.settings = self.channels[0].settings
         self.picture = EventPicture()
-        self.source: LiveSource | None = None
         self.player: Player | None = None
         self.surveyed: Surveyed | None = None
         self._survey: Survey | None = None
@@ -96,10 +100,8 @@ class Session:
         self.ended = threading.Event()
         self._begun_us: int | None = None  # the first time of a live recording
         self._heard_s = time.monotonic()
-        self._awaits_watcher = not live and not once
-        first = shown[0].model
-        if live:
-            self.source = first.feed([source], say=say, **options).source
+        self._awaits_watcher = self.source is None and not once
+        if self.source is not None:
             self._thread = threading.Thread(target=self._relay, name="mpsl view relay", daemon=True)
         else:
             binning, names = first.binning, first.class_names

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,15 +40,12 @@ class Trace:
 
     Attributes:
         epoch: counts the recordings that began, and jumps: rows of another epoch are history.
-        answer: see `Answer`. answers: windows answered, by class or `none`. steps, events: run.
+        answer: see `Answer`.
         right, judged: windows with the right answer, among those whose true class is known.
     """
 
     epoch: int = 0
     answer: Answer = field(default_factory=Answer)
-    answers: Counter[str] = field(default_factory=Counter)
-    steps: int = 0
-    events: int = 0
     right: int = 0
     judged: int = 0
 
@@ -80,8 +77,6 @@ class Trace:
             self._is_new = False
             self._latencies_s.append(latency_s)
             self._fired.append(step.fired)
-            self.steps += 1
-            self.events += step.events
             self.answer = Answer(step, False, step.label, step.class_name, step.confidence)
 
     def prediction(self, item: Prediction) -> None:
@@ -91,7 +86,6 @@ class Trace:
             self._number += 1
             self._is_new = True
             self._windows.append([self._number, item.begin_us, item.t_us, label])
-            self.answers[item.class_name] += 1
             if item.target is not None:
                 self.judged += 1
                 self.right += item.label == item.target

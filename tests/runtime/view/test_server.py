@@ -98,9 +98,12 @@ def test_a_page_gets_what_is_played(
         assert about["models"][0]["classes"] == [str(i) for i in range(10)]
         last = ours.wait_for(lambda m: m.get("state") == "over" and m["models"][0]["final"])
         model = last["models"][0]
-        assert (model["name"], model["events"], last["lost"]) == ("3", 3928, {})
+        assert (model["name"], model["events"], model["lost"]) == ("3", 3928, {})
         assert [len(each) for each in last["pictures"]] == [34 * 34, 34 * 34]
         assert all(0 < share < 1 for share in model["firing"])
+        figures = get(port, "/metrics")[2].decode()
+        assert 'mpsl_answers_total{model="dvs-digits",class="3"} 1\n' in figures
+        assert 'mpsl_events_processed_total{model="dvs-digits"} 3928\n' in figures
         ours.say(do="explode")
         assert "no such command" in ours.wait_for(lambda m: "error" in m)["error"]
 
@@ -122,6 +125,9 @@ def test_a_token_is_asked_for_in_the_first_message(
     doors = Doors("127.0.0.1", TOKEN)
     with serving(session_of(digit), doors) as (server, port):
         assert server.url.endswith(f"/#token={TOKEN}")
+        assert get(port, "/metrics")[0] == 401
+        assert get(port, "/metrics", Authorization="Bearer wrong")[0] == 401
+        assert get(port, "/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
         for words in ({"token": "another"}, {"token": ""}, {"got": 1}, {"token": None}):
             stranger = page(port)
             stranger.say(**words)
@@ -192,7 +198,7 @@ def test_a_page_that_reads_nothing_costs_pictures_and_no_events(
         ours.say(token="")
         last = ours.wait_for(lambda m: m.get("state") == "over" and m["models"][0]["final"])
         assert last["models"][0]["events"] == 3928
-        assert last["lost"] == {}
+        assert last["models"][0]["lost"] == {}
         ours.wait_for(lambda m: m.get("frame", 0) > last["frame"] + 3)
         for _ in range(3):  # it wakes up
             dead.receive()

@@ -36,6 +36,13 @@ def windows_of(session: Session) -> list[tuple[int, int, int]]:
     return [(begin, end, label) for _, begin, end, label in rows]
 
 
+def left_out(session: Session) -> dict[str, int]:
+    """Events that filters have taken from the first model."""
+    feed = session.channels[0].stream.feed
+    assert feed is not None
+    return dict(feed.taken)
+
+
 @pytest.mark.parametrize("policy", ["tumbling", "onset", "continuous"])
 def test_the_answers_are_those_of_run(
     digit: Path, tmp_path: Path, session_of: Make, policy: str
@@ -72,7 +79,7 @@ def test_a_file_waits_for_somebody_who_watches_and_stays_at_its_end(
     assert until(lambda: windows_of(session)) == [(0, 320_000, 3)]
     assert not session.ended.is_set()
     session.act({"do": "play"})  # from the end: from the beginning
-    until(lambda: session.channels[0].trace.answers["3"] == 2)
+    until(lambda: session.channels[0].stream.totals.answers["3"] == 2)
 
 
 def test_steps_forward_and_back_show_the_same_as_playing(
@@ -98,7 +105,7 @@ def test_steps_forward_and_back_show_the_same_as_playing(
         step = trace.answer.step
         assert step is not None
         assert step.scores.tolist() == scores[number]
-    assert trace.answers == {}
+    assert session.channels[0].stream.totals.answers == {}
 
 
 def test_filters_and_policy_act_while_it_runs(
@@ -107,12 +114,12 @@ def test_filters_and_policy_act_while_it_runs(
     session = session_of(as_csv(digit, tmp_path / "digit.csv", times=3), speed=64.0)
     session.start()
     session.watched()
-    player, channel = session.player, session.channels[0]
+    player = session.player
     assert player is not None
     until(lambda: player.playing.is_over)
-    assert channel.left_out() == {}
+    assert left_out(session) == {}
     session.act({"set": {"background_us": 1000, "refractory_us": 5000, "merge": True}})
-    until(lambda: {"background", "refractory"} <= set(channel.left_out()))
+    until(lambda: {"background", "refractory"} <= set(left_out(session)))
     until(lambda: player.playing.is_over)
     session.act({"set": {"policy": "sliding", "every": 4}})
     session.act({"do": "play"})
@@ -154,9 +161,9 @@ def test_several_models_see_one_stream(digit: Path, session_of: Make) -> None:
     session = session_of(digit, "dvs-digits", "nmnist8-small", speed=64.0, once=True)
     session.start()
     session.ended.wait()
-    found = [list(channel.trace.answers) for channel in session.channels]
+    found = [list(channel.stream.totals.answers) for channel in session.channels]
     assert found == [["3"], ["3"]]
-    events = [channel.trace.events for channel in session.channels]
+    events = [channel.stream.totals.events for channel in session.channels]
     assert events[0] == events[1] == 3928
 
 

@@ -186,7 +186,7 @@ const total = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
 const causes = (counts) => Object.entries(counts).map(([cause, n]) => `${whole(n)} ${cause}`).join("\n");
 
 function showNumbers() {
-  const lost = { ...shown.lost }, out = {};
+  const lost = {}, out = {};
   let queue = 0;
   for (const model of shown.models) {
     queue += model.waiting;
