@@ -63,6 +63,10 @@ def export(
         int, typer.Option("--seed", help="int8: which samples.", min=0, max=2**32 - 1)
     ] = 0,
     dt_s: StepSeconds = None,
+    compat: Annotated[
+        str | None,
+        typer.Option("--compat", metavar="1.0.4", help="nir: for this version of the package."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Merge a run's banks, or take a model file, and write the network in a format.
@@ -80,6 +84,7 @@ def export(
         samples=samples,
         seed=seed,
         dt_s=dt_s,
+        compat=compat,
     )
     if as_json:
         show_json(exported.to_mapping())

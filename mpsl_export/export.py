@@ -12,6 +12,7 @@ from mpsl_export.int8.to_int8 import Int8, report_bytes, report_path, report_tab
 from mpsl_export.merge import parameter_counts
 from mpsl_export.model_file import read_network
 from mpsl_export.write.format import ExportFormat, Network, find_format
+from mpsl_export.write.older_nir import as_read_by
 from mpsl_export.write.to_nir import graph_of, rounded_layers
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import OutputError, UsageError
@@ -76,6 +77,7 @@ def export(
     samples: int = 64,
     seed: int = 0,
     dt_s: float | None = None,
+    compat: str | None = None,
 ) -> Exported:
     """Writes the network of a run, its banks merged, or that of a model file in one format, all
     files in one step.
@@ -87,6 +89,7 @@ def export(
             file, or `NAME.<format>` here for a model by name.
         data, samples, seed: of the int8 form of a run, see `to_int8`.
         dt_s: seconds a step stands for, for a model file without mpsl metadata.
+        compat: of nir, the version that must read the file; see `write.older_nir`.
 
     Raises:
         RunError: the run is absent or damaged. DataError: int8 needs the data set, and it is not
@@ -95,12 +98,20 @@ def export(
             suffix. OutputError: the files cannot be written.
     """
     writer = find_format(format)
+    if compat is not None and writer.name != "nir":
+        raise UsageError(
+            "only a .nir file is written for a version of nir",
+            got=f"--format {writer.name}",
+            expected="--format nir",
+            where="--compat",
+        )
     run = Path(source)
     if run.is_file() or run.suffix == ".nir":
-        return _export_model(run, writer, weights, out or run.with_suffix(writer.suffix), dt_s)
+        beside = run.with_suffix(writer.suffix)
+        return _export_model(run, writer, weights, out or beside, dt_s, compat)
     if not run.exists() and str(source) in known_models():
         file, beside = known_models()[str(source)], Path(f"{source}{writer.suffix}")
-        return _export_model(file, writer, weights, out or beside, dt_s)
+        return _export_model(file, writer, weights, out or beside, dt_s, compat)
     checkpoint = read_checkpoint(run)
     kind = _kind_of_weights(checkpoint, writer, weights, run)
     target = _target(writer, out or RunFolder(run).export(writer.suffix, int8=kind == "int8"))
@@ -110,7 +121,7 @@ def export(
         network = Network(report.graph, report.plan)
     else:
         network = Network.of(graph_of(checkpoint), str(checkpoint.path))
-    files = writer.files(network, target.name)
+    files = writer.files(_for(network, compat), target.name)
     if report is not None:
         files[report_path(target).name] = report_bytes(report)
     counts = parameter_counts(checkpoint)
@@ -122,8 +133,20 @@ def export(
     )
 
 
+def _for(network: Network, compat: str | None) -> Network:
+    """The network as an older nir reads it, where that is asked."""
+    if compat is None:
+        return network
+    return Network(as_read_by(network.graph, compat, network.plan.source), network.plan)
+
+
 def _export_model(
-    path: Path, writer: ExportFormat, weights: str | None, out: Path, dt_s: float | None
+    path: Path,
+    writer: ExportFormat,
+    weights: str | None,
+    out: Path,
+    dt_s: float | None,
+    compat: str | None,
 ) -> Exported:
     network = read_network(path, dt_s=dt_s)
     has = "int8" if is_int8(network.plan) else "float32"
@@ -140,7 +163,7 @@ def _export_model(
     if target.resolve() == path.resolve():
         raise UsageError("model would be written over itself", expected="--out FILE", where=path)
     return Exported(
-        written=_write(target, writer.files(network, target.name)),
+        written=_write(target, writer.files(_for(network, compat), target.name)),
         parameters={"merged": _parameters(network.plan)},
         notes=network.plan.notes,
     )

@@ -7,7 +7,7 @@ were scaled together runs as before here, and otherwise elsewhere.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def nir_alterations(path: Path, content: bytes, plan: Plan) -> list[Alteration]:
         raise ModelError("damaged model file", got=error, where=path) from error
     if got.get(f"{_METADATA}mpsl") == 1:
         expected = _version_1(expected)
-    expected = _older_terminals(expected, got)
+    expected = _as_older_nir(_older_terminals(expected, got), got)
     found: list[Alteration] = []
     for key in {**expected, **got}:
         place, name = _place(key)
@@ -117,6 +117,14 @@ def _older_terminals(leaves: dict[str, Any], got: Iterable[str]) -> dict[str, An
         else:
             renamed[key] = value
     return renamed
+
+
+def _as_older_nir(leaves: dict[str, Any], got: Mapping[str, Any]) -> dict[str, Any]:
+    """Without `v_reset`, as `--compat` writes it, where the file has none at all and all are 0."""
+    resets = [key for key in leaves if key.startswith(_NODES) and key.endswith("/v_reset")]
+    if any(key in got or np.any(leaves[key]) for key in resets):
+        return leaves
+    return {key: value for key, value in leaves.items() if key not in resets}
 
 
 def _place(key: str) -> tuple[str, str]:

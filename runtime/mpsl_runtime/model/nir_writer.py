@@ -70,10 +70,10 @@ def _names(nodes: dict[str, Any]) -> dict[str, str]:
 
 
 def _settled(value: Any) -> Any:
-    """In the order in which a file is read, and a few whole numbers as a list: a file gives arrays,
-    a program that made the graph may have either."""
+    """In the order in which a file is read, without what is absent, and a few whole numbers as a
+    list: a file gives arrays, a program that made the graph may have either."""
     if isinstance(value, dict):
-        return {key: _settled(value[key]) for key in sorted(value)}
+        return {key: _settled(value[key]) for key in sorted(value) if value[key] is not None}
     if isinstance(value, np.ndarray) and value.dtype == np.int64 and 0 < value.size <= _FEW:
         return value.tolist()
     return value
