@@ -97,24 +97,45 @@ class Access:
             )
         self._token = None if token is None else token.encode()
 
+    @property
+    def asks_token(self) -> bool:
+        """Whether a request must bring a token."""
+        return self._token is not None
+
+    def is_token(self, given: str) -> bool:
+        """Whether it is the token. Compared in a time that does not tell how much is right."""
+        own = self._token
+        return own is None or hmac.compare_digest(given.strip().encode("utf-8", "replace"), own)
+
+    def refuses_place(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
+        """Status and reason where a request comes by a strange name, or from a strange page."""
+        host = headers.get("host", "")
+        if self._is_loopback and host and not is_loopback(_name(host)):
+            return 421, "not a name of this machine"
+        origin = headers.get("origin")
+        if origin is not None and _place(origin) != host.lower():
+            return 403, "a page of another origin"
+        return None
+
     def refuses(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Status and reason where a request is refused.
 
         Args:
             headers: by names in lower case.
         """
-        host = headers.get("host", "")
-        if self._is_loopback and host and not is_loopback(_name(host)):
-            return 421, "not a name of this machine"
-        origin = headers.get("origin", "")
-        if origin and urlsplit(origin).netloc != host:
-            return 403, "a page of another origin"
-        if self._token is not None:
+        refused = self.refuses_place(headers)
+        if refused is None and self.asks_token:
             scheme, _, given = headers.get("authorization", "").partition(" ")
-            # Compared in a time that does not tell how much of it is right.
-            right = hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._token)
-            if scheme.lower() != "bearer" or not right:
+            if scheme.lower() != "bearer" or not self.is_token(given):
                 return 401, "a token is needed"
+        return refused
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an `Origin:` header; None where it names none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:
         return None
 
 

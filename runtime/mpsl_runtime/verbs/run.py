@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mpsl_runtime.terminal import show, show_json, show_lines, tell
+from mpsl_runtime.terminal import show, show_json, tell
 from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs import service as services
 from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.notes import show_notes
 from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName, StepSeconds
+from mpsl_runtime.verbs.summary import print_losses, print_summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from mpsl_runtime.data.images import Image
     from mpsl_runtime.events.steps import Recording
     from mpsl_runtime.live.feed import Feed
-    from mpsl_runtime.run.decisions import Prediction, Step, Summary
+    from mpsl_runtime.run.decisions import Prediction, Step
     from mpsl_runtime.run.loop import Loop
     from mpsl_runtime.run.model import Model
     from mpsl_runtime.run.plotting import Watcher
@@ -195,9 +196,9 @@ def _show_all(
             tell(feed.source.doing, address=feed.source.address)
         service.ready()
         _consume(stream, service, model, watcher, as_json=as_json)
-    _print_summary(stream.summary, as_json=as_json)
+    print_summary(stream.summary, as_json=as_json)
     if feed is not None:
-        _print_losses(feed)
+        print_losses(feed.counts())
     if watcher is not None and plot is not None:
         save_plot(plot, watcher, model.class_names, step_us)
         show(f"picture: {plot}", err=True)
@@ -262,40 +263,3 @@ def _print_item(item: Step | Prediction, model: Model) -> None:
     is_one_of_many = item.trial and (item.target is not None or not model.takes_images)
     sure = "" if is_one_of_many or item.label is None else f"  {item.confidence:.1%}"
     show(f"{item.file}{at}: {name}{sure}{verdict}")
-
-
-def _print_summary(summary: Summary, *, as_json: bool) -> None:
-    if as_json:
-        show_json(summary.to_mapping())
-        return
-    latency = summary.latency_us
-    what, speed = f"{summary.samples} predictions, {summary.steps} steps", ""
-    if summary.real_time_factor is not None:
-        what += (
-            f", {summary.events:,} events ({summary.truncated:,} after the last step, "
-            f"{summary.idle:,} outside windows, {summary.dropped:,} lost)"
-        )
-        speed = (
-            f"{summary.events_per_s:,.0f} events/s, {summary.real_time_factor:.1f} times real "
-            "time, "
-        )
-    show_lines(
-        [
-            "",
-            what,
-            f"latency of a step: p50 {latency['p50']:.0f} µs, p95 {latency['p95']:.0f}, "
-            f"p99 {latency['p99']:.0f}, max {latency['max']:.0f}",
-            f"{speed}{summary.synops:,} synaptic operations",
-        ]
-    )
-    if summary.accuracy is not None:
-        show(f"accuracy {summary.accuracy:.2%}")
-
-
-def _print_losses(feed: Feed) -> None:
-    """What did not come through, a line for each kind, on stderr."""
-    for title, counts in feed.counts().items():
-        found = {cause: number for cause, number in counts.items() if number}
-        if found:
-            words = ", ".join(f"{number:,} {cause}" for cause, number in found.items())
-            tell(f"{title}: {words}", level="warning", **{title.replace(" ", "_"): found})

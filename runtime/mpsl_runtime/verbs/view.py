@@ -5,19 +5,22 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mpsl_runtime.terminal import show, show_json
+from mpsl_runtime.terminal import show, show_json, tell
 from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.notes import show_notes
 from mpsl_runtime.verbs.options import Json, MemoryLimit
+from mpsl_runtime.verbs.summary import print_losses, print_summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    from mpsl_runtime.view.server import Server
     from mpsl_runtime.view.session import Session, Shown
 
 __all__ = ["view"]
@@ -37,23 +40,18 @@ Host = Annotated[
     str,
     typer.Option(metavar="ADDRESS", help="Where to listen; beyond this machine a token is asked."),
 ]
-Token = Annotated[
-    str | None,
+TokenFile = Annotated[
+    Path | None,
     typer.Option(
-        envvar="MPSL_VIEW_TOKEN", metavar="TEXT", help="To take instead of one that is made."
-    ),
-]
-AllowHost = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--allow-host", metavar="NAME", help="A name by which the page is reached; repeatable."
+        "--token-file",
+        metavar="FILE",
+        help="The page must show what is in it. [$MPSL_TOKEN, else made where one is needed]",
     ),
 ]
 Speed = Annotated[
     float, typer.Option(metavar="X", min=1 / 64, max=64, help="Of files: 1 is the camera's own.")
 ]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of each native engine.")]
-_SHORTEST_TOKEN = 12
 
 
 def view(
@@ -61,8 +59,7 @@ def view(
     words: Words,
     port: Port = 8642,
     host: Host = "127.0.0.1",
-    token: Token = None,
-    allow_host: AllowHost = None,
+    token_file: TokenFile = None,
     speed: Speed = 1.0,
     policy: policies.PolicyWord = "auto",
     every: policies.Every = 1,
@@ -102,8 +99,8 @@ def view(
 
     Example: mpsl view nmnist8-small recording.bin --speed 0.1
     """
-    from mpsl_runtime.view.doors import Doors
-    from mpsl_runtime.view.server import check_extra
+    from mpsl_runtime.service.access import read_token
+    from mpsl_runtime.view.server import Server, check_extra
     from mpsl_runtime.view.session import Session
 
     check_extra()
@@ -112,30 +109,15 @@ def view(
         "every": every, "onset": onset, "early_margin": early_margin, "hold_ms": hold_ms,
         "least_events": least_events, "least_score": least_score, "least_margin": least_margin,
     }  # fmt: skip
-    doors = Doors(host, _checked(token), allow_host or ())
+    token = read_token(token_file)
     shown = _models(words, policy, rule, {"steps": steps, "step_us": step_us, "threads": threads})
-    session = Session(
-        shown, words[-1], sources.stream_options(given), speed=speed, once=False, say=_say
-    )
-    _serve(session, doors, host, port, as_json=as_json)
-
-
-def _checked(token: str | None) -> str | None:
-    from mpsl_runtime.errors import UsageError
-
-    if token is not None and len(token) < _SHORTEST_TOKEN:
-        raise UsageError(
-            "token is too short to be one", expected=f"≥ {_SHORTEST_TOKEN} characters",
-            where="--token",
-        )  # fmt: skip
-    return token
+    session = Session(shown, words[-1], sources.stream_options(given), speed=speed, say=tell)
+    _serve(session, lambda: Server(session, host, port, token=token, say=tell), as_json=as_json)
 
 
 def _models(
     words: Sequence[str], policy: str, rule: dict[str, Any], how: dict[str, Any]
 ) -> list[Shown]:
-    from pathlib import Path
-
     from mpsl_runtime.errors import UsageError
     from mpsl_runtime.run.model import load
     from mpsl_runtime.view.session import MOST_MODELS, Shown
@@ -156,12 +138,11 @@ def _models(
     return shown
 
 
-def _serve(session: Session, doors: Any, host: str, port: int, *, as_json: bool) -> None:
+def _serve(session: Session, listen: Callable[[], Server], *, as_json: bool) -> None:
     """Shows it until it ends, and says what there was."""
     from mpsl_runtime.view.composer import Composer
-    from mpsl_runtime.view.server import Server
 
-    server = Server(session, doors, host, port, _say)
+    server = listen()
     composer = Composer(session, server.see, lambda: server.is_watched)
     try:
         with _ended_by_signals(session.ended):
@@ -179,6 +160,13 @@ def _serve(session: Session, doors: Any, host: str, port: int, *, as_json: bool)
         session.stop()
     if session.error is not None:
         raise session.error
+    for channel in session.channels:
+        if len(session.channels) > 1 and not as_json:
+            show(f"{channel.name}:")
+        print_summary(channel.stream.summary, as_json=as_json)
+        if channel.stream.feed is not None:
+            print_losses(channel.stream.feed.counts())
+    print_losses({"pictures left out for slow pages": {"pictures": server.dropped}})
 
 
 @contextmanager
@@ -196,7 +184,3 @@ def _ended_by_signals(ended: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _say(line: str) -> None:
-    show(f"mpsl: {line}", err=True)

@@ -86,8 +86,9 @@ class Channel:
         self._tap.stop()
 
     def join(self) -> None:
-        """Waits for the end."""
-        self._thread.join()
+        """Waits for the end, where it has begun."""
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def check(self, settings: Settings) -> None:
         """Raises UsageError where the model cannot do what is asked."""

@@ -77,7 +77,8 @@ class Composer:
     def stop(self) -> None:
         """Ends."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _work(self) -> None:
         due_s = time.monotonic()

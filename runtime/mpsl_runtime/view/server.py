@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import socket
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -17,9 +18,9 @@ from importlib.resources import files
 from typing import Any
 
 from mpsl_runtime.errors import MissingExtraError, MpslError, OutputError
+from mpsl_runtime.service.access import Access, is_loopback
 from mpsl_runtime.service.exposition import CONTENT_TYPE
 from mpsl_runtime.view.composer import Frame
-from mpsl_runtime.view.doors import Doors
 from mpsl_runtime.view.message import FrameWriter, as_json, describe
 from mpsl_runtime.view.session import Session
 
@@ -81,7 +82,8 @@ class Server:
         url: of the page, with its token where there is one. dropped: frames that pages did not get.
 
     Args:
-        session: what is shown. doors: who may come in. host, port: where to listen; 0: any port.
+        session: what is shown. host, port: where to listen; 0: any port.
+        token: that a page must show; None asks for none, and beyond this machine one is made.
         say: called with a line for people.
 
     Raises:
@@ -89,15 +91,24 @@ class Server:
     """
 
     def __init__(
-        self, session: Session, doors: Doors, host: str, port: int, say: Callable[[str], None]
+        self,
+        session: Session,
+        host: str,
+        port: int,
+        *,
+        token: str | None = None,
+        say: Callable[[str], None],
     ) -> None:
         import uvicorn
 
-        self._session, self._doors, self._say = session, doors, say
+        if token is None and not is_loopback(host):
+            token = secrets.token_urlsafe(24)
+        self._session, self._access, self._say = session, Access(host, token), say
         self._socket = _listening(host, port)
         port = self._socket.getsockname()[1]
-        name = f"[{host}]" if ":" in host else host
-        self.url = f"http://{name}:{port}/" + (f"#token={doors.token}" if doors.token else "")
+        everywhere = host in ("0.0.0.0", "::")  # noqa: S104  # then the machine's name leads here
+        name = socket.gethostname() if everywhere else f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{port}/" + (f"#token={token}" if token else "")
         self._dropped = 0
         folder = files("mpsl_runtime.view") / "page"
         self._files = {at: (folder / name).read_bytes() for at, (name, _) in _PAGE.items()}
@@ -105,7 +116,7 @@ class Server:
         self._waiting = 0
         self._latest: Frame | None = None
         self._is_told = False
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
             self._answer,
             # Nothing of a stranger is printed: neither what they ask for nor a token.
@@ -121,6 +132,7 @@ class Server:
 
     def start(self) -> None:
         """Begins to serve."""
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
 
     def stop(self) -> None:
@@ -143,7 +155,7 @@ class Server:
     def see(self, frame: Frame) -> None:
         """The newest frame, from any thread; returns at once."""
         self._latest = frame
-        if not self._is_told:
+        if self._loop is not None and not self._is_told:
             self._is_told = True
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._tell)
@@ -154,26 +166,25 @@ class Server:
             watcher.fresh.set()
 
     def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        if loop is None:
+            return
+        asyncio.set_event_loop(loop)
         try:
-            self._loop.run_until_complete(self._server.serve(sockets=[self._socket]))
+            loop.run_until_complete(self._server.serve(sockets=[self._socket]))
         finally:
             asyncio.set_event_loop(None)
-            self._loop.close()
+            loop.close()
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "")
-        is_ours = self._doors.is_our_host(host)
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
         if scope["type"] == "http":
-            scheme, _, token = headers.get(b"authorization", "").partition(" ")
-            is_known = scheme.lower() == "bearer" and self._doors.is_our_token(token.strip())
-            is_known = is_known or not self._doors.token
-            await self._page(scope, send, is_ours=is_ours, is_known=is_known)
+            await self._page(scope, send, headers)
         elif scope["type"] == "websocket":
-            is_ours = is_ours and self._doors.is_our_origin(headers.get(b"origin"), host)
             await receive()  # that it wants to connect
-            if not is_ours or scope["path"] != "/pictures":
+            if self._access.refuses_place(headers) or scope["path"] != "/pictures":
                 await send({"type": "websocket.close", "code": 1008})  # before it is accepted: 403
                 return
             try:
@@ -181,15 +192,16 @@ class Server:
             except Exception as error:  # ours: whoever watches must not end what runs
                 self._say(f"fault in the page's socket: {type(error).__name__}: {error}")
 
-    async def _page(self, scope: Message, send: Send, *, is_ours: bool, is_known: bool) -> None:
+    async def _page(self, scope: Message, send: Send, headers: dict[str, str]) -> None:
         """A file of the page; or the figures, for whoever shows the token."""
         path, method = scope["path"], scope["method"]
-        if not is_ours:
-            status, kind, body = 421, "text/plain", b"this is not the host that was asked for\n"
+        # The page itself tells nothing: its socket shows the token.
+        asked = self._access.refuses if path == "/metrics" else self._access.refuses_place
+        refused = asked(headers)
+        if refused is not None:
+            status, kind, body = refused[0], "text/plain", f"{refused[1]}\n".encode()
         elif method not in ("GET", "HEAD"):
             status, kind, body = 405, "text/plain", b"only GET\n"
-        elif path == "/metrics" and not is_known:
-            status, kind, body = 401, "text/plain", b"a token is needed\n"
         elif path == "/metrics":
             status, kind, body = 200, CONTENT_TYPE, self._session.metrics.text()
         elif path in self._files:
@@ -197,8 +209,8 @@ class Server:
         else:
             status, kind, body = 404, "text/plain", b"nothing is here\n"
         length = str(len(body)).encode()
-        headers = [(b"content-type", kind.encode()), (b"content-length", length), *_HEADERS]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        found = [(b"content-type", kind.encode()), (b"content-length", length), *_HEADERS]
+        await send({"type": "http.response.start", "status": status, "headers": found})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
     async def _socket_of(self, receive: Receive, send: Send) -> None:
@@ -215,8 +227,8 @@ class Server:
             self._waiting -= 1
         if first.get("type") == "websocket.disconnect":
             return
-        words = _words(first)
-        if "token" not in words or not self._doors.is_our_token(words["token"]):
+        token = _words(first).get("token")
+        if not isinstance(token, str) or not self._access.is_token(token):
             await _close(send, _BAD_TOKEN, "wrong token")
             return
         watcher = _Watcher(self._session)

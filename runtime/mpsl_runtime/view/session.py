@@ -141,7 +141,8 @@ class Session:
             channel.stop()
         for channel in self.channels:
             channel.join()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         if self._survey is not None:
             self._survey.stop()
         if self.source is not None:

@@ -13,7 +13,6 @@ import pytest
 
 from mpsl_runtime.errors import OutputError
 from mpsl_runtime.view.composer import Composer
-from mpsl_runtime.view.doors import Doors
 from mpsl_runtime.view.session import Session
 
 pytest.importorskip("uvicorn", reason="the extra `view` is not installed")
@@ -27,10 +26,10 @@ TOKEN = "a-token-of-mine"  # noqa: S105
 
 
 @contextmanager
-def serving(session: Session, doors: Doors | None = None) -> Iterator[tuple[Server, int]]:
+def serving(session: Session, token: str | None = None) -> Iterator[tuple[Server, int]]:
     """A server of a session, and its port."""
     said: list[str] = []
-    server = Server(session, doors or Doors("127.0.0.1"), "127.0.0.1", 0, said.append)
+    server = Server(session, "127.0.0.1", 0, token=token, say=said.append)
     composer = Composer(session, server.see, lambda: server.is_watched)
     session.start()
     server.start()
@@ -113,7 +112,8 @@ def test_sockets_of_other_pages_hosts_and_paths_are_refused(
 ) -> None:
     with serving(session_of(digit)) as (_, port):
         assert page(port, origin="http://evil.example").status == 403
-        assert page(port, origin="null").status == 403
+        for origin in ("null", "file://", "http://[::1", f"http://127.0.0.1:{port + 1}"):
+            assert page(port, origin=origin).status == 403
         assert page(port, host="evil.example").status == 403
         assert page(port, path="/other").status == 403
         assert page(port, origin=None).status == 101
@@ -122,8 +122,7 @@ def test_sockets_of_other_pages_hosts_and_paths_are_refused(
 def test_a_token_is_asked_for_in_the_first_message(
     digit: Path, session_of: Make, page: Callable[..., Any]
 ) -> None:
-    doors = Doors("127.0.0.1", TOKEN)
-    with serving(session_of(digit), doors) as (server, port):
+    with serving(session_of(digit), TOKEN) as (server, port):
         assert server.url.endswith(f"/#token={TOKEN}")
         assert get(port, "/metrics")[0] == 401
         assert get(port, "/metrics", Authorization="Bearer wrong")[0] == 401
@@ -221,7 +220,18 @@ def test_pages_that_come_and_go_leave_no_thread(
         assert threading.active_count() == before
 
 
+def test_beyond_this_machine_a_token_is_made(digit: Path, session_of: Make) -> None:
+    session = session_of(digit)
+    session.start()
+    servers = [Server(session, "0.0.0.0", 0, say=print) for _ in range(2)]  # noqa: S104
+    tokens = [server.url.partition("/#token=")[2] for server in servers]
+    for server in servers:
+        server.stop()
+    assert min(map(len, tokens)) >= 32
+    assert tokens[0] != tokens[1]
+
+
 def test_a_port_that_is_taken_is_one_line(digit: Path, session_of: Make) -> None:
     session = session_of(digit)
     with serving(session) as (_, port), pytest.raises(OutputError, match=r"cannot listen.*in use"):
-        Server(session, Doors("127.0.0.1"), "127.0.0.1", port, print)
+        Server(session, "127.0.0.1", port, say=print)
