@@ -56,12 +56,21 @@ def export(
             metavar="N",
             min=1,
             max=10**9,
-            help="int8: held-out samples to calibrate on.",
+            help="int8: samples to calibrate on, at most.",
         ),
     ] = 64,
     seed: Annotated[
         int, typer.Option("--seed", help="int8: which samples.", min=0, max=2**32 - 1)
     ] = 0,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(
+            "--calibrate",
+            metavar="SOURCE",
+            help="int8: recordings, pictures, or an .npz with `input` [T, B, …], to calibrate on. "
+            "[of a run: what training held out]",
+        ),
+    ] = None,
     dt_s: StepSeconds = None,
     compat: Annotated[
         str | None,
@@ -83,6 +92,7 @@ def export(
         data=data,
         samples=samples,
         seed=seed,
+        calibrate=calibrate,
         dt_s=dt_s,
         compat=compat,
     )

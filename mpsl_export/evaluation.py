@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mpsl_export.strict_json import parse_json
+from mpsl_runtime.data.containers import array_of
 from mpsl_runtime.errors import RunError
 from mpsl_runtime.run_folder import RunFolder
 
@@ -109,8 +107,8 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             for member in members:
                 # Not archive.read(), which unpacks all that there is before it looks at the size.
                 with archive.open(member) as stream:
-                    content = io.BytesIO(stream.read(member.file_size + 1))
-                found[member.filename.removesuffix(".npy")] = _array(content)
+                    content = stream.read(member.file_size + 1)
+                found[member.filename.removesuffix(".npy")] = array_of(content)
     # zipfile and numpy answer damage with errors of every kind, RuntimeError of an archive that is
     # encrypted and SyntaxError of a header among them.
     except Exception as error:
@@ -118,25 +116,6 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             "record cannot be read", got=error, expected="a .npz file", where=path
         ) from error
     return found
-
-
-def _array(content: io.BytesIO) -> NDArray[Any]:
-    """One array; its header must declare as many bytes as there are."""
-    version = npy.read_magic(content)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-    if read is None:
-        raise ValueError(f"array format {version}")
-    shape, _, dtype = read(content)
-    size = math.prod(shape) * dtype.itemsize
-    if (
-        dtype.hasobject
-        or min(shape, default=0) < 0
-        or size != len(content.getbuffer()) - content.tell()
-    ):
-        raise ValueError(f"array of {dtype} {shape} does not fit its data")
-    content.seek(0)
-    array: NDArray[Any] = npy.read_array(content, allow_pickle=False)
-    return array
 
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], path: Path) -> None:

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mpsl_export.checkpoint import Checkpoint, read_checkpoint
-from mpsl_export.int8.to_int8 import Int8, report_bytes, report_path, report_table, to_int8
+from mpsl_export.int8.to_int8 import (
+    Int8,
+    model_to_int8,
+    report_bytes,
+    report_path,
+    report_table,
+    to_int8,
+)
 from mpsl_export.merge import parameter_counts
 from mpsl_export.model_file import read_network
 from mpsl_export.write.format import ExportFormat, Network, find_format
@@ -76,6 +83,7 @@ def export(
     data: Path | None = None,
     samples: int = 64,
     seed: int = 0,
+    calibrate: str | Path | None = None,
     dt_s: float | None = None,
     compat: str | None = None,
 ) -> Exported:
@@ -87,7 +95,8 @@ def export(
         weights: `float32` or `int8`; default: as the run was trained, or the file has it.
         out: the file; default `RUN/model.<format>`, `RUN/model.int8.<format>`, or beside the model
             file, or `NAME.<format>` here for a model by name.
-        data, samples, seed: of the int8 form of a run, see `to_int8`.
+        data: of int8, where the data set of a run lies. samples, seed: see `to_int8`.
+        calibrate: of int8, recordings or an `.npz` to calibrate on; a model file needs it.
         dt_s: seconds a step stands for, for a model file without mpsl metadata.
         compat: of nir, the version that must read the file; see `write.older_nir`.
 
@@ -106,18 +115,17 @@ def export(
             where="--compat",
         )
     run = Path(source)
-    if run.is_file() or run.suffix == ".nir":
-        beside = run.with_suffix(writer.suffix)
-        return _export_model(run, writer, weights, out or beside, dt_s, compat)
-    if not run.exists() and str(source) in known_models():
-        file, beside = known_models()[str(source)], Path(f"{source}{writer.suffix}")
-        return _export_model(file, writer, weights, out or beside, dt_s, compat)
+    by_name = known_models().get(str(source)) if not run.exists() else None
+    if by_name is not None or run.is_file() or run.suffix == ".nir":
+        asked = _Asked(writer, weights, out, calibrate, samples, seed, compat)
+        beside = run if by_name is None else Path(f"{source}.nir")
+        return _export_model(read_network(by_name or run, dt_s=dt_s), beside, asked)
     checkpoint = read_checkpoint(run)
     kind = _kind_of_weights(checkpoint, writer, weights, run)
     target = _target(writer, out or RunFolder(run).export(writer.suffix, int8=kind == "int8"))
     report = None
     if kind == "int8":
-        report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed)
+        report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed, source=calibrate)
         network = Network(report.graph, report.plan)
     else:
         network = Network.of(graph_of(checkpoint), str(checkpoint.path))
@@ -140,33 +148,66 @@ def _for(network: Network, compat: str | None) -> Network:
     return Network(as_read_by(network.graph, compat, network.plan.source), network.plan)
 
 
-def _export_model(
-    path: Path,
-    writer: ExportFormat,
-    weights: str | None,
-    out: Path,
-    dt_s: float | None,
-    compat: str | None,
-) -> Exported:
-    network = read_network(path, dt_s=dt_s)
-    has = "int8" if is_int8(network.plan) else "float32"
-    kind = weights or has
-    _check_held(writer, kind)
-    if kind != has:
-        raise UsageError(
-            "model is not in these weights",
-            got=f"--weights {kind}",
-            expected=f"--weights {has}",
-            where=path,
-        )
-    target = _target(writer, out)
-    if target.resolve() == path.resolve():
-        raise UsageError("model would be written over itself", expected="--out FILE", where=path)
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked for of a model file; see `export`."""
+
+    writer: ExportFormat
+    weights: str | None
+    out: Path | None
+    calibrate: str | Path | None
+    samples: int
+    seed: int
+    compat: str | None
+
+
+def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
+    """Args: beside: the model, or where it would lie here, for the default of `out`."""
+    source, has = network.plan.source, "int8" if is_int8(network.plan) else "float32"
+    kind = asked.weights or has
+    _check_held(asked.writer, kind)
+    _check_weights(has, kind, asked, source)
+    named = beside if kind == has else beside.with_name(f"{beside.stem}.int8{beside.suffix}")
+    target = _target(asked.writer, asked.out or named.with_suffix(asked.writer.suffix))
+    if target.resolve() == Path(source).resolve():
+        raise UsageError("model would be written over itself", expected="--out FILE", where=source)
+    report, notes = None, network.plan.notes
+    if kind != has and asked.calibrate is not None:
+        report = model_to_int8(network, asked.calibrate, samples=asked.samples, seed=asked.seed)
+        network = Network(report.graph, report.plan)
+    files = asked.writer.files(_for(network, asked.compat), target.name)
+    if report is not None:
+        files[report_path(target).name] = report_bytes(report)
     return Exported(
-        written=_write(target, writer.files(_for(network, compat), target.name)),
+        written=_write(target, files),
         parameters={"merged": _parameters(network.plan)},
-        notes=network.plan.notes,
+        int8=report,
+        notes=notes,
     )
+
+
+def _check_weights(has: str, kind: str, asked: _Asked, source: str) -> None:
+    """Whether a model file can become what is asked for."""
+    if kind == has and asked.calibrate is not None:
+        raise UsageError(
+            "only float32 becomes int8 by calibration",
+            got=f"--calibrate for {kind} weights",
+            expected="--weights int8" if kind == "float32" else "no --calibrate",
+            where=source,
+        )
+    if has == "int8" and kind != has:
+        raise UsageError(
+            "model is int8: what its float32 weights were is not in it",
+            got=f"--weights {kind}",
+            expected="the float32 model",
+            where=source,
+        )
+    if kind != has and asked.calibrate is None:
+        raise UsageError(
+            "int8 is calibrated on samples, and none are given",
+            expected="--calibrate RECORDINGS, or an .npz with `input` [T, B, …]",
+            where=source,
+        )
 
 
 def _parameters(plan: Plan) -> int:

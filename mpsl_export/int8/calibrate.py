@@ -1,45 +1,58 @@
 """Chooses the scale of every layer of an int8 model by the error that it is measured to make.
 
-Samples that training held out run through the float32 network. For each layer several scales are
-tried, from the one that clips no weight to finer ones that clip the largest: with the layer's input
-in the float32 network, the scale is taken whose spikes differ least from float32; of equals the one
-whose current differs least. (Judged with the spikes of the int8 layers before it, all scales look
-alike: their errors outweigh the layer's own.) With the chosen scales the int8 network then runs as
-a whole, which shows how the errors add up.
+Samples run through the float32 network. For each layer several scales are tried, from the one that
+clips no weight to finer ones that clip the largest: with the layer's input in the float32 network,
+the scale is taken whose spikes differ least from float32; of equals the one whose current differs
+least (`trial`). With the chosen scales the int8 network then runs as a whole beside the float one,
+which shows how the errors add up (`drift`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.int8.quantize import Stage, integers, quantised_node, scale_of, stages
+from mpsl_export.int8.drift import Drift, drift_of
+from mpsl_export.int8.quantize import (
+    Stage,
+    integers,
+    quantised_node,
+    quantised_plan,
+    scale_of,
+    stages,
+)
+from mpsl_export.int8.trial import Trial, try_scales
 from mpsl_runtime.data import datasets
-from mpsl_runtime.errors import ModelError
+from mpsl_runtime.errors import DataError, ModelError
 from mpsl_runtime.model import readout
-from mpsl_runtime.model.grid import EXACT_LIMIT, worst_sum
+from mpsl_runtime.model.grid import (
+    EXACT_LIMIT,
+    LARGEST_WEIGHT,
+    GridSignal,
+    GridWalk,
+    layer_grids,
+    worst_sum,
+)
 from mpsl_runtime.model.metadata import ModelMetadata
-from mpsl_runtime.model.plan import Node, Plan, Pooling
+from mpsl_runtime.model.plan import Node, Plan
 from mpsl_runtime.model.scale import Scale, unclipped_threshold
-from mpsl_runtime.run.reference import Reference, apply
 
 __all__ = ["Calibration", "Candidate", "calibrate", "input_bound"]
 
 Array = NDArray[np.float32]
-Spikes = NDArray[np.bool_]
-Signal = Array | Spikes
 
 # Threshold in quanta, as a multiple of the one that clips nothing.
 _FINER = (1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 3.0)
-# Samples that run side by side: the spikes of a wide layer fill much memory.
-_BATCH = 16
-# Currents hardly vary between samples; their error is measured on so many.
-_CURRENT_SAMPLES = 8
+# Powers of two, from the finest that clips nothing: one clips a little, coarser ones are for sums
+# that are too long.
+_POWERS = (0, -1, 1, 2, 3, 4, 5, 6)
+_LARGEST_EXPONENT = 60
+_FINEST_GRID = 2.0**-16
 _LEAST_BOUND = 255
 _MOST_BOUND = 1 << 15
 _MARGIN = 4
@@ -51,9 +64,11 @@ class Candidate:
 
     Attributes:
         scale: the scale. clipped: part of the weights that it clips.
-        spike_error: part of the layer's outputs, neurons times steps, that differ from float32; for
-            a layer whose U are the scores, the root mean square error of U, in thresholds.
-        current_error: root mean square error of the current, in thresholds.
+        spike_error: part of the outputs, neurons times steps, of what is behind the layer that
+            differ from float32; where U are the scores, or nothing fires, the root mean square
+            error of U.
+        current_error: root mean square error of the current. Both in thresholds, or, where mpsl did
+            not write the neurons behind, in root mean squares of the current itself.
         worst_sum: the largest sum that can be, in quanta of the current, for the least input bound
             that must be possible.
     """
@@ -82,21 +97,21 @@ class Calibration:
 
     Attributes:
         names: of the weighted layers. scales: theirs.
-        input_max: bound on the input, see `ModelMetadata.input_max`; largest_input: that was seen.
+        input_grid, input_max: of the input, see `ModelMetadata`; largest_input: that was seen.
         tried: for each layer every scale that was tried, the chosen one first.
-        network_errors: for each layer the part of its outputs that differ from float32 when the
-            layers before it are int8 too.
+        drift: of each population, when the whole network is int8.
         samples: number of samples.
         agreement: part of them that int8 gives the same label as float32.
-        accuracy: of `float32` and `int8` on them.
+        accuracy: of `float32` and `int8` on them; empty without labels.
     """
 
     names: tuple[str, ...]
     scales: tuple[Scale, ...]
+    input_grid: float
     input_max: int
     largest_input: int
     tried: tuple[tuple[Candidate, ...], ...]
-    network_errors: tuple[float, ...]
+    drift: tuple[Drift, ...]
     samples: int
     agreement: float
     accuracy: dict[str, float]
@@ -113,71 +128,60 @@ class Calibration:
                 {
                     "name": name,
                     **tried[0].to_mapping(),
-                    "network_error": network_error,
                     "tried": [candidate.to_mapping() for candidate in tried],
                 }
-                for name, tried, network_error in zip(
-                    self.names, self.tried, self.network_errors, strict=True
-                )
+                for name, tried in zip(self.names, self.tried, strict=True)
             ],
+            "drift": [drift.to_mapping() for drift in self.drift],
         }
 
 
 def calibrate(
     plan: Plan,
     frames: Array,
-    labels: NDArray[np.int64],
+    labels: NDArray[np.int64] | None = None,
     trained: Sequence[Scale] | None = None,
 ) -> Calibration:
     """Chooses a scale for every layer, and the bound on the input.
 
     Args:
-        plan: the merged network in float32.
-        frames: float32 [T, B, *input shape] of training samples. labels: theirs, [B].
+        plan: the network in float32.
+        frames: float32 [T, B, *input shape], T and B ≥ 1. labels: theirs, [B], if known.
         trained: scales that training used; then only their errors are measured.
 
     Raises:
+        DataError: input that is not on the grid which the model names.
         ModelError: a layer for which no scale keeps its sums below 2^24 quanta, or that has no
             int8 form; it is named.
     """
     metadata = plan.metadata
     if metadata is None:
         raise ModelError("network has no metadata of mpsl", where=plan.source)
+    metadata = replace(metadata, input_grid=_input_grid(frames, metadata))
+    plan = replace(plan, metadata=metadata)
     largest = int(np.abs(frames).max(initial=0.0) / np.float32(metadata.input_grid))
-    input_max = input_bound(metadata, largest)
-    exact: Signal = frames
-    coarse: Signal = frames
-    membranes: tuple[Array | None, Array | None] = None, None
-    quantum, bound = metadata.input_grid, input_max
+    bound = input_bound(metadata, largest)
     found = stages(plan)
-    tried, network_errors = [], []
-    for index, stage in enumerate(found):
-        before = plan.nodes[stage.first : stage.last - 1]
-        pooled = math.prod(math.prod(n.kernel) for n in before if isinstance(n, Pooling))
-        layer = _Layer(plan, stage, exact, (quantum, bound * pooled))
-        tried.append(tuple(layer.candidates(trained[index] if trained else None)))
-        exact, exact_membrane = layer.expected, layer.expected_membrane
-        coarse, coarse_membrane = layer.run(coarse, tried[-1][0].scale)
-        membranes = exact_membrane, coarse_membrane
-        network_errors.append(float((coarse != exact).mean()))
-        quantum, bound = 1.0, 1
-    predictions = [
-        readout.label(readout.scores(metadata.readout, spikes, membrane))
-        for spikes, membrane in zip((exact, coarse), membranes, strict=True)
-    ]
+    given = [[scale] for scale in trained] if trained else [_scales(stage) for stage in found]
+    trials = try_scales(plan, found, given, frames)
+    tried = _choose(_bounded(plan, bound), found, trials)
+    scales = tuple(candidates[0].scale for candidates in tried)
+    on_grid = quantised_plan(plan, scales, bound)
+    drift, scores = drift_of(plan, on_grid, frames)
+    predictions = {name: readout.label(values) for name, values in scores.items()}
     return Calibration(
         names=tuple(stage.weighted.name for stage in found),
-        scales=tuple(candidates[0].scale for candidates in tried),
-        input_max=_widened(metadata, input_max, tried[0][0].worst_sum),
+        scales=scales,
+        input_grid=metadata.input_grid,
+        input_max=_widened(on_grid, bound),
         largest_input=largest,
-        tried=tuple(tried),
-        network_errors=tuple(network_errors),
-        samples=len(labels),
-        agreement=float((predictions[0] == predictions[1]).mean()),
-        accuracy={
-            name: float((predicted == labels).mean())
-            for name, predicted in zip(("float32", "int8"), predictions, strict=True)
-        },
+        tried=tried,
+        drift=drift,
+        samples=frames.shape[1],
+        agreement=float((predictions["float32"] == predictions["int8"]).mean()),
+        accuracy={}
+        if labels is None
+        else {name: float((labels == label).mean()) for name, label in predictions.items()},
     )
 
 
@@ -201,118 +205,111 @@ def input_bound(metadata: ModelMetadata, largest: int) -> int:
     return max(_LEAST_BOUND, 1 << (_MARGIN * max(1, largest) - 1).bit_length())
 
 
-def _widened(metadata: ModelMetadata, bound: int, worst: int) -> int:
-    """A larger bound on event counts, if the first layer's sums allow it: a camera has hot pixels.
+def _input_grid(frames: Array, metadata: ModelMetadata) -> float:
+    """The power of two of which all input is a multiple: the model's own, or, where frames have
+    nothing but their numbers, the largest that these allow."""
+    grid = metadata.input_grid
+    while metadata.input_kind == "frames" and grid > _FINEST_GRID and _off(frames, grid).any():
+        grid /= 2
+    off = _off(frames, grid)
+    if off.any():
+        raise DataError(
+            "input of an int8 model must be on a grid",
+            got=float(frames[off].flat[0]),
+            expected=f"multiples of {grid:g}",
+        )
+    return grid
+
+
+def _off(frames: Array, grid: float) -> NDArray[np.bool_]:
+    quanta = frames / np.float32(grid)
+    off: NDArray[np.bool_] = np.rint(quanta) != quanta
+    return off
+
+
+def _bounded(plan: Plan, bound: int) -> Plan:
+    """With the bound on its input."""
+    if plan.metadata is None:
+        return plan
+    return replace(plan, metadata=replace(plan.metadata, weights="int8", input_max=bound))
+
+
+def _scales(stage: Stage) -> list[Scale]:
+    """The scales that are tried of one layer, those that clip nothing first."""
+    peak = float(np.abs(stage.weighted.weight).max())
+    if stage.is_free:
+        whole = unclipped_threshold(peak, stage.threshold)
+        wanted = (int(np.clip(whole * factor, 1, EXACT_LIMIT - 1)) for factor in _FINER)
+        return list(dict.fromkeys(scale_of(stage, threshold) for threshold in wanted))
+    coarse = max(peak, float(np.abs(stage.weighted.bias).max()) / (EXACT_LIMIT >> 8), 1e-30)
+    least = math.ceil(math.log2(coarse / (LARGEST_WEIGHT + 0.49)))
+    exponents = (int(np.clip(least + by, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)) for by in _POWERS)
+    return [Scale.power_of_two(e, stage.threshold) for e in dict.fromkeys(exponents)]
+
+
+def _choose(
+    plan: Plan, found: Sequence[Stage], trials: Sequence[Sequence[Trial]]
+) -> tuple[tuple[Candidate, ...], ...]:
+    """For each layer its candidates, the best first, and the others as they were tried.
 
     Args:
-        worst: the first layer's largest sum under `bound`.
+        plan: with the bound on its input.
     """
-    if metadata.input_kind == "events" and metadata.coding == "count":
+    walk = GridWalk(plan)
+    at = {stage.index: (stage, own) for stage, own in zip(found, trials, strict=True)}
+    chosen: list[tuple[Candidate, ...]] = []
+    for index, node in enumerate(plan.nodes):
+        placed: Node = node
+        if index in at:
+            stage, own = at[index]
+            seen = walk.seen(index)
+            if seen is not None:
+                candidates = [_candidate(stage, trial, seen) for trial in own]
+                chosen.append(_best_first(candidates, f"{node.name} of {plan.source}"))
+                placed = quantised_node(stage, chosen[-1][0].scale)
+        walk.passed(index, placed)  # refuses a layer that sees values on no grid
+    return tuple(chosen)
+
+
+def _candidate(stage: Stage, trial: Trial, seen: GridSignal) -> Candidate:
+    weight, bias, _ = integers(stage, trial.scale)
+    current = math.sqrt(trial.current / max(trial.currents, 1))
+    # Of neurons that mpsl did not write nobody knows in what units their current is.
+    power = math.sqrt(trial.power / max(trial.currents, 1))
+    unit = stage.threshold if stage.neuron is not None else power or 1.0
+    if trial.outputs and not stage.is_score:
+        error = trial.differing / trial.outputs
+    elif trial.potentials:
+        error = math.sqrt(trial.potential / trial.potentials) / unit
+    else:
+        error = current / unit
+    worst = worst_sum(weight, bias, seen.quantum, seen.largest)
+    return Candidate(trial.scale, trial.clipped, error, current / unit, worst)
+
+
+def _best_first(candidates: Sequence[Candidate], where: str) -> tuple[Candidate, ...]:
+    """Raises ModelError: none of them keeps the layer's sums exact."""
+    proven = [candidate for candidate in candidates if candidate.worst_sum < EXACT_LIMIT]
+    if not proven:
+        least = min(candidate.worst_sum for candidate in candidates)
+        raise ModelError(
+            "layer has no int8 form: its sums may not be exact",
+            got=f"up to {least:,} quanta",
+            expected=f"< 2^24 = {EXACT_LIMIT:,}",
+            where=where,
+        )
+    best = min(proven, key=lambda candidate: (candidate.spike_error, candidate.current_error))
+    return (best, *(candidate for candidate in candidates if candidate is not best))
+
+
+def _widened(plan: Plan, bound: int) -> int:
+    """A larger bound on event counts, if the proof allows it: a camera has hot pixels."""
+    metadata = plan.metadata
+    if metadata is not None and metadata.input_kind == "events" and metadata.coding == "count":
         for wider in (1 << k for k in range(_MOST_BOUND.bit_length() - 1, bound.bit_length(), -1)):
-            if worst * wider < EXACT_LIMIT * bound:
-                return wider
+            try:
+                layer_grids(_bounded(plan, wider))
+            except ModelError:
+                continue
+            return wider
     return bound
-
-
-class _Layer:
-    """One weighted layer with its input in the float32 network.
-
-    Attributes:
-        expected, expected_membrane: spikes [T, B, …] and last U [B, n] of the float32 layer.
-    """
-
-    def __init__(self, plan: Plan, stage: Stage, exact: Signal, grid: tuple[float, int]) -> None:
-        """exact: input [T, B, …]; grid: (input quantum, largest |input| in it)."""
-        self._plan = plan
-        self._stage = stage
-        self._exact = exact
-        self._grid = grid
-        nodes = plan.nodes[stage.first : stage.last + 1]
-        self.expected, self.expected_membrane = self._run(nodes, exact)
-
-    def candidates(self, trained: Scale | None) -> list[Candidate]:
-        """Every scale that is tried, the best first; `trained` alone where there is one.
-
-        Raises:
-            ModelError: none of them keeps the layer's sums exact.
-        """
-        found = [self._judge(scale) for scale in ([trained] if trained else self._scales())]
-        proven = [candidate for candidate in found if candidate.worst_sum < EXACT_LIMIT]
-        if not proven:
-            least = min(candidate.worst_sum for candidate in found)
-            raise ModelError(
-                "layer has no int8 form: its sums may not be exact",
-                got=f"up to {least:,} quanta",
-                expected=f"< 2^24 = {EXACT_LIMIT:,}",
-                where=f"{self._stage.weighted.name} of {self._plan.source}",
-            )
-        best = min(proven, key=lambda candidate: (candidate.spike_error, candidate.current_error))
-        return [best, *(candidate for candidate in found if candidate is not best)]
-
-    def run(self, frames: Signal, scale: Scale) -> tuple[Spikes, Array]:
-        """Spikes, and the last U in the trained units, with weights on the grid of `scale`."""
-        stage = self._stage
-        neuron = stage.neuron.with_threshold(scale.stored_threshold)
-        before = self._plan.nodes[stage.first : stage.last - 1]
-        spikes, membrane = self._run((*before, quantised_node(stage, scale), neuron), frames)
-        return spikes, membrane * np.float32(scale.step / scale.quantum)
-
-    def _scales(self) -> Iterator[Scale]:
-        stage = self._stage
-        whole = unclipped_threshold(float(np.abs(stage.weighted.weight).max()), stage.threshold)
-        seen: set[Scale] = set()
-        for factor in _FINER:
-            threshold = int(np.clip(whole * factor, 1, EXACT_LIMIT - 1))
-            scale = scale_of(stage, threshold)
-            if scale not in seen:
-                seen.add(scale)
-                yield scale
-
-    def _judge(self, scale: Scale) -> Candidate:
-        weight, bias, clipped = integers(self._stage, scale)
-        spikes, membrane = self.run(self._exact, scale)
-        if self._stage.read_as_score:
-            error = _rms(membrane - self.expected_membrane) / self._stage.threshold
-        else:
-            error = float((spikes != self.expected).mean())
-        return Candidate(
-            scale=scale,
-            clipped=clipped,
-            spike_error=error,
-            current_error=self._current_error(scale),
-            worst_sum=worst_sum(weight, bias, *self._grid),
-        )
-
-    def _current_error(self, scale: Scale) -> float:
-        """The current is linear in the weights: that of their error is its error."""
-        stage = self._stage
-        weight, bias, _ = integers(stage, scale)
-        error = replace(
-            stage.weighted,
-            weight=(weight * scale.step - stage.weighted.weight).astype(np.float32),
-            bias=(bias * scale.step - stage.weighted.bias).astype(np.float32),
-        )
-        x = self._exact[:, :_CURRENT_SAMPLES].astype(np.float32)
-        x = x.reshape(-1, *x.shape[2:])
-        for node in (*self._plan.nodes[stage.first : stage.last - 1], error):
-            x = apply(node, x)
-        return _rms(x) / stage.threshold
-
-    def _run(self, nodes: Sequence[Node], frames: Signal) -> tuple[Spikes, Array]:
-        """Spikes [T, B, …] and the last U [B, n] of a piece of a plan."""
-        first, last = nodes[0], nodes[-1]
-        piece = Plan(tuple(nodes), first.input_shape, last.output_shape, None, self._plan.source)
-        steps, count = frames.shape[:2]
-        spikes = np.empty((steps, count, *last.output_shape), np.bool_)
-        membrane = np.empty((count, math.prod(last.output_shape)), np.float32)
-        reference = Reference(piece)
-        for start in range(0, count, _BATCH):
-            part = slice(start, start + _BATCH)
-            out = reference.run_batch(frames[:, part].astype(np.float32))
-            spikes[:, part] = out.reshape(*out.shape[:2], *last.output_shape) > 0
-            membrane[part] = reference.membrane.reshape(out.shape[1], -1)
-        return spikes, membrane
-
-
-def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))

@@ -8,6 +8,7 @@ chooses, or what training used.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.grid import EXACT_LIMIT, LARGEST_WEIGHT
 from mpsl_runtime.model.metadata import NeuronMetadata
-from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Plan
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
 from mpsl_runtime.model.scale import Scale, is_exact_decay, whole_numbers
 
 if TYPE_CHECKING:
@@ -41,71 +42,63 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One weighted layer of a plan: where it begins, its weights, the neurons behind them.
+    """One weighted layer of a plan.
 
     Attributes:
-        first, last: indices in `Plan.nodes` of its first node (pooling, flattening or the weights)
-            and of its neurons.
-        weighted: the weights. neuron: the population, all of one threshold.
-        threshold: V_th as trained, decay: ρ_m.
-        read_as_score: its U are the scores of the model.
+        index: of its node in `Plan.nodes`. weighted: the node.
+        neuron: the population that mpsl trained behind it, which sees it alone: its threshold is
+            put on the grid with the weights. None: whatever is behind it stays as it is.
+        threshold: V_th as trained; of a stage without `neuron` 1, what its errors are measured in.
+        is_score: U of `neuron` are the scores of the model.
     """
 
-    first: int
-    last: int
+    index: int
     weighted: Convolution | Dense
-    neuron: Neuron
+    neuron: Neuron | None
     threshold: float
-    decay: float
-    read_as_score: bool
+    is_score: bool
+
+    @property
+    def is_free(self) -> bool:
+        """Any scale will do, since the threshold follows; else only a power of two."""
+        return self.neuron is not None and not self.is_score
 
 
 def stages(plan: Plan) -> tuple[Stage, ...]:
-    """The weighted layers of a merged network.
+    """The weighted layers of a network, in order.
 
     Raises:
-        ModelError: a decay that float32 does not hold exactly; a network that mpsl did not write.
+        ModelError: neurons of mpsl with a decay that float32 does not hold exactly.
     """
+    by_membrane = plan.metadata is not None and plan.metadata.readout == "membrane"
     found: list[Stage] = []
-    first = 0
-    for position, node in enumerate(plan.nodes):
-        if not isinstance(node, Neuron):
+    for index, node in enumerate(plan.nodes):
+        if not isinstance(node, Convolution | Dense):
             continue
-        where = f"node {node.name!r} of {plan.source}"
-        weighted = plan.nodes[position - 1] if position else None
-        if not isinstance(weighted, Convolution | Dense) or node.kind != "spiking":
-            raise ModelError(
-                "network has no int8 form",
-                got=f"{node.kind} neurons behind {type(weighted).__name__}",
-                expected="spiking neurons behind a weighted layer",
-                where=where,
-            )
-        if node.V_th is None or node.rho is None:
-            raise ModelError(
-                "network has no int8 form", got="neurons that mpsl did not write", where=where
-            )
-        _check_decay(node.rho, where)
-        is_last = position == len(plan.nodes) - 1
-        by_membrane = plan.metadata is not None and plan.metadata.readout == "membrane"
-        found.append(
-            Stage(
-                first=first,
-                last=position,
-                weighted=weighted,
-                neuron=node,
-                threshold=node.V_th,
-                decay=node.rho,
-                read_as_score=is_last and by_membrane,
-            )
-        )
-        first = position + 1
+        neuron = _trained_behind(plan, index)
+        if neuron is None or neuron.V_th is None or neuron.rho is None:
+            found.append(Stage(index, node, None, 1.0, is_score=False))
+            continue
+        _check_decay(neuron.rho, f"node {neuron.name!r} of {plan.source}")
+        is_score = by_membrane and neuron is plan.output_neuron
+        found.append(Stage(index, node, neuron, neuron.V_th, is_score))
     return tuple(found)
 
 
+def _trained_behind(plan: Plan, index: int) -> Neuron | None:
+    """The population that mpsl wrote, where it and this node see and are seen by nobody else."""
+    heads = [(plan.nodes[i], row) for i, row in enumerate(plan.wiring) if (index, False) in row]
+    node, row = heads[0] if len(heads) == 1 else (None, ())
+    if not isinstance(node, Neuron) or len(row) != 1 or node.kind != "spiking":
+        return None
+    is_late = any((index, True) in row for row in plan.wiring)
+    return None if node.V_th is None or is_late else node
+
+
 def scale_of(stage: Stage, threshold: int) -> Scale:
-    """The scale that makes a stage's threshold `threshold` ≥ 1 quanta, or, where U is a score, the
-    power of two that comes nearest to that."""
-    return Scale.of(stage.threshold, threshold, is_score=stage.read_as_score)
+    """The scale that makes a stage's threshold `threshold` ≥ 1 quanta; where only a power of two
+    will do, the one that comes nearest to that."""
+    return Scale.of(stage.threshold, threshold, is_score=not stage.is_free)
 
 
 def integers(stage: Stage, scale: Scale) -> tuple[NDArray[np.int8], NDArray[np.int64], float]:
@@ -134,10 +127,10 @@ def quantised_node(stage: Stage, scale: Scale) -> Convolution | Dense:
 
 
 def quantised_plan(plan: Plan, scales: Sequence[Scale], input_max: int) -> Plan:
-    """The int8 form of a merged network: the same nodes, their values on the grids.
+    """The int8 form of a network: the same nodes, their values on the grids.
 
     Args:
-        plan: the merged network in float32.
+        plan: the network in float32.
         scales: one for each weighted layer. input_max: see `ModelMetadata.input_max`.
 
     Raises:
@@ -145,40 +138,65 @@ def quantised_plan(plan: Plan, scales: Sequence[Scale], input_max: int) -> Plan:
     """
     if plan.metadata is None:
         raise ModelError("network has no metadata of mpsl", where=plan.source)
-    nodes = {node.name: node for node in plan.nodes}
+    nodes = list(plan.nodes)
+    at = {node.name: index for index, node in enumerate(nodes)}
     for stage, scale in zip(stages(plan), scales, strict=True):
-        nodes[stage.weighted.name] = quantised_node(stage, scale)
-        nodes[stage.neuron.name] = stage.neuron.with_threshold(scale.stored_threshold)
+        nodes[stage.index] = quantised_node(stage, scale)
+        if stage.neuron is not None:
+            name = stage.neuron.name
+            nodes[at[name]] = stage.neuron.with_threshold(scale.stored_threshold)
     metadata = replace(plan.metadata, weights="int8", input_max=input_max)
-    return replace(plan, nodes=tuple(nodes.values()), metadata=metadata)
+    return replace(plan, nodes=tuple(nodes), metadata=metadata)
 
 
-def quantised_graph(graph: nir.NIRGraph, scales: Sequence[Scale], input_max: int) -> nir.NIRGraph:
+def quantised_graph(
+    graph: nir.NIRGraph,
+    scales: Sequence[Scale],
+    input_max: int,
+    input_grid: float | None = None,
+) -> nir.NIRGraph:
     """The same as a graph, to be written.
 
     Args:
-        graph: the merged network in float32. scales, input_max: see `quantised_plan`.
+        graph: the network in float32, without graphs inside it.
+        scales, input_max: see `quantised_plan`. input_grid: if it is not the network's own.
     """
     import nir
 
     from mpsl_runtime.model.graph import plan_of
     from mpsl_runtime.model.neurons import neuron_node
 
-    plan = quantised_plan(plan_of(graph, source="the merged network"), scales, input_max)
+    plan = plan_of(graph, source="the merged network")
+    on_grid = quantised_plan(plan, scales, input_max)
+    planned = {node.name: node for node in on_grid.nodes}
     nodes = dict(graph.nodes)
-    grid: dict[str, int | None] = {}
-    for node in plan.nodes:
-        if isinstance(node, Convolution | Dense):
-            grid = {"weight_grid": node.weight_grid}
-            nodes[node.name] = replace(
-                nodes[node.name], weight=node.weight, bias=node.bias, metadata=grid
-            )
-        elif isinstance(node, Neuron):
-            before = NeuronMetadata.from_mapping(nodes[node.name].metadata, node.name)
-            after = replace(before, threshold=float(node.threshold.flat[0]))
-            nodes[node.name] = neuron_node(after, node.output_shape, grid)
-    metadata = plan.metadata.to_mapping() if plan.metadata is not None else {}
-    return nir.NIRGraph(nodes=nodes, edges=list(graph.edges), metadata=metadata)
+    for stage, scale in zip(stages(plan), scales, strict=True):
+        grid = {"weight_grid": scale.exponent}
+        name = stage.weighted.name
+        nodes[name] = _on_grid(nodes[name], planned[name], grid)
+        if stage.neuron is not None:
+            name = stage.neuron.name
+            before = NeuronMetadata.from_mapping(nodes[name].metadata, name)
+            after = replace(before, threshold=scale.stored_threshold)
+            nodes[name] = neuron_node(after, stage.neuron.output_shape, grid)
+    # What else stands there is of the float network: who wants it for this one adds it again.
+    metadata = on_grid.metadata.to_mapping() if on_grid.metadata is not None else {}
+    metadata |= {} if input_grid is None else {"input_grid": input_grid}
+    return nir.NIRGraph(nodes, list(graph.edges), metadata=metadata, type_check=False)
+
+
+def _on_grid(node: nir.NIRNode, planned: Node, grid: dict[str, int]) -> nir.NIRNode:
+    """A weighted node with the values of the plan's."""
+    import nir
+
+    if not isinstance(planned, Convolution | Dense):
+        raise TypeError(f"{type(planned).__name__} has no weights")
+    changed: Any = copy.copy(node)  # nir's own constructors know only square kernels
+    changed.weight = planned.weight.reshape(np.shape(changed.weight))
+    if not isinstance(node, nir.Linear):
+        changed.bias = planned.bias
+    changed.metadata = {**(node.metadata or {}), **grid}
+    return changed
 
 
 def stored_scales(
@@ -197,20 +215,24 @@ def stored_scales(
     scales = []
     for stage in found:
         exponent = grids.get(stage.weighted.name)
-        threshold = thresholds.get(stage.neuron.name)
+        neuron = "" if stage.neuron is None else stage.neuron.name
+        threshold = thresholds.get(neuron, 1.0 if not neuron else None)
         if exponent is None or threshold is None:
             raise ModelError(
                 "int8 model does not say its grid", where=f"{stage.weighted.name} of {where}"
             )
+        if stage.neuron is None:
+            scales.append(Scale.power_of_two(int(exponent), stage.threshold))
+            continue
         quanta = float(threshold) / math.ldexp(1.0, int(exponent))
         if not 1 <= quanta < math.inf or quanta != int(quanta):
             raise ModelError(
                 "threshold of an int8 model is off its grid",
                 got=f"{threshold} = {quanta:g} quanta",
-                where=f"{stage.neuron.name} of {where}",
+                where=f"{neuron} of {where}",
             )
         step = stage.threshold / int(quanta)
-        if stage.read_as_score:
+        if stage.is_score:
             step = math.ldexp(1.0, int(exponent))
         scales.append(Scale(int(exponent), int(quanta), step))
     return tuple(scales)

@@ -70,7 +70,8 @@ class Anchors:
             grids = {
                 s.weighted.name: int(properties[f"weight_grid.{s.weighted.name}"]) for s in found
             }
-            limits = {s.neuron.name: float(properties[f"threshold.{s.neuron.name}"]) for s in found}
+            names = [stage.neuron.name for stage in found if stage.neuron is not None]
+            limits = {name: float(properties[f"threshold.{name}"]) for name in names}
             input_max = int(properties["input_max"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ModelError("int8 model does not say its grid", got=error, where=where) from error

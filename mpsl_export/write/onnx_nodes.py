@@ -235,8 +235,8 @@ def _add_delay(graph: StepGraph, node: Delay) -> None:
 def _add_neuron(graph: StepGraph, node: Neuron) -> None:
     """One step of `mpsl_runtime.model.plan.Neuron`, operation by operation."""
     name, current = node.name, graph.value
-    threshold = graph.constant(f"{name}.threshold", node.threshold)
     if node.kind == "threshold":
+        threshold = graph.constant(f"{name}.threshold", node.threshold)
         fired = graph.add("GreaterOrEqual", [current, threshold], f"{name}.fired")
         graph.add("Cast", [fired], f"{name}.spikes", to=1)
         return

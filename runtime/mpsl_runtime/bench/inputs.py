@@ -9,6 +9,7 @@ nothing, but costs what a model of that density costs.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,14 @@ from mpsl_runtime.model.grid import is_int8, layer_grids
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
 from mpsl_runtime.run.reference import Reference, apply
 
-__all__ = ["BenchInput", "force_density", "from_test_set", "recorded", "synthetic"]
+__all__ = [
+    "BenchInput",
+    "force_density",
+    "from_test_set",
+    "recorded",
+    "samples_of",
+    "synthetic",
+]
 
 Array = NDArray[np.float32]
 
@@ -84,6 +92,23 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
         UsageError: the time steps of the model are not known; a live source.
         DataError: nothing there, a damaged recording or picture, or one that does not fit.
     """
+    samples = tuple(islice(samples_of(plan, source), limit))
+    metadata = plan.metadata
+    is_image = metadata is not None and metadata.input_kind == "image"
+    noun = "image" if is_image else "recording"
+    if not samples:
+        raise DataError(f"no {noun} there", where=source)
+    step_us = None if is_image or metadata is None else metadata.step_us
+    return BenchInput(f"{len(samples)} {noun}s of {source}", samples, step_us, constant=is_image)
+
+
+def samples_of(plan: Plan, source: str) -> Iterator[Array]:
+    """The first T steps of each recording or image of a file, a folder or a zip, as they come:
+    float32 [T, *input_shape].
+
+    Raises:
+        UsageError, DataError: see `recorded`.
+    """
     from mpsl_runtime.events.steps import Rest, cut
     from mpsl_runtime.live.address import is_live
     from mpsl_runtime.live.feed import Feed
@@ -93,37 +118,28 @@ def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
         raise UsageError("a live source is never twice the same", got=source, where="--source")
     model = Model(plan, Reference(plan))
     if model.takes_images:
-        return _pictured(plan, source, limit)
+        yield from _pictured(plan, source)
+        return
     binning = model.binning
-    samples: list[Array] = []
-    for recording in islice(Feed([source], binning, model.class_names), limit):
+    for recording in Feed([source], binning, model.class_names):
         frames = np.zeros((binning.steps, math.prod(plan.input_shape)), np.float32)
         for item in cut(recording, binning, "tumbling"):
             if isinstance(item, Rest) or item.step >= len(frames):
                 break
             frames[item.step, item.address] = item.value
-        samples.append(frames.reshape(-1, *plan.input_shape))
-    if not samples:
-        raise DataError("no recording there", where=source)
-    return BenchInput(
-        f"{len(samples)} recordings of {source}", tuple(samples), binning.step_us, constant=False
-    )
+        yield frames.reshape(-1, *plan.input_shape)
 
 
-def _pictured(plan: Plan, source: str, limit: int) -> BenchInput:
+def _pictured(plan: Plan, source: str) -> Iterator[Array]:
     from mpsl_runtime.data.datasets import image_current
     from mpsl_runtime.data.images import images_of
 
     metadata = plan.metadata
     if metadata is None:
         raise RuntimeError("a model of images has metadata")
-    samples = tuple(
-        np.broadcast_to(image_current(image.pixels, metadata), (metadata.steps, *plan.input_shape))
-        for image in islice(images_of(source, plan), limit)
-    )
-    if not samples:
-        raise DataError("no image there", where=source)
-    return BenchInput(f"{len(samples)} images of {source}", samples, None, constant=True)
+    for image in images_of(source, plan):
+        current = image_current(image.pixels, metadata)
+        yield np.broadcast_to(current, (metadata.steps, *plan.input_shape))
 
 
 def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> BenchInput | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 import tokenize
 import zipfile
 import zlib
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError
 
-__all__ = ["BoundedStream", "map_array", "open_zip", "read_member"]
+__all__ = ["BoundedStream", "array_of", "map_array", "open_zip", "read_arrays", "read_member"]
 
 LARGEST_DIRECTORY = 1 << 26
 """Bytes of a zip's list of members: about half a million of them."""
@@ -178,4 +180,63 @@ def map_array(path: Path, *, damage: str) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         array.close()
         raise DataError(damage, got="an archive", where=path)
+    return array
+
+
+def read_arrays(path: Path, names: tuple[str, ...], largest: int) -> list[NDArray[Any]]:
+    """Arrays of numbers of an `.npz` file, by name.
+
+    Args:
+        largest: bytes that all of them may have together.
+
+    Raises:
+        DataError: the file is absent or damaged; one of them is not there, too large, or no array
+            of numbers.
+    """
+    found: list[NDArray[Any]] = []
+    with open_zip(path) as archive:
+        listed = set(archive.namelist())
+        missing = [name for name in names if f"{name}.npy" not in listed]
+        if missing:
+            raise DataError(
+                "array is not in the file",
+                got=f"no {missing[0]!r}",
+                expected=", ".join(names),
+                where=path,
+            )
+        for name in names:
+            left = largest - sum(array.nbytes for array in found)
+            content = read_member(archive, f"{name}.npy", left, noun="array", where=path)
+            try:
+                array = array_of(content)
+            except _NO_ARRAY as error:
+                raise DataError(
+                    "array cannot be read", got=error or name, where=f"{name!r} of {path}"
+                ) from None
+            if array.dtype.kind not in "biuf":
+                raise DataError(
+                    "array has no numbers", got=array.dtype, where=f"{name!r} of {path}"
+                )
+            found.append(array)
+    return found
+
+
+def array_of(content: bytes) -> NDArray[Any]:
+    """The array of a `.npy` file; its header must declare as many bytes as there are.
+
+    Raises:
+        ValueError: it does not, or the array is one of Python objects; numpy itself answers damage
+            with errors of other kinds.
+    """
+    stream = io.BytesIO(content)
+    version = npy.read_magic(stream)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"array format {version}")
+    shape, _, dtype = read(stream)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or min(shape, default=0) < 0 or size != len(content) - stream.tell():
+        raise ValueError(f"array of {dtype} {shape} does not fit its data")
+    stream.seek(0)
+    array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
     return array

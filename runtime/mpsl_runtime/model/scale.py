@@ -11,7 +11,8 @@ the file holds about the trained values, each an exact float32. A larger t makes
 clips the largest weights.
 
 The last layer of a network that is read out by its membrane potential is not rescaled, since its U
-are the scores: one quantum stands for 2^e itself, and V_th is rounded.
+are the scores: one quantum stands for 2^e itself, and V_th is rounded. Nor is a layer behind which
+there are not just neurons of mpsl; what is behind it then stays as it is.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ class Scale:
             step = math.ldexp(1.0, exponent)
             quanta = max(1, round(trained / step))
         return cls(exponent, quanta, step)
+
+    @classmethod
+    def power_of_two(cls, exponent: int, trained: float) -> Scale:
+        """The scale whose quantum stands for 2^exponent itself; the threshold is the nearest."""
+        step = math.ldexp(1.0, exponent)
+        return cls(exponent, max(1, round(trained / step)), step)
 
     @property
     def quantum(self) -> float:

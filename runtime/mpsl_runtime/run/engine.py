@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError, UsageError
-from mpsl_runtime.model.grid import InputBound, LayerGrid, is_int8, layer_grids
+from mpsl_runtime.model.grid import LayerGrid, is_int8, layer_grids
+from mpsl_runtime.model.input_bound import InputBound
 from mpsl_runtime.model.plan import Neuron, Plan
 from mpsl_runtime.run.checks import (
     checked,
@@ -44,9 +45,9 @@ class Engine:
     fixed for float32 ones, whose rounding a clock must not decide; `MPSL_CROSSOVER` (0 … 1) sets
     it.
 
-    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`). Its
-    layers behind spikes are summed in whole numbers, from weights of one byte; one whose proof
-    fails runs as a float32 model.
+    An int8 model refuses input that its proof does not cover (DataError, `input_bound`). Its layers
+    behind spikes are summed in whole numbers, from weights of one byte; one whose proof fails runs
+    as a float32 model.
 
     Attributes:
         plan: what it runs.

@@ -21,7 +21,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.model.grid import InputBound
+from mpsl_runtime.model.input_bound import InputBound
 from mpsl_runtime.model.plan import (
     Convolution,
     Delay,
@@ -54,7 +54,7 @@ Array = NDArray[np.float32]
 class Reference:
     """Runs a plan, one step at a time; the same interface and errors as `engine.Engine`.
 
-    An int8 model refuses input that its proof does not cover (DataError, `grid.InputBound`).
+    An int8 model refuses input that its proof does not cover (DataError, `input_bound`).
 
     Attributes:
         plan: what it runs.

@@ -111,7 +111,7 @@ def test_a_network_on_a_grid_already_is_written_without_any_error(
             np.testing.assert_array_equal(one.bias, two.bias)
     assert [tried[0].spike_error for tried in result.calibration.tried] == [0.0] * 4
     assert [tried[0].current_error for tried in result.calibration.tried] == [0.0] * 4
-    assert result.calibration.network_errors == (0.0,) * 4
+    assert [drift.differing for drift in result.calibration.drift] == [0.0] * 4
     assert result.calibration.agreement == 1.0
 
 
@@ -158,18 +158,10 @@ def test_the_graph_that_is_written_is_the_plan_that_verification_expects(event_r
     ]
 
 
-def test_neurons_that_mpsl_did_not_write_have_no_int8_form(event_run: Any) -> None:
-    graph = graph_of(read_checkpoint(event_run.path))
-    for node in graph.nodes.values():
-        node.metadata = {}
-    with pytest.raises(ModelError, match="no int8 form; got neurons that mpsl did not write"):
-        stages(plan_of(graph, source="test"))
-
-
 def test_potentials_that_are_scores_are_not_rescaled(image_run: Any) -> None:
     graph = graph_of(read_checkpoint(image_run.path))
     first, last = stages(plan_of(graph, source="test"))
-    assert (first.read_as_score, last.read_as_score) == (False, True)
+    assert (first.is_score, last.is_score) == (False, True)
     scale = scale_of(last, 100)
     assert scale.step == 2.0**scale.exponent
     assert scale.threshold == round(last.threshold / scale.step)

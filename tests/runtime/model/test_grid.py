@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,86 +15,21 @@ from hypothesis import strategies as st
 
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import DataError, ModelError
-from mpsl_runtime.model.graph import encode_neuron, load_plan, plan_of
+from mpsl_runtime.model.graph import load_plan, plan_of
 from mpsl_runtime.model.grid import (
     EXACT_LIMIT,
-    InputBound,
     integer_weights,
     is_int8,
     layer_grids,
     worst_sum,
 )
-from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
+from mpsl_runtime.model.input_bound import InputBound
+from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Convolution, Dense
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
-DT_S = 1e-4
-
-
-def metadata(**changes: Any) -> ModelMetadata:
-    """Of an int8 model for 8x6 pixels and three classes."""
-    values = {
-        "mpsl": 2,
-        "dataset": "nmnist",
-        "network": "4C3-AP2-3",
-        "input_kind": "events",
-        "steps": 5,
-        "step_us": 1000,
-        "coding": "count",
-        "origin": "zero",
-        "downsample": 1,
-        "sensor_width": 8,
-        "sensor_height": 6,
-        "crop": "",
-        "image_mean": "",
-        "image_std": "",
-        "input_grid": 1.0,
-        "classes": "0,1,2",
-        "readout": "count",
-        "dt_s": DT_S,
-        "recipe_hash": "0" * 64,
-        "weights": "int8",
-        "input_max": 255,
-        **changes,
-    }
-    return ModelMetadata(**values)
-
-
-def neuron(threshold: float, shape: tuple[int, ...], grid: int) -> Any:
-    about = NeuronMetadata("subtract", "reset-decay-add-fire", 0.75, threshold, DT_S)
-    arrays = encode_neuron(threshold, 0.75, shape, DT_S)
-    return nir.LIF(**arrays, metadata={**about.to_mapping(), "weight_grid": grid})
-
-
-def grid_graph(seed: int = 0, **changes: Any) -> nir.NIRGraph:
-    """conv 3x3 → LIF → sum pool 2x2 → flatten → dense → LIF; weights are n/128 and n/64."""
-    random = np.random.default_rng(seed)
-
-    def draw(exponent: int, *shape: int) -> Any:
-        return (random.integers(-127, 128, shape) * 2.0**exponent).astype(np.float32)
-
-    model = metadata(**changes)
-    nodes = {
-        "n00_input": nir.Input({"input": np.array([2, 6, 8])}),
-        "n01_conv": nir.Conv2d(
-            input_shape=(6, 8),
-            weight=draw(-7, 4, 2, 3, 3),
-            stride=(1, 1),
-            padding=(1, 1),
-            dilation=(1, 1),
-            groups=1,
-            bias=draw(-7, 4),
-            metadata={"weight_grid": -7},
-        ),
-        "n02_lif": neuron(77 / 128, (4, 6, 8), -7),
-        "n03_sumpool": nir.SumPool2d(np.array([2, 2]), np.array([2, 2]), np.array([0, 0])),
-        "n04_flatten": nir.Flatten({"input": np.array([4, 3, 4])}, start_dim=0, end_dim=-1),
-        "n05_affine": nir.Affine(draw(-6, 3, 48), draw(-6, 3), metadata={"weight_grid": -6}),
-        "n06_lif": neuron(45 / 64, (3,), -6),
-        "n07_output": nir.Output({"output": np.array([3])}),
-    }
-    return nir.NIRGraph(nodes=nodes, edges=list(pairwise(nodes)), metadata=model.to_mapping())
+from .grid_graphs import grid_graph, metadata
 
 
 def plan(seed: int = 0, **changes: Any) -> Any:
@@ -179,23 +113,11 @@ def _bias(graph: nir.NIRGraph) -> None:
     graph.nodes["n01_conv"].bias[0] += np.float32(2**-9)
 
 
-def _threshold(graph: nir.NIRGraph) -> None:
-    graph.nodes["n06_lif"] = neuron(45.5 / 64, (3,), -6)
-
-
-def _one_threshold(graph: nir.NIRGraph) -> None:
-    graph.nodes["n06_lif"].v_threshold = (
-        graph.nodes["n06_lif"].v_threshold * np.array([1, 1, 1.05], np.float32)
-    ).astype(np.float32)
-
-
 OFF_GRID: dict[str, tuple[Callable[[nir.NIRGraph], None], str]] = {
     "weight between two quanta": (lambda g: _weight(g, 0.01), "weight of 'n05_affine' is off"),
     "weight of 128 quanta": (lambda g: _weight(g, 2.0), "no int8; got 128 quanta at .1, 2."),
     "no grid": (_no_grid, "no weight_grid; in node 'n05_affine'"),
     "bias": (_bias, "bias of 'n01_conv' is off its grid"),
-    "threshold": (_threshold, "threshold of 'n06_lif' is off its grid"),
-    "one threshold": (_one_threshold, "n06_lif"),
 }
 
 
@@ -208,17 +130,6 @@ def test_a_value_off_its_grid_is_named_and_the_model_still_runs(what: str) -> No
     with pytest.raises(ModelError, match=words):
         layer_grids(model)
     assert Reference(model).run(np.ones((2, 2, 6, 8), np.float32)).shape == (2, 3)
-
-
-def test_a_loop_is_not_proven_and_runs_as_a_float_model() -> None:
-    graph = grid_graph()
-    last = next(tail for tail, head in graph.edges if isinstance(graph.nodes[head], nir.Output))
-    graph.edges.append((last, last))
-    looped = plan_of(graph, source="loop.nir")
-    with pytest.raises(ModelError, match="branches or loops is not proven exact"):
-        layer_grids(looped)
-    frames = np.ones((5, *looped.input_shape), np.float32)
-    np.testing.assert_array_equal(Engine(looped).run(frames), Reference(looped).run(frames))
 
 
 def test_sums_that_may_reach_the_limit_are_refused_by_name() -> None:
