@@ -95,7 +95,7 @@ class CompiledKernels(Kernels):
 
     def fire(
         self, current: Tensor, carried: Tensor | None, neuron: NeuronSettings, activity: bool,
-        last: bool,
+        last: bool, clipped: bool = False,
     ) -> Fired:  # fmt: skip
         current = _dense(current)
         membrane = torch.empty_like(current) if carried is None else carried
@@ -106,6 +106,8 @@ class CompiledKernels(Kernels):
             current.numel(), neuron.decay, neuron.threshold, neuron.surrogate_width,
             carried is None, last, activity, torch.get_num_threads(),
         )  # fmt: skip
+        if activity and clipped:
+            current.clamp_(min=0)
         return Fired(membrane, fired, near, current if activity else None)
 
     def pool(self, fired: Tensor, size: int, dtype: torch.dtype) -> Tensor:

@@ -27,7 +27,7 @@ class Fired(NamedTuple):
     Attributes:
         membrane: V_t, or U_t after the last step.
         fired, near: S_t and [|U_t − V_th| < a/2] as booleans: all that the backward pass needs.
-        activity: g, if it was asked for.
+        activity: g, if it was asked for; cut off at 0 where ρ is clipped.
     """
 
     membrane: Tensor
@@ -68,7 +68,7 @@ class Kernels:
 
     def fire(
         self, current: Tensor, carried: Tensor | None, neuron: NeuronSettings, activity: bool,
-        last: bool,
+        last: bool, clipped: bool = False,
     ) -> Fired:  # fmt: skip
         """I_t and V_{t−1} are consumed. At the last step the membrane is not reset."""
         threshold = neuron.threshold
@@ -77,6 +77,8 @@ class Kernels:
         fired = membrane >= threshold
         near = torch.sub(membrane, threshold, out=current).abs_() < neuron.surrogate_width / 2
         g = torch.div(membrane, threshold, out=current).tanh_() if activity else None
+        if g is not None and clipped:
+            g.clamp_(min=0)
         if not last:
             membrane.sub_(fired.to(membrane.dtype), alpha=threshold)
         return Fired(membrane, fired, near, g)

@@ -18,6 +18,7 @@ from mpsl_train.network import neuron
 from mpsl_train.network.int8_training import fold, on_grid, on_grid_bias
 from mpsl_train.network.plasticity import Post, Pre, Rule
 from mpsl_train.network.processes import average
+from mpsl_train.network.regulation import BankLimits, held
 from mpsl_train.notation import LayerSpec
 
 __all__ = ["LayerState", "NeuronSettings", "SpikingLayer"]
@@ -74,19 +75,21 @@ class SpikingLayer(nn.Module):
         coefficients: nn.Parameter,
         settings: NeuronSettings,
         *,
-        cap: float = 0.25,
+        limits: BankLimits | None = None,
         flow: bool = False,
         bf16: bool = False,
     ) -> None:
         """
         Args:
             coefficients: λ of this layer, or of all layers, whose first rows belong to `rules`.
-            cap: largest ‖Wk‖/‖W1‖ of a committed bank; 0 = none.
+            limits: of the local banks.
             flow: s and U stay differentiable inside the rules.
             bf16: the layer's multiplications run in bfloat16; the banks stay float32.
         """
         super().__init__()
-        self.spec, self.settings, self.cap, self.flow, self.bf16 = spec, settings, cap, flow, bf16
+        self.spec, self.settings, self.flow, self.bf16 = spec, settings, flow, bf16
+        self.limits = limits or BankLimits()
+        self.clipped = any(rule.settings.clipped for rule in rules)
         self.quantised = self.is_score = False
         self.rules = nn.ModuleDict({rule.name: rule for rule in rules})
         self.shared_coefficients = coefficients
@@ -111,6 +114,11 @@ class SpikingLayer(nn.Module):
     @property
     def plastic(self) -> bool:
         """Whether any bank changes within a window."""
+        return any(not rule.learned and not rule.fixed for rule in self.rule_list)
+
+    @property
+    def has_local_bank(self) -> bool:
+        """Whether there is a bank that back-propagation does not learn."""
         return any(not rule.learned for rule in self.rule_list)
 
     @property
@@ -150,6 +158,27 @@ class SpikingLayer(nn.Module):
             total = total + part
         return total
 
+    @torch.no_grad()
+    def draw_fixed(self) -> None:
+        """Fresh fixed banks, normal, from torch's global random state, of the size at which theirs
+        is `current_share` of the current of independent weights."""
+        share = min(self.limits.current_share, 0.99)
+        for index, rule in enumerate(self.rule_list, start=1):
+            if rule.fixed:
+                learned = self.banks[0]
+                bank = torch.randn_like(learned)
+                size = share / math.sqrt(1 - share**2) * learned.norm() / bank.norm()
+                setattr(self, f"W{index}", bank * size)
+
+    def local_and_whole(self) -> tuple[Tensor, Tensor]:
+        """(λ2·W2 + λ3·W3, λ1·W1 + λ2·W2 + λ3·W3): the local banks alone, and Eq. 5."""
+        whole = self.effective_weight()
+        local = torch.zeros_like(whole)
+        for index, (rule, bank) in enumerate(zip(self.rule_list, self.banks, strict=True)):
+            if not rule.learned:
+                local = local + self._times_coefficient(index, bank)
+        return local, whole
+
     def begin(self, mask: Tensor | None = None) -> LayerState:
         """The state before the first step of a window.
 
@@ -157,7 +186,7 @@ class SpikingLayer(nn.Module):
             mask: of dropout, as `dropout.draw_masks` draws it.
         """
         weighted = [
-            self._times_coefficient(index, bank) if rule.learned else None
+            self._times_coefficient(index, bank) if rule.learned or rule.fixed else None
             for index, (rule, bank) in enumerate(zip(self.rule_list, self.banks, strict=True))
         ]
         scale = self.scale() if self.quantised else None
@@ -242,10 +271,9 @@ class SpikingLayer(nn.Module):
     def _threshold(self, state: LayerState) -> float:
         return self.settings.threshold if state.scale is None else state.scale.stored_threshold
 
-    def observe(self, x: Tensor, spikes: Tensor, state: LayerState) -> tuple[Pre, Post]:
-        """What the rules see of this step; detached unless the recipe asks for `flow`."""
-        if state.membrane is None:
-            raise RuntimeError("observe before fire")
+    def see(self, x: Tensor, state: LayerState) -> Pre:
+        """What the rules see of what enters the weights; detached unless the recipe asks for
+        `flow`."""
         # A constant current is the same tensor at every step: what is known of it stays known.
         if state.pre is None or state.source is not x:
             seen = x if self.flow else x.detach()
@@ -253,13 +281,20 @@ class SpikingLayer(nn.Module):
                 seen = seen / self._area
             state.source = x
             state.pre = Pre(seen, self.spec.weight_shape, self.spec.stride, self.spec.padding)
+        return state.pre
+
+    def observe(self, x: Tensor, spikes: Tensor, state: LayerState) -> tuple[Pre, Post]:
+        """What the rules see of this step; detached unless the recipe asks for `flow`."""
+        if state.membrane is None:
+            raise RuntimeError("observe before fire")
         membrane = state.membrane if self.flow else state.membrane.detach()
-        return state.pre, Post(membrane, spikes.detach(), self._threshold(state))
+        post = Post(membrane, spikes.detach(), self._threshold(state), clipped=self.clipped)
+        return self.see(x, state), post
 
     def adapt(self, name: str, pre: Pre, post: Post, state: LayerState) -> None:
         """Runs one rule and advances its bank: W_t = d·W_{t−1} + ΔW."""
         rule = self.rules[name]
-        if not isinstance(rule, Rule) or rule.learned:
+        if not isinstance(rule, Rule) or rule.learned or rule.fixed:
             return
         index = self.mechanisms.index(name)
         change = rule.update(pre, post)
@@ -275,7 +310,7 @@ class SpikingLayer(nn.Module):
 
     @torch.no_grad()
     def commit(self, state: LayerState, *, in_place: bool = False) -> None:
-        """Keeps the banks for the next window, held to ‖Wk‖ ≤ cap·‖W1‖.
+        """Keeps the banks for the next window, within the layer's limits.
 
         Args:
             in_place: the bank's memory stays where it is, as a CUDA graph needs it. Else banks are
@@ -285,15 +320,15 @@ class SpikingLayer(nn.Module):
             (bank for rule, bank in zip(self.rule_list, self.banks, strict=True) if rule.learned),
             None,
         )
-        for index, rule in enumerate(self.rule_list, start=1):
-            if rule.learned:
-                continue
-            # A rule that takes means of its own sees its share of the batch alone.
-            bank = average(state.banks[index - 1].detach())
-            if self.cap > 0 and learned is not None:
-                scale = (self.cap * learned.norm() / bank.norm().clamp_min(1e-12)).clamp(max=1.0)
-                bank = bank * scale
+        local = [
+            index
+            for index, rule in enumerate(self.rule_list)
+            if not rule.learned and not rule.fixed
+        ]
+        # A rule that takes means of its own sees its share of the batch alone.
+        banks = [average(state.banks[index].detach()) for index in local]
+        for index, bank in zip(local, held(banks, learned, self.limits), strict=True):
             if in_place:
-                getattr(self, f"W{index}").copy_(bank)
+                getattr(self, f"W{index + 1}").copy_(bank)
             else:
-                setattr(self, f"W{index}", bank)
+                setattr(self, f"W{index + 1}", bank)

@@ -9,7 +9,7 @@ is missing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NoReturn
 
@@ -24,6 +24,7 @@ from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
 from mpsl_train.network.plasticity import Post, Pre, Rule, RuleSettings, find_rule
 from mpsl_train.network.processes import everyone
+from mpsl_train.network.regulation import BankLimits, regulate
 from mpsl_train.network.step_choice import detour, graph_obstacle, obstacle
 from mpsl_train.network.window import run_window
 from mpsl_train.notation import LayerSpec
@@ -195,6 +196,7 @@ class Network(nn.Module):
             self._name_bank(states)
         for layer, state in zip(layers, states, strict=True):
             layer.commit(state)
+            regulate(layer, state, steps)
 
     def _step_by_step(
         self,
@@ -251,6 +253,8 @@ class Network(nn.Module):
                 if mask is None
                 else torch.cat([layer.prepare(one, state) for one in x])
             )
+            if self.training and layer.limits.current_share > 0:
+                layer.see(folded[-x.shape[1] :], state)  # of the last step
             current = layer.multiply(folded, *layer.synapses(state))
             current = current.view(*x.shape[:2], *current.shape[1:])
             if layer.normalises and self.training:
@@ -265,6 +269,9 @@ class Network(nn.Module):
                 recorded.append(x)
         if not self._finite(states):
             self._name_bank(states)
+        if self.training:
+            for layer, state in zip(self.layer_list, states, strict=True):
+                regulate(layer, state, steps)
         return Output(x, _membrane(states[-1]), tuple(recorded))
 
     def _name_bank(self, states: Sequence[LayerState]) -> NoReturn:
@@ -299,6 +306,12 @@ class Network(nn.Module):
             holds = bool(torch.isfinite(torch.stack(largest)).all())
         return self._agreed(holds, largest[0].device)
 
+    def warm(self, factor: float) -> None:
+        """The rules take so much of their rates in the windows to come."""
+        for layer in self.layer_list:
+            for rule in layer.rule_list:
+                rule.warm(factor)
+
     def check_parameters(self) -> None:
         """Raises NonFiniteError when a parameter or a bank is NaN or infinite, naming its layer."""
         values = [
@@ -328,7 +341,8 @@ def build_network(
     coefficient_scope: str = "layer",
     coefficient_init: Sequence[float] | None = None,
     coefficients_learned: bool = True,
-    cap: float = 0.25,
+    eta_hats: Sequence[float] = (),
+    limits: BankLimits | None = None,
     flow: bool = False,
     bf16: bool = False,
     init_gain: float = 1.0,
@@ -340,19 +354,21 @@ def build_network(
         coefficient_scope: one λ for each `layer`, for the whole network (`global`), or for each
             `channel`.
         coefficient_init: first values of λ, one for each mechanism; default 1.
+        eta_hats: η̂ of each layer; empty: that of `rules` in all. limits: of the local banks.
         init_gain: learned banks start uniform within ±init_gain/√fan_in.
     """
     kinds = [find_rule(name) for name in mechanisms]
     init = torch.tensor(list(coefficient_init or [1.0] * len(kinds)), dtype=torch.float32)
     shared = nn.Parameter(init.clone(), requires_grad=coefficients_learned)
     layers = []
-    for spec in specs:
+    for number, spec in enumerate(specs):
         used = [
             index
             for index, kind in enumerate(kinds)
             if kind.learned or plastic_layers == "all" or spec.kind == "fc"
         ]
-        own: list[Rule] = [kinds[index](spec.weight_shape, rules) for index in used]
+        settings = replace(rules, eta_hat=eta_hats[number]) if eta_hats else rules
+        own: list[Rule] = [kinds[index](spec.weight_shape, settings) for index in used]
         if coefficient_scope == "global":
             coefficients = shared
         else:
@@ -360,8 +376,12 @@ def build_network(
             if coefficient_scope == "channel":
                 values = values[:, None].expand(-1, spec.weight_shape[0])
             coefficients = nn.Parameter(values.clone(), requires_grad=coefficients_learned)
-        layers.append(SpikingLayer(spec, own, coefficients, neuron, cap=cap, flow=flow, bf16=bf16))
+        layers.append(
+            SpikingLayer(spec, own, coefficients, neuron, limits=limits, flow=flow, bf16=bf16)
+        )
     with torch.no_grad():
         for bank in (bank for layer in layers for bank in layer.banks):
             bank.mul_(init_gain)  # the local rules' are 0 yet
+        for layer in layers:  # after all others, which a seed gives every method alike
+            layer.draw_fixed()
     return Network(layers, mechanisms)

@@ -10,6 +10,7 @@ from mpsl_runtime.errors import RecipeError
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.plasticity import Rule
 from mpsl_train.network.plasticity.hebbian import Hebbian
+from mpsl_train.network.plasticity.random_bank import RandomBank
 from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 from mpsl_train.network.plasticity.stbp import Stbp
 from mpsl_train.network.processes import place
@@ -17,7 +18,7 @@ from mpsl_train.network.processes import place
 __all__ = ["detour", "graph_obstacle", "obstacle"]
 
 _ORDERS: tuple[tuple[type[Rule], ...], ...] = (
-    (Stbp,), (Stbp, Hebbian), (Stbp, Hebbian, SelfBackpropagation),
+    (Stbp,), (Stbp, Hebbian), (Stbp, Hebbian, SelfBackpropagation), (Stbp, RandomBank),
 )  # fmt: skip
 
 
@@ -57,6 +58,10 @@ def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None
     for layer in layers:
         if layer.batchnorm is not None:
             return "batch normalisation counts its windows"
+        if layer.limits.current_share > 0:
+            return "rules.current_share is measured after each window"
+        if any(isinstance(rule, Hebbian) and rule.warmth != 1 for rule in layer.rule_list):
+            return "the banks are being warmed up"
     return obstacle(layers, frames)
 
 

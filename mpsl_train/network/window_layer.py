@@ -55,6 +55,7 @@ class WindowLayer:
     ) -> None:
         self.layer, self.kernels, self.state = layer, kernels, layer.begin(mask)
         self.mask: Tensor | None = None
+        self.fixed: list[Tensor] = []
         rules = {rule.name: rule for rule in layer.rule_list}
         hebbian, sbp = rules.get("hebbian"), rules.get("sbp")
         self.hebbian = hebbian if isinstance(hebbian, Hebbian) else None
@@ -99,6 +100,10 @@ class WindowLayer:
         )
         self.factors = [self._on_weights(row) for row in self.rows]
         self.base = weight * self.factors[0]
+        rules = self.layer.rule_list
+        if any(rule.fixed for rule in rules):  # as much a part of every step's weight as W1
+            self.fixed = [self.kernels.arrange(bank.detach()) for bank in self.state.banks[1:]]
+            self.base = self.kernels.merge(self.base, self.fixed, self.rows[1:])
         self.weight = self.base
         if self.hebbian is not None:
             self.initial = [bank.detach() for bank in self.state.banks[1:]]
@@ -151,7 +156,7 @@ class WindowLayer:
             )  # fmt: skip
             normalised = (before, mean, scale)
         plastic = self.hebbian is not None
-        now = self.kernels.fire(current, self.carried, layer.settings, plastic, last)
+        now = self.kernels.fire(current, self.carried, layer.settings, plastic, last, layer.clipped)
         self.carried = now.membrane
         entry = _Step(now.fired, now.near, self.weight, normalised)
         if now.activity is not None:
@@ -160,6 +165,8 @@ class WindowLayer:
                 self.source = source
                 self.pre = Pre(x, spec.weight_shape, spec.stride, spec.padding)
             entry.D, entry.P = self.kernels.correlate(self.pre, now.activity, self.value["beta"])
+        if last and layer.limits.current_share > 0:
+            self.state.pre = Pre(x, spec.weight_shape, spec.stride, spec.padding)
         self.tape.append(entry)
         self.spare = None if normalised else current
         return now.fired
@@ -309,6 +316,8 @@ class WindowLayer:
         sums, shared = self.sums, self.value["lambda"].dim() == 1
         dot = self.kernels.dot
         sums["lambda"][0] = dot(self.total, self.kernels.arrange(self.value["weight"]))
+        for index, bank in enumerate(self.fixed, start=1):
+            sums["lambda"][index] = dot(self.total, bank)
         if self.trace is not None:
             for index, bank in enumerate(self.initial, start=1):
                 given = dot(self.trace, self.kernels.arrange(bank))

@@ -86,9 +86,16 @@ class Rules(_Section):
         coefficient_scope: one λ for each `layer`, for all (`global`), or for each `channel`.
         coefficient_init: one number for each mechanism; empty: 1.
         eta_hat: η̂ in η = η̂·(1−d)/fan_in. eta_learnable: back-propagation changes it.
-        beta: first value of β. sign: + (Eq. 8) or − (anti-Hebbian).
+        eta_hat_layers: η̂ of each weighted layer in order; empty: `eta_hat` in all.
+        current_share: the local banks' part of a layer's current, ‖(λ2W2 + λ3W3)·s‖/‖I‖, that each
+            layer's η̂ is led to after every batch, in place of being learned; 0: it is not led.
+        warmup_epochs: over which η rises from 0.
+        beta: first value of β. sign: + (Eq. 8), − (anti-Hebbian), or `learned`: η times tanh θ of
+            each layer, θ = 0 at first.
+        activity: ρ(U) of Eq. 8, `tanh`, or `clipped` at 0.
         tau_w_steps: τ_w, the time constant of the local banks, in steps. delta: normalisation of δ.
-        cap: largest ‖Wk‖/‖W1‖ of a committed bank, 0 = none.
+        cap: largest ‖Wk‖/‖W1‖ of a committed bank, 0 = none. normalise: `output`: W2 of each
+            output is brought to just that size, as Oja's rule would, and W3 with it.
         local_gradient: s and U `detached` inside C and P, or `flow`.
         plastic_layers: `all`, or `fc`: convolutions learn by back-propagation alone.
     """
@@ -99,11 +106,16 @@ class Rules(_Section):
     freeze_epoch: Count = 1
     eta_hat: Number = 1.0
     eta_learnable: bool = True
+    eta_hat_layers: Annotated[list[Number], Field(max_length=1000)] = []
+    current_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    warmup_epochs: NotNegative = 0.0
     beta: Number = 0.0
-    sign: Literal["+", "-"] = "+"
+    sign: Literal["+", "-", "learned"] = "+"
+    activity: Literal["tanh", "clipped"] = "tanh"
     tau_w_steps: Positive = 40.0
     delta: Literal["l1", "split", "literal"] = "l1"
     cap: NotNegative = 0.25
+    normalise: Literal["none", "output"] = "none"
     local_gradient: Literal["detached", "flow"] = "detached"
     plastic_layers: Literal["all", "fc"] = "all"
 
@@ -223,6 +235,12 @@ class Recipe(_Section):
         shared = self.rules.coefficient_scope == "global" and self.rules.plastic_layers == "fc"
         if shared and self.mechanisms[0] != "stbp":
             raise ValueError("a global λ over fc layers needs stbp as the first mechanism")
+        if self.rules.normalise == "output" and not self.rules.cap:
+            raise ValueError(
+                "rules.normalise = 'output' needs a rules.cap, the size of each output"
+            )
+        if "random" in self.mechanisms and not self.rules.current_share:
+            raise ValueError("mechanism 'random' needs rules.current_share, the size of its bank")
         epochs, last = self.training.epochs, self.training.quantize_epochs
         if last and self.quantize == "none":
             raise ValueError("training.quantize_epochs needs quantize = 'int8'")

@@ -14,6 +14,7 @@ from mpsl_train.network.local_learning import check_local, is_local
 from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings, find_rule
 from mpsl_train.network.plugins import run_plugin
+from mpsl_train.network.regulation import BankLimits
 from mpsl_train.network.step_choice import detour
 from mpsl_train.notation import LayerSpec, parse
 from mpsl_train.recipe import Recipe
@@ -39,6 +40,12 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
             got=specs[-1].neurons[0], expected=classes, where="recipe key network",
         )  # fmt: skip
     _check_mechanisms(recipe.mechanisms)
+    etas = recipe.rules.eta_hat_layers
+    if etas and len(etas) != len(specs):
+        raise UsageError(
+            "not one η̂ for each weighted layer", got=len(etas), expected=len(specs),
+            where="recipe key rules.eta_hat_layers",
+        )  # fmt: skip
     if recipe.first_int8_epoch < 1 and any(spec.batchnorm for spec in specs):
         raise UsageError(
             "BN has no statistics to fold into int8 weights before it was trained",
@@ -103,16 +110,18 @@ def _fresh(recipe: Recipe, specs: Sequence[LayerSpec]) -> Network:
         RuleSettings(
             tau_w_steps=rules.tau_w_steps,
             eta_hat=rules.eta_hat,
-            eta_learnable=rules.eta_learnable,
+            eta_learnable=rules.eta_learnable and not rules.current_share,
             beta=rules.beta,
-            sign=1 if rules.sign == "+" else -1,
+            sign={"+": 1, "-": -1, "learned": 0}[rules.sign],
             delta=rules.delta,
+            clipped=rules.activity == "clipped",
         ),
         plastic_layers=rules.plastic_layers,
         coefficient_scope=rules.coefficient_scope,
         coefficient_init=rules.coefficient_init or None,
         coefficients_learned=rules.coefficients != "fixed",
-        cap=rules.cap,
+        eta_hats=rules.eta_hat_layers,
+        limits=BankLimits(rules.cap, rules.normalise == "output", rules.current_share),
         flow=rules.local_gradient == "flow",
         bf16=recipe.training.precision == "bf16",
         init_gain=recipe.training.init_gain,

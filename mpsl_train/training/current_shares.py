@@ -11,31 +11,18 @@ from math import prod, sqrt
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data.batches import BatchOrder, Samples, to_window
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
+from mpsl_train.network.regulation import squared_currents
 
-__all__ = ["SAMPLES", "bank_energy", "current_shares", "norm_share"]
+__all__ = ["SAMPLES", "current_shares", "norm_share"]
 
 SAMPLES = 200
 """Test samples that the share is measured on, at most."""
 _LARGEST_CURRENT = 1 << 24  # values of one layer's current that are in memory at once
-
-
-def _weights(layer: SpikingLayer) -> tuple[Tensor, Tensor]:
-    """(λ2·W2 + λ3·W3, λ1·W1 + λ2·W2 + λ3·W3): the local banks alone, and Eq. 5."""
-    whole = layer.effective_weight()
-    local = torch.zeros_like(whole)
-    for rule, coefficient, bank in zip(
-        layer.rule_list, layer.coefficients, layer.banks, strict=True
-    ):
-        if not rule.learned:
-            values = coefficient.view(-1, *([1] * (bank.dim() - 1)))
-            local = local + values * bank
-    return local, whole
 
 
 @torch.no_grad()
@@ -44,29 +31,9 @@ def norm_share(layer: SpikingLayer) -> float | None:
 
     None where the layer has no local bank or no weight.
     """
-    local, whole = _weights(layer)
+    local, whole = layer.local_and_whole()
     sums = [float(weight.double().square().sum()) for weight in (local, whole)]
-    return _ratio(sums) if layer.plastic else None
-
-
-@torch.no_grad()
-def bank_energy(layer: SpikingLayer, x: Tensor) -> tuple[float, float]:
-    """(Σ((λ2·W2 + λ3·W3)·s)², Σ I²) over all outputs, positions and inputs, summed in float64.
-
-    I is the current of Eq. 5 without bias and before batch normalisation.
-
-    Args:
-        x: what the layer below fired, or frames; [N, …], where N counts samples and steps alike.
-    """
-    state = layer.begin()
-    seen = layer.prepare(x, state)
-    none = torch.zeros_like(layer.bias)
-    rows = max(1, _LARGEST_CURRENT // prod(layer.spec.neurons))
-    sums = [0.0, 0.0]
-    for index, weight in enumerate(_weights(layer)):
-        for part in torch.split(seen, rows):
-            sums[index] += float(layer.multiply(part, weight, none).double().square().sum())
-    return sums[0], sums[1]
+    return _ratio(sums) if layer.has_local_bank else None
 
 
 @torch.no_grad()
@@ -102,8 +69,10 @@ def current_shares(
         inputs = [frames if frames.dim() == 4 else frames.flatten(0, 1)]
         inputs += [spikes.flatten(0, 1) for spikes in output.layers[:-1]]
         for index, (layer, x) in enumerate(zip(layers, inputs, strict=True)):
-            if layer.plastic:
-                totals[index] += bank_energy(layer, x)
+            if layer.has_local_bank:
+                seen = layer.prepare(x, layer.begin())
+                rows = max(1, _LARGEST_CURRENT // prod(layer.spec.neurons))
+                totals[index] += [float(sums) for sums in squared_currents(layer, seen, rows)]
     return [_ratio(totals[index]) for index in range(len(layers))]
 
 

@@ -119,6 +119,12 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         generator = np.random.default_rng([self.recipe.seed, 4, self.current_epoch, batch_index])
         torch.manual_seed(int(generator.integers(2**62)))
 
+    def _warmth(self, batch_index: int) -> float:
+        """What part of their rates the rules have, which follows from the step alone."""
+        rise = self.recipe.rules.warmup_epochs * self.batches
+        step = self.current_epoch * self.batches + batch_index
+        return min(1.0, (step + 1) / rise) if rise > 0 else 1.0
+
     def _window(self, batch: Batch, split: str) -> Tensor:
         values, labels = batch
         window = to_window(values, self.network.layer_list[0].bias.dtype)
@@ -151,6 +157,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         if batch_index == 0:
             self.sums = {}
         self._seed(batch_index)
+        self.network.warm(self._warmth(batch_index))
         try:
             return self._window(batch, "training")
         except NonFiniteError as error:

@@ -53,8 +53,9 @@ class RuleSettings:
         tau_w_steps: τ_w, the time constant of a bank, in steps.
         eta_hat, eta_learnable: η̂, and whether back-propagation changes it.
         beta: initial β.
-        sign: +1 (Eq. 8) or −1 (anti-Hebbian).
+        sign: +1 (Eq. 8), −1 (anti-Hebbian), or 0: learned.
         delta: `l1`, `split` or `literal`.
+        clipped: ρ(U) = max(0, tanh(U/V_th)), so that a membrane below rest weakens nothing.
     """
 
     tau_w_steps: float = 40.0
@@ -63,6 +64,7 @@ class RuleSettings:
     beta: float = 0.0
     sign: int = 1
     delta: str = "l1"
+    clipped: bool = False
 
     @property
     def decay(self) -> float:
@@ -126,6 +128,7 @@ class Post:
         above: the same of the next weighted layer, None in the last one.
         reward: [B], 1 where the output with the highest U of this step is the right class, else 0;
             None where nobody tells the labels.
+        clipped: ρ is cut off at 0.
     """
 
     membrane: Tensor
@@ -134,11 +137,13 @@ class Post:
     updates: dict[str, Tensor] = field(default_factory=dict)
     above: Post | None = None
     reward: Tensor | None = None
+    clipped: bool = False
 
     @cached_property
     def activity(self) -> Tensor:
-        """g = ρ(U) = tanh(U/V_th)."""
-        return torch.tanh(self.membrane / self.threshold)
+        """g = ρ(U) = tanh(U/V_th), or what of it is positive."""
+        g = torch.tanh(self.membrane / self.threshold)
+        return g.clamp(min=0) if self.clipped else g
 
 
 class Rule(nn.Module):
@@ -147,6 +152,7 @@ class Rule(nn.Module):
     Attributes:
         name: set by `register`.
         learned: the bank itself is learned by back-propagation and `update` is never called.
+        fixed: the bank never changes within a window, and `update` is never called either.
         needs: rules that must stand before this one in the recipe.
         shared: several processes learn what one does: whatever `update` averages over the batch
             comes from `pre`, whose means are those of all processes. A rule that takes a mean of
@@ -155,6 +161,7 @@ class Rule(nn.Module):
 
     name: ClassVar[str] = ""
     learned: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     shared: ClassVar[bool] = False
 
@@ -166,6 +173,12 @@ class Rule(nn.Module):
     def per_output(self, values: Tensor) -> Tensor:
         """[Co] seen as [Co, 1, 1, 1] or [out, 1], to be multiplied with the weights."""
         return values.view(-1, *([1] * (len(self.weight_shape) - 1)))
+
+    def warm(self, factor: float) -> None:
+        """Takes so much of its rate of change in the windows to come; nothing by default."""
+
+    def strengthen(self, factor: float) -> None:
+        """Multiplies its rate of change, for `rules.current_share`; nothing by default."""
 
     def update(self, pre: Pre, post: Post) -> Tensor:
         """ΔW of one step, in the shape of the weights, differentiable in the rule's parameters."""

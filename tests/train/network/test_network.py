@@ -13,6 +13,7 @@ from mpsl_train.network.dropout import draw_masks
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, NonFiniteError, build_network
 from mpsl_train.network.plasticity import RuleSettings
+from mpsl_train.network.regulation import BankLimits
 from mpsl_train.notation import parse
 
 ALL = ["stbp", "hebbian", "sbp"]
@@ -105,7 +106,7 @@ def literal_window(network: Network, frames: Tensor) -> tuple[Tensor, list[list[
 
 
 def test_a_window_is_algorithm_1_with_three_separate_convolutions() -> None:
-    network = _network(cap=0.0).double().train()
+    network = _network(limits=BankLimits(0.0)).double().train()
     expected, banks = literal_window(network, _frames())
     before = [layer.banks[1].clone() for layer in network.layer_list]
     output = network(_frames())
@@ -147,7 +148,7 @@ def test_flow_changes_gradients_but_not_the_window() -> None:
 
 
 def test_banks_are_capped_when_they_are_committed() -> None:
-    network = _network(cap=0.01).train()
+    network = _network(limits=BankLimits(0.01)).train()
     network(_frames().float())
     for layer in network.layer_list:
         for bank in layer.banks[1:]:

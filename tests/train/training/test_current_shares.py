@@ -16,9 +16,10 @@ from mpsl_train.data.batches import Samples, to_window
 from mpsl_train.data.frames import metadata_of
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
+from mpsl_train.network.regulation import squared_currents
 from mpsl_train.recipe import load
 from mpsl_train.training.build import build
-from mpsl_train.training.current_shares import bank_energy, current_shares, norm_share
+from mpsl_train.training.current_shares import current_shares, norm_share
 
 
 def _network(recipe: Path, *overrides: str) -> Network:
@@ -79,8 +80,8 @@ def test_the_share_is_the_norm_of_what_the_banks_drive_over_that_of_all(
         1e-3 * x.mean(0).expand(layer.spec.weight_shape),
         torch.zeros_like(layer.W2),
     )
-    local, whole = bank_energy(layer.eval(), x.view(50, -1, 1, 1).expand(-1, -1, 2, 2))
-    assert sqrt(local / whole) > 3 * (norm_share(layer) or 0.0)
+    local, whole = squared_currents(layer.eval(), x)
+    assert sqrt(float(local / whole)) > 3 * (norm_share(layer) or 0.0)
 
 
 def test_what_has_no_local_bank_or_no_current_has_no_share(small_recipe: Path) -> None:

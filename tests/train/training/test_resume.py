@@ -77,6 +77,40 @@ def test_a_run_interrupted_within_an_epoch_resumes_bit_for_bit(
         assert one.split(",")[times] == other.split(",")[times]
 
 
+def test_what_is_led_between_windows_resumes_bit_for_bit(
+    small_data: Path, small_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    trained: Trained,
+) -> None:  # fmt: skip
+    """η̂ on its way to a share of the current, rates that rise, events that are lost."""
+    choices = ["rules.current_share=0.1", "rules.warmup_epochs=1.5", "augmentation.drop=0.3"]
+    trained(small_recipe, tmp_path / "whole", small_data, *choices)
+    original, epochs = training.fit, []
+
+    def first_epoch(network: Any, recipe: Any, run: Any, loaders: Any, *given: Any) -> Any:
+        end = SpikingLayer.commit
+        with monkeypatch.context() as patch:
+
+            def commit(self: SpikingLayer, state: Any, **more: Any) -> None:
+                epochs.append(1)
+                if len(epochs) > 4 * 4 + 2:  # 4 layers, 4 batches: in the second epoch
+                    raise KeyboardInterrupt
+                end(self, state, **more)
+
+            patch.setattr(SpikingLayer, "commit", commit)
+            return original(network, recipe, run, loaders, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "fit", first_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            trained(small_recipe, tmp_path / "parts", small_data, *choices)
+    trained(small_recipe, tmp_path / "parts", small_data, *choices, resume=True)
+    assert _same_banks(tmp_path / "parts", tmp_path / "whole")
+    ends = [torch.load(tmp_path / run / "last.ckpt", weights_only=True)["state_dict"]
+            for run in ("whole", "parts")]  # fmt: skip
+    for name, value in ends[0].items():
+        assert torch.equal(ends[1][name], value), name
+
+
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
 def test_a_killed_process_leaves_a_run_that_ends_at_the_same_banks(
     stop: signal.Signals, finished: Path, small_data: Path, small_recipe: Path, tmp_path: Path
