@@ -254,7 +254,7 @@ def test_a_fault_of_ours_is_one_line_and_exit_70_and_debug_shows_where(
     def fault(*_: object, **__: object) -> None:
         raise AttributeError("lost\n" + "x" * 1000)
 
-    monkeypatch.setattr(run_verb, "_print_summary", fault)
+    monkeypatch.setattr(run_verb, "print_summary", fault)
     code, _, err = mpsl("run", model_file, recording)
     assert code == cli.Code.FAULT == 70
     assert err.startswith("mpsl: fault in mpsl itself: AttributeError: lost x")
@@ -309,7 +309,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, os.strerror(28), "out.png")
 
-    monkeypatch.setattr(run_verb, "_print_summary", full)
+    monkeypatch.setattr(run_verb, "print_summary", full)
     code, _, err = mpsl("run", model_file, recording)
     assert (code, err) == (2, "mpsl: No space left on device; in out.png\n")
 

@@ -49,6 +49,8 @@ class Feed:
     Attributes:
         source: where it is a live one, else None.
         taken: events that filters and the view have taken, by name.
+        on_camera: called with events as they come, before filters and the view, and with the
+            pixels that the model sees of the camera's.
 
     Args:
         sources: paths and events, or one live source (an address, or an object).
@@ -100,6 +102,7 @@ class Feed:
             found = self.source.recordings()
         else:
             found = chain.from_iterable([self._stored(source, class_names) for source in stored])
+        self.on_camera: Callable[[Events, PixelMap], None] | None = None
         self._found = iter(found)
         # Of the recordings so far, the last one may be in the middle: chunks that it has given.
         self._recordings = self._chunks_given = 0
@@ -272,6 +275,8 @@ class Feed:
                 dropped = self.source.lose("another sensor", len(events)) if self.source else 0
                 yield Chunk(Events.empty(), chunk.reached_us, chunk.dropped + dropped)
                 continue
+            if self.on_camera is not None:
+                self.on_camera(events, passage.pixels)
             last_us = int(events.t[-1])
             events, dropped = self._passed(events, passage, recording)
             reached_us = last_us if chunk.reached_us is None else chunk.reached_us

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mpsl_runtime.run.decisions import Prediction, Step
     from mpsl_runtime.run.loop import Loop
     from mpsl_runtime.run.model import Model
-    from mpsl_runtime.run.plotting import Watcher
     from mpsl_runtime.run.policies import Policy
+    from mpsl_runtime.run.watcher import Watcher
     from mpsl_runtime.service.service import Service, ServiceSettings
 
 __all__ = ["run"]
@@ -179,15 +179,17 @@ def _show_all(
 ) -> None:
     """Runs all that is shown and prints what comes, and what did not come through."""
     from mpsl_runtime.live.feed import Feed
-    from mpsl_runtime.run.plotting import Watcher, save_plot
+    from mpsl_runtime.run.plotting import save_plot
+    from mpsl_runtime.run.watcher import Watcher
     from mpsl_runtime.service.service import Service
 
     feed = found if isinstance(found, Feed) else None
-    step_us = None if feed is None else model.binning.step_us
     watcher: Watcher | None = None
     shown: Iterable[Recording] | Iterable[Image] = found
     if plot is not None:
-        watcher = Watcher() if feed is None else Watcher(model.binning.sensor_size)
+        watcher = Watcher() if feed is None else Watcher(model.binning)
+        if feed is not None:
+            feed.on_camera = watcher.see_camera
         shown = watcher.watch(found)
     stream = model.stream(shown, policy, feed=feed)
     with Service(model, stream, settings, say=tell) as service:
@@ -200,7 +202,7 @@ def _show_all(
     if feed is not None:
         print_losses(feed.counts())
     if watcher is not None and plot is not None:
-        save_plot(plot, watcher, model.class_names, step_us)
+        save_plot(plot, watcher, model.class_names)
         show(f"picture: {plot}", err=True)
 
 
