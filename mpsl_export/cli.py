@@ -8,7 +8,8 @@ import typer
 
 from mpsl_runtime.purposes import Purpose
 from mpsl_runtime.terminal import show, show_json, show_lines, show_progress
-from mpsl_runtime.verbs.options import MemoryLimit, StepSeconds
+from mpsl_runtime.verbs import foreign
+from mpsl_runtime.verbs.options import MemoryLimit
 
 __all__ = ["register"]
 
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
+    context: typer.Context,
     source: Exportable,
     format: Annotated[
         str, typer.Option("--format", metavar="NAME", help="nir, onnx, or an installed one.")
@@ -71,7 +73,14 @@ def export(
             "[of a run: what training held out]",
         ),
     ] = None,
-    dt_s: StepSeconds = None,
+    source_dialect: foreign.From = "auto",
+    reset: foreign.ResetWord = None,
+    fires: foreign.FiresWord = None,
+    spikes: foreign.SpikesWord = None,
+    leak: foreign.LeakWord = None,
+    start: foreign.StartWord = None,
+    norm_input: foreign.NormInput = None,
+    dt_s: foreign.StepSeconds = None,
     compat: Annotated[
         str | None,
         typer.Option("--compat", metavar="1.0.4", help="nir: for this version of the package."),
@@ -93,7 +102,7 @@ def export(
         samples=samples,
         seed=seed,
         calibrate=calibrate,
-        dt_s=dt_s,
+        filling=foreign.filling_of(context.params),
         compat=compat,
     )
     if as_json:

@@ -23,6 +23,7 @@ from mpsl_export.write.older_nir import as_read_by
 from mpsl_export.write.to_nir import graph_of, rounded_layers
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import OutputError, UsageError
+from mpsl_runtime.model.filling import Filling
 from mpsl_runtime.model.grid import is_int8
 from mpsl_runtime.model.plan import Convolution, Dense, Plan
 from mpsl_runtime.run_folder import RunFolder
@@ -84,7 +85,7 @@ def export(
     samples: int = 64,
     seed: int = 0,
     calibrate: str | Path | None = None,
-    dt_s: float | None = None,
+    filling: Filling | None = None,
     compat: str | None = None,
 ) -> Exported:
     """Writes the network of a run, its banks merged, or that of a model file in one format, all
@@ -97,7 +98,7 @@ def export(
             file, or `NAME.<format>` here for a model by name.
         data: of int8, where the data set of a run lies. samples, seed: see `to_int8`.
         calibrate: of int8, recordings or an `.npz` to calibrate on; a model file needs it.
-        dt_s: seconds a step stands for, for a model file without mpsl metadata.
+        filling: what a model file of another framework that was never imported does not say.
         compat: of nir, the version that must read the file; see `write.older_nir`.
 
     Raises:
@@ -119,7 +120,9 @@ def export(
     if by_name is not None or run.is_file() or run.suffix == ".nir":
         asked = _Asked(writer, weights, out, calibrate, samples, seed, compat)
         beside = run if by_name is None else Path(f"{source}.nir")
-        return _export_model(read_network(by_name or run, dt_s=dt_s), beside, asked)
+        return _export_model(read_network(by_name or run, filling), beside, asked)
+    if filling is not None and filling.given:
+        raise UsageError("a run says itself how it steps", got=", ".join(filling.given), where=run)
     checkpoint = read_checkpoint(run)
     kind = _kind_of_weights(checkpoint, writer, weights, run)
     target = _target(writer, out or RunFolder(run).export(writer.suffix, int8=kind == "int8"))

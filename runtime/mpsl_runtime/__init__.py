@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mpsl_runtime.errors import MpslError
     from mpsl_runtime.events.events import Events
     from mpsl_runtime.events.readers import read_events
+    from mpsl_runtime.model.filling import Filling
     from mpsl_runtime.run.decisions import Prediction, Step, Summary
     from mpsl_runtime.run.model import Model, Result, load
     from mpsl_runtime.run.policies import Policy
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Events",
+    "Filling",
     "Model",
     "MpslError",
     "Policy",
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Events": "events.events",
+    "Filling": "model.filling",
     "Model": "run.model",
     "MpslError": "errors",
     "Policy": "run.policies",

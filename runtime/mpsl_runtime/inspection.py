@@ -15,22 +15,20 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mpsl_runtime.errors import DataError, MissingExtraError, ModelError
+from mpsl_runtime.errors import DataError, MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from mpsl_runtime.model.plan import Plan
+    from mpsl_runtime.model.filling import Filling
+    from mpsl_runtime.model.plan import Neuron, Plan
 
 __all__ = ["describe", "describe_nir", "lines", "read_plan"]
 
-# Only shapes and weights are shown of a file that does not say its step.
-_ANY_DT_S = 1e-4
 
-
-def describe(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
+def describe(path: Path, *, filling: Filling | None = None) -> dict[str, Any]:
     """What a NIR file, an ONNX file or a run folder holds.
 
     Args:
-        dt_s: seconds a step stands for, for a NIR file without mpsl metadata.
+        filling: what a NIR file of another framework does not say.
 
     Raises:
         DataError: no such file, or no kind that anyone knows. ModelError: a damaged file.
@@ -39,7 +37,7 @@ def describe(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     if not path.exists():
         raise DataError("no such file or folder", where=path)
     if path.is_file() and path.suffix.lower() != ".onnx":
-        return describe_nir(path, dt_s=dt_s)
+        return describe_nir(path, filling=filling)
     found = list(entry_points(group="mpsl.inspectors"))
     if not found:
         kind = "a run folder" if path.is_dir() else "an ONNX file"
@@ -57,10 +55,11 @@ def describe(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     )
 
 
-def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
+def describe_nir(path: Path, *, filling: Filling | None = None) -> dict[str, Any]:
     """The layers of a NIR file in their order of execution.
 
     Raises:
+        UsageError: something is given, and more is missing.
         ModelError: see `mpsl_runtime.model.graph`.
     """
     from mpsl_runtime.model.graph import load_graph
@@ -68,7 +67,7 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     from mpsl_runtime.model.plan import Neuron
 
     graph = load_graph(path)
-    plan, dt_known = _plan(graph, path, dt_s)
+    plan, missing = _plan(graph, path, filling)
     flat = flatten_graph(graph, str(path)).nodes
     layers = []
     total = 0
@@ -90,16 +89,16 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
             # Of an int8 model: its weights are whole multiples of two to this.
             row["weight_grid"] = getattr(node, "weight_grid", None)
         if isinstance(node, Neuron):
-            row["reset"] = node.reset if node.kind == "spiking" else None
-            if dt_known:
-                row["decay"] = _value(node.decay)
-            row["threshold"] = _value(node.threshold) if node.kind != "integrating" else None
+            row |= _of_neurons(node, is_known=not missing)
         layers.append(row)
     metadata = {}
     if plan.metadata is not None:
         # As it is read, but with the version that the file has.
-        metadata = {**plan.metadata.to_mapping(), "mpsl": int(graph.metadata["mpsl"])}
-    notes = {"notes": list(plan.notes)} if plan.notes else {}
+        version = graph.metadata.get("mpsl", plan.metadata.mpsl)
+        metadata = {**plan.metadata.to_mapping(), "mpsl": int(version)}
+    notes: dict[str, Any] = {"notes": list(plan.notes)} if plan.notes else {}
+    if missing:
+        notes["not_said"] = missing
     return {
         "kind": "nir",
         "file": str(path),
@@ -116,29 +115,42 @@ def describe_nir(path: Path, *, dt_s: float | None = None) -> dict[str, Any]:
     }
 
 
-def read_plan(path: Path, *, dt_s: float | None = None) -> tuple[Plan, bool]:
-    """A NIR file as a plan to look at, and whether its time step is known.
+def read_plan(path: Path, *, filling: Filling | None = None) -> tuple[Plan, str]:
+    """A NIR file as a plan to look at, and what it does not say of its steps.
 
-    Where it is not, shapes and weights are right and decays are not.
+    Where that is something, shapes and weights are right and decays are not.
 
     Raises:
-        ModelError: see `mpsl_runtime.model.graph`.
+        ModelError: see `mpsl_runtime.model.graph`. UsageError: see `describe_nir`.
     """
     from mpsl_runtime.model.graph import load_graph
 
-    return _plan(load_graph(path), path, dt_s)
+    return _plan(load_graph(path), path, filling)
 
 
-def _plan(graph: Any, path: Path, dt_s: float | None) -> tuple[Plan, bool]:
-    from mpsl_runtime.model.graph import plan_of
+def _plan(graph: Any, path: Path, filling: Filling | None) -> tuple[Plan, str]:
+    from mpsl_runtime.model.filling import Filling, fill, plan_of_shapes
 
+    said = filling or Filling()
     try:
-        return plan_of(graph, source=str(path), dt_s=dt_s), True
-    except ModelError:
-        if dt_s is not None:
+        return fill(graph, str(path), said, timed=False).plan, ""
+    except UsageError as error:
+        if said.given:
             raise
-    # A foreign file does not say its step: shapes do not depend on it, decay does.
-    return plan_of(graph, source=str(path), dt_s=_ANY_DT_S), False
+        return plan_of_shapes(graph, str(path)), str(error.expected)
+
+
+def _of_neurons(node: Neuron, *, is_known: bool) -> dict[str, Any]:
+    """How a population steps, as far as that is known."""
+    row: dict[str, Any] = {"reset": None}
+    if is_known and node.kind == "spiking":
+        row["reset"] = node.reset
+    if is_known and node.many:
+        row["spikes"] = "many"
+    if is_known:
+        row["decay"] = _value(node.decay)
+    row["threshold"] = _value(node.threshold) if node.kind != "integrating" else None
+    return row
 
 
 def _sees(plan: Any, node: Any) -> str:

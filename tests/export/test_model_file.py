@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from mpsl_export.export import export
+from mpsl_runtime.model.filling import Filling
 from mpsl_runtime.model.graph import load_plan
 from mpsl_runtime.run.reference import Reference
 from mpsl_runtime.run.state import network_hash
@@ -31,12 +32,13 @@ def test_a_graph_of_branches_loops_and_delays_is_exported_as_it_runs(
     graph, _ = grown(seed)
     nir.write(tmp_path / "graph.nir", graph)
     plan, given = load_plan(tmp_path / "graph.nir", dt_s=DT_S), frames(graph)
-    written = export(tmp_path / "graph.nir", "onnx", dt_s=DT_S).written
+    filling = Filling("nir", dt_s=DT_S)
+    written = export(tmp_path / "graph.nir", "onnx", filling=filling).written
     assert [path.name for path in written] == ["graph.onnx", "graph.step.onnx"]
     session = onnxruntime.InferenceSession(str(written[0]), providers=["CPUExecutionProvider"])
     got = session.run(None, {"x": given[:, None]})[0].reshape(len(given), -1)
     np.testing.assert_allclose(got, Reference(plan).run(given), atol=1e-4)
-    export(tmp_path / "graph.nir", "nir", out=tmp_path / "again.nir", dt_s=DT_S)
+    export(tmp_path / "graph.nir", "nir", out=tmp_path / "again.nir", filling=filling)
     assert network_hash(load_plan(tmp_path / "again.nir", dt_s=DT_S)) == network_hash(plan)
 
 
@@ -61,7 +63,8 @@ def test_what_a_file_leaves_out_is_written(tmp_path: Path) -> None:
         for name in ("bias", "input_shape"):
             del file[f"node/nodes/block/nodes/c/{name}"]
     plan = load_plan(tmp_path / "short.nir", dt_s=1e-3)
-    export(tmp_path / "short.nir", "nir", out=tmp_path / "whole.nir", dt_s=1e-3)
+    filling = Filling("nir", dt_s=1e-3)
+    export(tmp_path / "short.nir", "nir", out=tmp_path / "whole.nir", filling=filling)
     whole = nir.read(tmp_path / "whole.nir", type_check=False)
     assert {"input", "output", "block.c", "l"} == set(whole.nodes)
     assert whole.nodes["block.c"].bias.tolist() == [0, 0, 0]
@@ -100,7 +103,7 @@ def test_a_model_by_name_is_written_here(
         (["MODEL", "--format", "nir"], "over itself; expected --out FILE"),
         (["MODEL", "--format", "nir", "--out", "MODEL"], "over itself"),
         (["absent.nir", "--format", "onnx"], "no such model file"),
-        (["FOREIGN", "--format", "onnx"], "expected --dt-s SECONDS"),
+        (["FOREIGN", "--format", "onnx"], "expected --from"),
         (["TEXT", "--format", "onnx"], "not HDF5"),
     ],
 )

@@ -159,8 +159,10 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
         (["run", model, tmp_path / "wrong"], "label is not a class; got '9'"),
         (["run", model, tmp_path / "bad.zip"], "damaged or truncated zip"),
         (["run", image, recording], "file holds no images; got a.bin"),
-        (["run", foreign, recording], "dt"),
-        (["run", foreign, recording, "--dt-s", "1e-4"], "--steps T and --step-us N"),
+        (["run", foreign, recording], "--dt-s S, --steps T, --step-us N; or `mpsl import` first"),
+        (["run", foreign, recording, "--dt-s", "1", "--step-us", "9"], "sinabs, --steps T; or"),
+        (["run", model, recording, "--reset", "lost"], "says itself how it steps; got --reset"),
+        (["run", foreign, recording, "--reset", "hard"], "got 'hard'; expected value or subtract"),
         (["run", model, recording, "--policy", "sliding", "--every", "99"], "so often"),
         (["run", model, recording, "--policy", "hop"], "unknown policy"),
         (["run", model, recording, "--steps", "0"], "Invalid value for '--steps'"),
@@ -191,7 +193,7 @@ def test_the_first_mistake_of_every_kind_is_one_line_and_exit_2(
 def test_a_foreign_model_runs_with_its_steps_given(
     mpsl: Run, write_model: Callable[..., Path], recording: Path
 ) -> None:
-    words = ["--dt-s", "1e-4", "--steps", "3", "--step-us", "2000", "--json"]
+    words = ["--from", "nir", "--dt-s", "1e-4", "--steps", "3", "--step-us", "2000", "--json"]
     code, out, _ = mpsl("run", write_model(foreign=True), recording, *words)
     assert code == 0
     assert len(out.splitlines()) == 5

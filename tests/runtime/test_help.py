@@ -77,7 +77,7 @@ def test_an_add_on_may_name_a_purpose_of_its_own_and_forget_to(
     monkeypatch.setattr(cli, "entry_points", lambda group: [AddOn()])
     found = headings(mpsl("--help")[1])
     assert list(found) == [*Purpose, "Look at it", "More"]
-    assert found["Make a model"] == ["tune"]
+    assert found["Make a model"] == ["import", "tune"]
     assert (found["Look at it"], found["More"]) == (["paint"], ["stray"])
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from mpsl_runtime import inspection
 from mpsl_runtime.errors import DataError, MissingExtraError, ModelError
+from mpsl_runtime.model.filling import Filling
 
 
 def test_a_model_is_described_layer_by_layer(model_file: Path) -> None:
@@ -42,7 +43,10 @@ def test_a_foreign_model_shows_its_decay_only_when_its_step_is_known(
     unknown = inspection.describe(path)
     assert unknown["metadata"] == {}
     assert "decay" not in unknown["layers"][-1]
-    known = inspection.describe(path, dt_s=1e-4)
+    assert unknown["layers"][-1]["reset"] is None
+    assert unknown["not_said"].startswith("--from nir|snntorch|norse|spikingjelly|sinabs, --dt-s S")
+    known = inspection.describe(path, filling=Filling("nir", dt_s=1e-4))
+    assert "not_said" not in known
     assert known["layers"][-1]["decay"] == pytest.approx(0.75)
     assert unknown["parameters"] == known["parameters"] == 723
 

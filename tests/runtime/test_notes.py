@@ -48,7 +48,7 @@ def test_inspect_shows_the_notes_and_what_each_node_sees(
     tmp_path: Path, mpsl: Callable[..., Any]
 ) -> None:
     path = leaky(tmp_path / "a.nir")
-    found = json.loads(mpsl("inspect", path, "--dt-s", "1e-4", "--json")[1])
+    found = json.loads(mpsl("inspect", path, "--from", "nir", "--dt-s", "1e-4", "--json")[1])
     assert len(found["notes"]) == 2
     assert [row["sees"] for row in found["layers"]] == ["input", "fc + (lif)"]
-    assert "fc + (lif)" in mpsl("inspect", path, "--dt-s", "1e-4")[1]
+    assert "fc + (lif)" in mpsl("inspect", path, "--from", "nir", "--dt-s", "1e-4")[1]

@@ -85,26 +85,42 @@ def synthetic(plan: Plan, seed: int = 3) -> BenchInput:
     )
 
 
-def recorded(plan: Plan, source: str, limit: int = 8) -> BenchInput:
+def recorded(
+    plan: Plan,
+    source: str,
+    limit: int = 8,
+    *,
+    steps: int | None = None,
+    step_us: int | None = None,
+) -> BenchInput:
     """The first T steps of the first `limit` recordings or images of a file, a folder or a zip.
+
+    Args:
+        steps, step_us: instead of the model's own.
 
     Raises:
         UsageError: the time steps of the model are not known; a live source.
         DataError: nothing there, a damaged recording or picture, or one that does not fit.
     """
-    samples = tuple(islice(samples_of(plan, source), limit))
+    found = samples_of(plan, source, steps=steps, step_us=step_us)
+    samples = tuple(islice(found, limit))
     metadata = plan.metadata
     is_image = metadata is not None and metadata.input_kind == "image"
     noun = "image" if is_image else "recording"
     if not samples:
         raise DataError(f"no {noun} there", where=source)
-    step_us = None if is_image or metadata is None else metadata.step_us
-    return BenchInput(f"{len(samples)} {noun}s of {source}", samples, step_us, constant=is_image)
+    stated = step_us or (None if is_image or metadata is None else metadata.step_us)
+    return BenchInput(f"{len(samples)} {noun}s of {source}", samples, stated, constant=is_image)
 
 
-def samples_of(plan: Plan, source: str) -> Iterator[Array]:
+def samples_of(
+    plan: Plan, source: str, *, steps: int | None = None, step_us: int | None = None
+) -> Iterator[Array]:
     """The first T steps of each recording or image of a file, a folder or a zip, as they come:
     float32 [T, *input_shape].
+
+    Args:
+        steps, step_us: instead of the model's own.
 
     Raises:
         UsageError, DataError: see `recorded`.
@@ -116,7 +132,7 @@ def samples_of(plan: Plan, source: str) -> Iterator[Array]:
 
     if is_live(source):
         raise UsageError("a live source is never twice the same", got=source, where="--source")
-    model = Model(plan, Reference(plan))
+    model = Model(plan, Reference(plan), steps=steps, step_us=step_us)
     if model.takes_images:
         yield from _pictured(plan, source)
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import nir
@@ -34,12 +34,13 @@ from mpsl_runtime.model.neurons import NEURON_TYPES
 from mpsl_runtime.model.plan import Plan, Shape
 from mpsl_runtime.model.signs import inferred_step_s, self_exciting, writers_of
 
-__all__ = ["Filled", "Filling", "fill", "load_filled"]
+__all__ = ["Filled", "Filling", "fill", "load_filled", "plan_of_shapes", "with_times"]
 
 _FRAME_STEPS = 16
 """T of a graph that takes no events, where nobody says it."""
 
 _MOST_NUMBERED = 4096
+_TIMES = ("--steps", "--step-us")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Filling:
         return None not in (self.reset, self.fires, self.spikes, self.leak, self.start)
 
 
+def with_times(
+    filling: Filling | None, *, dt_s: float | None, steps: int | None, step_us: int | None
+) -> Filling:
+    """The same, or nothing, with what else is said."""
+    said = filling or Filling()
+    return replace(
+        said, dt_s=dt_s or said.dt_s, steps=steps or said.steps, step_us=step_us or said.step_us
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class Filled:
     """A graph that says how it steps.
@@ -95,16 +106,28 @@ class Filled:
         graph: with metadata; as it was, where it said all by itself.
         plan: of it.
         lines: what was inferred, and from what, for people.
+        dt_s: what `graph.plan_of` takes with the graph, where that has no metadata of its own.
+        is_new: the graph is not the one that was given.
     """
 
     graph: nir.NIRGraph
     plan: Plan
     lines: tuple[str, ...] = ()
+    dt_s: float | None = None
+    is_new: bool = False
 
 
-def load_filled(path: Path, filling: Filling, *, timed: bool) -> Filled:
+def load_filled(
+    path: Path,
+    filling: Filling,
+    *,
+    timed: bool,
+    labelled: bool = False,
+    overrules: bool = False,
+) -> Filled:
     """Reads a file and fills it in; see `fill`."""
-    return fill(load_graph(path), str(path), filling, timed=timed)
+    graph = load_graph(path)
+    return fill(graph, str(path), filling, timed=timed, labelled=labelled, overrules=overrules)
 
 
 def fill(
@@ -113,6 +136,8 @@ def fill(
     filling: Filling,
     *,
     timed: bool,
+    labelled: bool = False,
+    overrules: bool = False,
     source_sha256: str = "",
 ) -> Filled:
     """Gives each population of a graph its rule, and the graph its metadata.
@@ -121,6 +146,9 @@ def fill(
         graph: stays as it is.
         source: the file, for messages.
         timed: events are to become steps: their number and length must be known.
+        labelled: the data set must be known.
+        overrules: the steps of a model that says them itself may be given too: they are the
+            caller's to use.
         source_sha256: of the file, to be kept in the metadata.
 
     Raises:
@@ -129,10 +157,12 @@ def fill(
         ModelError: see `graph.plan_of`.
     """
     if isinstance(graph.metadata, dict) and "mpsl" in graph.metadata:
-        if filling.given:
+        times = _TIMES if overrules else ()
+        refused = [option for option in filling.given if option not in times]
+        if refused:
             raise UsageError(
                 "model says itself how it steps",
-                got=", ".join(filling.given),
+                got=", ".join(refused),
                 expected="none of these options",
                 where=source,
             )
@@ -141,14 +171,28 @@ def fill(
     inside = _Inference(flat, source, filling)
     takes_events = _takes_events(input_shape_of(graph, source))
     is_timed = bool(filling.steps and filling.step_us) or not takes_events
-    inside.check(timed=timed and takes_events)
+    inside.check(timed=timed and takes_events, labelled=labelled)
     ruled = _with_rules(graph, inside.rules())
     plan = plan_of(ruled, source=source, dt_s=inside.dt_s)
     if not is_timed:
-        return Filled(ruled, plan, tuple(inside.lines))
+        return Filled(ruled, plan, tuple(inside.lines), inside.dt_s, True)
     metadata = _metadata(plan, filling, inside, Path(source).name, source_sha256)
     ruled.metadata = {**graph.metadata, **metadata.to_mapping()}
-    return Filled(ruled, plan_of(ruled, source=source), tuple(inside.lines))
+    return Filled(ruled, plan_of(ruled, source=source), tuple(inside.lines), is_new=True)
+
+
+def plan_of_shapes(graph: nir.NIRGraph, source: str) -> Plan:
+    """A plan to look at of a graph that does not say how it steps: shapes and weights are right,
+    decays are not.
+
+    Raises:
+        ModelError: see `graph.plan_of`.
+    """
+    flat = flatten_graph(graph, source)
+    neurons = [name for name, node in flat.nodes.items() if isinstance(node, NEURON_TYPES)]
+    # A leak that no tau contradicts.
+    rule = replace(StepRule.nir(1.0), leak="exact")
+    return plan_of(_with_rules(graph, dict.fromkeys(neurons, rule)), source=source, dt_s=1.0)
 
 
 class _Inference:
@@ -206,7 +250,7 @@ class _Inference:
         """Its name; the file's own word where it says all itself."""
         return "" if self.dialect is None else self.dialect.name
 
-    def check(self, *, timed: bool) -> None:
+    def check(self, *, timed: bool, labelled: bool) -> None:
         """Raises UsageError with everything that is missing."""
         missing = []
         if self.dialect is None:
@@ -219,6 +263,8 @@ class _Inference:
         if timed:
             missing += ["--steps T"] * (not self.filling.steps)
             missing += ["--step-us N"] * (not self.filling.step_us)
+        if labelled and not self.filling.dataset:
+            missing.append("--dataset NAME")
         if missing:
             raise UsageError(
                 "file does not say how it steps",

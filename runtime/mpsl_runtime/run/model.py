@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from mpsl_runtime.run.loop import OnPrediction, OnStep
 from mpsl_runtime.run.onset import Onset
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.stream import Stream
+
+if TYPE_CHECKING:
+    from mpsl_runtime.model.filling import Filling
 
 __all__ = ["EngineName", "Model", "Result", "load"]
 
@@ -360,6 +363,7 @@ def load(
     path: str | Path,
     *,
     engine: EngineName = "native",
+    filling: Filling | None = None,
     dt_s: float | None = None,
     steps: int | None = None,
     step_us: int | None = None,
@@ -372,7 +376,8 @@ def load(
     Args:
         path: `model.nir`, or the name of a model, see `mpsl_runtime.zoo`.
         engine: `native` (event-driven, C++) or `reference` (numpy, slow, easy to read).
-        dt_s: seconds a time step stands for; needed for files without mpsl metadata.
+        filling: what a file that was never imported does not say, `Filling("snntorch")`; dt_s: of
+            it, seconds a time step stands for.
         steps: T, overrides the model's own; step_us: length of a step, likewise. Both are needed
             to stream events into a file without mpsl metadata.
         threads: of the native engine. memory_limit: bytes that it may take, 2 GiB for None.
@@ -381,17 +386,15 @@ def load(
 
     Raises:
         ModelError: the file is damaged, not finite, too large, or has nodes that no engine runs.
-        UsageError: an argument that cannot be.
+        UsageError: an argument that cannot be, or what a file does not say.
     """
-    from mpsl_runtime.model.graph import load_plan
+    from mpsl_runtime.model.filling import load_filled, with_times
+    from mpsl_runtime.run.opening import model_of
     from mpsl_runtime.zoo import find_model
 
-    if engine not in ("native", "reference"):
-        raise UsageError("unknown engine", got=repr(engine), expected="native or reference")
-    plan = load_plan(find_model(path), dt_s=dt_s)
-    if engine == "native":
-        from mpsl_runtime.run.engine import Engine as Program
-    else:
-        from mpsl_runtime.run.reference import Reference as Program  # type: ignore[assignment]
-    runner: Any = Program(plan, threads=threads, memory_limit=memory_limit)
-    return Model(plan, runner, steps=steps, step_us=step_us, options=options)
+    said = with_times(filling, dt_s=dt_s, steps=steps, step_us=step_us)
+    plan = load_filled(find_model(path), said, timed=False, overrules=True).plan
+    return model_of(
+        plan, engine=engine, steps=steps, step_us=step_us, threads=threads,
+        memory_limit=memory_limit, **options,
+    )  # fmt: skip

@@ -7,7 +7,16 @@ standard library are imported up here: `mpsl --help` reads these files, numpy co
 import typer
 
 from mpsl_runtime.purposes import Purpose
-from mpsl_runtime.verbs import bench, calibrate, inspect, replay, run, stream_eval, view
+from mpsl_runtime.verbs import (
+    bench,
+    calibrate,
+    import_model,
+    inspect,
+    replay,
+    run,
+    stream_eval,
+    view,
+)
 from mpsl_runtime.verbs.service import ServeCommand
 
 __all__ = ["register"]
@@ -15,6 +24,7 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to `mpsl`."""
+    app.command("import", rich_help_panel=Purpose.MAKE)(import_model.import_model)
     app.command("run", cls=ServeCommand, rich_help_panel=Purpose.RUN)(run.run)
     app.command("replay", rich_help_panel=Purpose.RUN)(replay.replay)
     app.command("view", rich_help_panel=Purpose.RUN)(view.view)

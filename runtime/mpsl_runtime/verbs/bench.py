@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
-from mpsl_runtime.verbs.notes import show_notes
-from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName, StepSeconds
+from mpsl_runtime.verbs import foreign
+from mpsl_runtime.verbs import source as sources
+from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName
 
 if TYPE_CHECKING:
     from mpsl_runtime.bench.bench import Row
@@ -49,6 +50,7 @@ Rounds = Annotated[
 
 
 def bench(
+    context: typer.Context,
     model: ModelName,
     against: Against = "",
     density: Density = "",
@@ -57,7 +59,19 @@ def bench(
     samples: Samples = 8,
     threads: Threads = 1,
     rounds: Rounds = 15,
-    dt_s: StepSeconds = None,
+    source_dialect: foreign.From = "auto",
+    reset: foreign.ResetWord = None,
+    fires: foreign.FiresWord = None,
+    spikes: foreign.SpikesWord = None,
+    leak: foreign.LeakWord = None,
+    start: foreign.StartWord = None,
+    norm_input: foreign.NormInput = None,
+    dt_s: foreign.StepSeconds = None,
+    steps: sources.Steps = None,
+    step_us: sources.StepUs = None,
+    coding: foreign.CodingWord = None,
+    classes: foreign.Classes = None,
+    dataset: foreign.DataSet = None,
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
@@ -70,18 +84,21 @@ def bench(
     from mpsl_runtime.bench.bench import benchmark
     from mpsl_runtime.bench.programs import find_programs
     from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.model.graph import load_plan
     from mpsl_runtime.run.engine_memory import check_engine
-    from mpsl_runtime.zoo import find_model
 
     if source is not None and data is not None:
         raise UsageError("input is given twice", got="--source and --data", expected="one of them")
     wanted: list[float | None] = [*_densities(density)] or [None]
     programs = find_programs([name.strip() for name in against.split(",") if name.strip()])
-    plan = load_plan(find_model(model), dt_s=dt_s)
-    show_notes(plan)
+    plan = foreign.filled_model(
+        model,
+        context.params,
+        timed=source is not None or data is not None,
+        labelled=data is not None,
+        overrules=True,
+    ).plan
     check_engine(plan, threads=threads)  # before its input is made, which may be as large
-    given = _input(plan, source, data, samples, forced=bool(density))
+    given = _input(plan, source, data, samples, forced=bool(density), steps=steps, step_us=step_us)
     rows = [
         benchmark(plan, given, programs=programs, density=value, threads=threads, rounds=rounds)
         for value in wanted
@@ -93,14 +110,14 @@ def bench(
 
 
 def _input(
-    plan: Plan, source: str | None, data: Path | None, samples: int, *, forced: bool
+    plan: Plan, source: str | None, data: Path | None, samples: int, *, forced: bool, **times: Any
 ) -> BenchInput:
     """What the programs are shown; synthetic where nothing else is at hand."""
     from mpsl_runtime.bench.inputs import from_test_set, recorded, synthetic
 
     given = None
     if source is not None:
-        given = recorded(plan, source, samples)
+        given = recorded(plan, source, samples, **times)
     elif data is not None or not forced:
         given = from_test_set(plan, data, samples)
     return given or synthetic(plan)

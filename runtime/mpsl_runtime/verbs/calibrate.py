@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpsl_runtime.terminal import show_json, show_lines
+from mpsl_runtime.verbs import foreign
+from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName
 from mpsl_runtime.verbs.stream_eval import DataFolder, Noise, Samples, Seed
 
@@ -34,6 +36,7 @@ NoiseAnswers = Annotated[
 
 
 def calibrate(
+    context: typer.Context,
     model: ModelName,
     data: DataFolder,
     out: Out = None,
@@ -42,6 +45,19 @@ def calibrate(
     samples: Samples = None,
     validation: HeldOut = 0.1,
     seed: Seed = 0,
+    source_dialect: foreign.From = "auto",
+    reset: foreign.ResetWord = None,
+    fires: foreign.FiresWord = None,
+    spikes: foreign.SpikesWord = None,
+    leak: foreign.LeakWord = None,
+    start: foreign.StartWord = None,
+    norm_input: foreign.NormInput = None,
+    dt_s: foreign.StepSeconds = None,
+    steps: sources.Steps = None,
+    step_us: sources.StepUs = None,
+    coding: foreign.CodingWord = None,
+    classes: foreign.Classes = None,
+    dataset: foreign.DataSet = None,
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
@@ -54,16 +70,17 @@ def calibrate(
     """
     from mpsl_runtime.bench.calibration import calibrate as choose
     from mpsl_runtime.bench.stream_run import held_out
-    from mpsl_runtime.model.graph import load_graph
     from mpsl_runtime.model.nir_writer import write_graph
-    from mpsl_runtime.run.model import load
+    from mpsl_runtime.run.opening import model_of
+    from mpsl_runtime.run.rewrite import rewritten
     from mpsl_runtime.zoo import find_model
 
     path = Path(find_model(model))
-    loaded = load(path)
+    filled = foreign.filled_model(model, context.params, labelled=True)
+    loaded = model_of(filled.plan)
     recordings = held_out(loaded, data, validation, seed, samples)
     chosen = choose(loaded, recordings, noise_hz=noise_hz, noise_answers=noise_answers, seed=seed)
-    graph = load_graph(path)
+    graph = rewritten(filled.graph, filled.plan)[0] if filled.is_new else filled.graph
     graph.metadata = {**graph.metadata, **chosen.limits()}
     target = out or path
     write_graph(graph, target)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mpsl_runtime.terminal import show_json, show_lines
-from mpsl_runtime.verbs.options import Json, StepSeconds
+from mpsl_runtime.verbs import foreign
+from mpsl_runtime.verbs import source as sources
+from mpsl_runtime.verbs.options import Json
 
 if TYPE_CHECKING:
     from mpsl_runtime.deploy.fit import Fit
+    from mpsl_runtime.model.filling import Filling
 
 __all__ = ["inspect"]
 
@@ -42,6 +45,7 @@ Strict = Annotated[
 
 
 def inspect(
+    context: typer.Context,
     path: Annotated[
         str,
         typer.Argument(
@@ -52,7 +56,19 @@ def inspect(
     samples: Samples = 64,
     target: Target = None,
     strict: Strict = False,
-    dt_s: StepSeconds = None,
+    source_dialect: foreign.From = "auto",
+    reset: foreign.ResetWord = None,
+    fires: foreign.FiresWord = None,
+    spikes: foreign.SpikesWord = None,
+    leak: foreign.LeakWord = None,
+    start: foreign.StartWord = None,
+    norm_input: foreign.NormInput = None,
+    dt_s: foreign.StepSeconds = None,
+    steps: sources.Steps = None,
+    step_us: sources.StepUs = None,
+    coding: foreign.CodingWord = None,
+    classes: foreign.Classes = None,
+    dataset: foreign.DataSet = None,
     as_json: Json = False,
 ) -> None:
     """Show what a model or a run folder holds, what it costs, and which chips take it.
@@ -64,9 +80,10 @@ def inspect(
 
     file = find_model(path, folders=True)
     _check_options(file, data, target, strict)
-    description = describe(file, dt_s=dt_s)
-    fits = [] if target is None else _fits(file, target, dt_s)
-    costs = {} if data is None else _costs(file, data, samples, dt_s)
+    filling = foreign.filling_of(context.params)
+    costs = {} if data is None else _costs(file, data, samples, filling)
+    description = describe(file, filling=filling)
+    fits = [] if target is None else _fits(file, target, filling)
     if as_json:
         show_json(description | costs | _targets(fits))
     else:
@@ -89,29 +106,31 @@ def _check_options(file: Path, data: Path | None, target: str | None, strict: bo
         raise UsageError("--strict asks whether the model fits a chip", expected="--target CHIP")
 
 
-def _fits(file: Path, target: str, dt_s: float | None) -> list[Fit]:
+def _fits(file: Path, target: str, filling: Filling) -> list[Fit]:
     from mpsl_runtime.deploy.chips import find_chips
     from mpsl_runtime.deploy.fit import fit
     from mpsl_runtime.inspection import read_plan
 
     chips = find_chips(target)
-    plan, _ = read_plan(file, dt_s=dt_s)
+    plan, _ = read_plan(file, filling=filling)
     return [fit(plan, chip) for chip in chips]
 
 
-def _costs(file: Path, data: Path, samples: int, dt_s: float | None) -> dict[str, Any]:
+def _costs(file: Path, data: Path, samples: int, filling: Filling) -> dict[str, Any]:
     """NeuroBench's figures on the test set, and the estimate of energy."""
     from mpsl_runtime.bench.inputs import from_test_set
     from mpsl_runtime.deploy.energy import energy_estimate
     from mpsl_runtime.deploy.workload import measure
     from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.model.graph import load_plan
+    from mpsl_runtime.model.filling import load_filled
 
-    plan = load_plan(file, dt_s=dt_s)
+    plan = load_filled(file, filling, timed=True, labelled=True).plan
     given = None if plan.metadata is None else from_test_set(plan, data, samples)
     if given is None:
         raise UsageError(
-            "model names no data set", expected="a model that mpsl wrote", where=f"--data, {file}"
+            "model names no data set",
+            expected="a model that mpsl wrote, or that was imported with --dataset NAME",
+            where=f"--data, {file}",
         )
     figures = measure(plan, given.samples)
     return {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Json", "MemoryLimit", "ModelName", "StepSeconds"]
+__all__ = ["Json", "MemoryLimit", "ModelName"]
 
 
 def _limit_memory(context: typer.Context, value: str | None) -> str | None:
@@ -31,14 +31,3 @@ ModelName = Annotated[
     str, typer.Argument(metavar="MODEL", help="A .nir file, or the name of a model: nmnist8-small.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
-StepSeconds = Annotated[
-    float | None,
-    typer.Option(
-        "--dt-s",
-        metavar="S",
-        min=1e-12,
-        max=1e6,
-        help="Seconds that a step of a .nir without our metadata stands for; to run it on events, "
-        "give --steps and --step-us too.",
-    ),
-]

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpsl_runtime.terminal import show, show_json, tell
+from mpsl_runtime.verbs import foreign
 from mpsl_runtime.verbs import policy as policies
 from mpsl_runtime.verbs import service as services
 from mpsl_runtime.verbs import source as sources
-from mpsl_runtime.verbs.notes import show_notes
-from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName, StepSeconds
+from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName
 from mpsl_runtime.verbs.summary import print_losses, print_summary
 
 if TYPE_CHECKING:
@@ -72,7 +72,16 @@ def run(
     least_margin: policies.LeastMargin = None,
     steps: sources.Steps = None,
     step_us: sources.StepUs = None,
-    dt_s: StepSeconds = None,
+    source_dialect: foreign.From = "auto",
+    reset: foreign.ResetWord = None,
+    fires: foreign.FiresWord = None,
+    spikes: foreign.SpikesWord = None,
+    leak: foreign.LeakWord = None,
+    start: foreign.StartWord = None,
+    norm_input: foreign.NormInput = None,
+    dt_s: foreign.StepSeconds = None,
+    coding: foreign.CodingWord = None,
+    classes: foreign.Classes = None,
     plot: Plot = None,
     engine: EngineOption = "native",
     threads: Threads = 1,
@@ -108,17 +117,17 @@ def run(
 
     Example: mpsl run nmnist8-small recording.bin --plot out.png
     """
-    from mpsl_runtime.run.model import load
+    from mpsl_runtime.run.opening import model_of
     from mpsl_runtime.run.plotting import check_plot
 
     if plot is not None:
         check_plot(plot)
     settings = services.service_settings(serve, token_file, state, state_every)
     given = {name: context.params[name] for name in sources.NAMES} | {"serve": serve is not None}
-    loaded = load(
-        model, engine=engine, dt_s=dt_s, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
+    plan = foreign.filled_model(model, context.params, overrules=True).plan
+    loaded = model_of(
+        plan, engine=engine, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
     )  # fmt: skip
-    show_notes(loaded.plan)
     found: Feed | Iterator[Image]
     if loaded.takes_images:
         _refuse(context, _OF_EVENTS)
@@ -210,10 +219,14 @@ def _consume(
     stream: Loop, service: Service, model: Model, watcher: Watcher | None, *, as_json: bool
 ) -> None:
     """Prints what the stream gives, to its end, to Ctrl-C or to SIGTERM."""
+    from mpsl_runtime.run.silence import SilenceWatch
+
     is_live = stream.feed is not None and stream.feed.source is not None
+    silence = SilenceWatch(model.plan)
     with _ended_by_sigterm(service), stream:
         try:
             for item in stream:
+                _say_if(silence.see(item))
                 if watcher is not None:
                     watcher.see(item)
                 if as_json:
@@ -224,6 +237,8 @@ def _consume(
             if not is_live:
                 raise
             service.interrupted()
+    _say_if(silence.end())
+    _say_if(silence.total)
 
 
 @contextmanager
@@ -242,6 +257,11 @@ def _ended_by_sigterm(service: Service) -> Iterator[None]:
 
 def _say_of_source(line: str) -> None:
     tell(line, level="warning")
+
+
+def _say_if(line: str | None) -> None:
+    if line is not None:
+        tell(line, level="warning")
 
 
 def _print_item(item: Step | Prediction, model: Model) -> None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mpsl_runtime.terminal import show, show_json, show_lines
+from mpsl_runtime.verbs import foreign
 from mpsl_runtime.verbs import policy as policies
-from mpsl_runtime.verbs.notes import show_notes
+from mpsl_runtime.verbs import source as sources
 from mpsl_runtime.verbs.options import Json, MemoryLimit, ModelName
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ _EARLY = "2"
 
 
 def stream_eval(
+    context: typer.Context,
     model: ModelName,
     data: DataFolder,
     policy: Names = None,
@@ -67,6 +69,19 @@ def stream_eval(
     least_events: policies.LeastEvents = None,
     least_score: policies.LeastScore = None,
     least_margin: policies.LeastMargin = None,
+    source_dialect: foreign.From = "auto",
+    reset: foreign.ResetWord = None,
+    fires: foreign.FiresWord = None,
+    spikes: foreign.SpikesWord = None,
+    leak: foreign.LeakWord = None,
+    start: foreign.StartWord = None,
+    norm_input: foreign.NormInput = None,
+    dt_s: foreign.StepSeconds = None,
+    steps: sources.Steps = None,
+    step_us: sources.StepUs = None,
+    coding: foreign.CodingWord = None,
+    classes: foreign.Classes = None,
+    dataset: foreign.DataSet = None,
     memory_limit: MemoryLimit = None,
     as_json: Json = False,
 ) -> None:
@@ -77,10 +92,10 @@ def stream_eval(
     from mpsl_runtime.bench.staged_stream import Staging
     from mpsl_runtime.bench.stream_evaluation import table
     from mpsl_runtime.bench.stream_run import evaluate, name_of, test_set
-    from mpsl_runtime.run.model import load
+    from mpsl_runtime.run.opening import model_of
 
-    loaded = load(model)
-    show_notes(loaded.plan)
+    plan = foreign.filled_model(model, context.params, labelled=True).plan
+    loaded = model_of(plan)
     staging = Staging(_pauses(pause_ms), noise_hz, seed)
     chosen = _policies(
         loaded, policy or (),

@@ -24,7 +24,7 @@ from mpsl_export.verify.backends.torch_plan import TorchPlan
 from mpsl_export.write.to_onnx import write_onnx
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.filling import Filling, fill
-from mpsl_runtime.model.graph import load_plan
+from mpsl_runtime.model.graph import load_graph, load_plan
 from mpsl_runtime.model.grid import layer_grids
 from mpsl_runtime.model.nir_writer import write_graph
 from mpsl_runtime.model.plan import Plan
@@ -191,6 +191,9 @@ def places(event_run: Any, tmp_path: Path) -> dict[str, str]:
     """Files that are not enough."""
     export(event_run.path, "nir", out=tmp_path / "model.nir")
     nir.write(tmp_path / "foreign.nir", grown(2)[0])
+    graph = load_graph(tmp_path / "model.nir")
+    graph.metadata = {}
+    nir.write(tmp_path / "untimed.nir", graph)
     spikes = np.zeros((4, 2, 2, 17, 17), np.float32)
     arrays: dict[str, dict[str, Any]] = {
         "empty": {"input": spikes[:0]},
@@ -226,7 +229,11 @@ def places(event_run: Any, tmp_path: Path) -> dict[str, str]:
         ("MODEL --calibrate ABSENT", "no such"),
         ("MODEL --calibrate TEXT", "header of the text is not that of events"),
         ("MODEL --calibrate udp://localhost:1", "live source"),
-        ("FOREIGN --calibrate GOOD --dt-s 1e-4", "does not say what its input is, which int8"),
+        ("FOREIGN --calibrate GOOD --from nir --dt-s 1e-4", "input does not fit the model"),
+        (
+            "UNTIMED --calibrate GOOD --dt-s 1e-4",
+            "does not say what its input is, which int8",
+        ),
     ],
 )
 def test_what_is_missing_is_one_line(

@@ -345,7 +345,8 @@ def test_a_foreign_model_runs_with_the_step_that_it_is_told(
 ) -> None:
     path = write_model(foreign=True)
     assert mpsl("bench", path)[0] == 2
-    code, out, _ = mpsl("bench", path, "--dt-s", "1e-4", "--rounds", "1", "--json")
+    words = ("--from", "nir", "--dt-s", "1e-4", "--rounds", "1", "--json")
+    code, out, _ = mpsl("bench", path, *words)
     assert code == 0
     (row,) = json.loads(out)["rows"]
     assert (row["network"], row["weights"], row["real_time_factor"]) == ("model", "float32", None)

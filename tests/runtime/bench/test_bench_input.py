@@ -62,7 +62,10 @@ def test_a_test_set_that_is_asked_for_must_be_there_and_fit(
     for words, word in (
         ((model, "--data", tmp_path / "nowhere"), "nowhere"),
         ((model, "--data", digits, "--source", recording), "--source and --data"),
-        ((foreign, "--dt-s", "1e-4", "--data", digits), "names no data set"),
+        (
+            (foreign, "--from", "nir", "--dt-s", "1e-4", "--data", digits),
+            "expected --steps T, --step-us N, --dataset NAME;",
+        ),
     ):
         code, out, err = mpsl("bench", *words, "--rounds", "1")
         assert (code, out, err.count("\n")) == (2, "", 1)

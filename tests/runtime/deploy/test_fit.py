@@ -185,9 +185,10 @@ def test_operations_need_a_model_that_names_its_data_set(
     mpsl: Callable[..., tuple[int, str, str]], write_model: Callable[..., Path], tmp_path: Path
 ) -> None:
     foreign = write_model(foreign=True)
-    code, out, err = mpsl("inspect", foreign, "--data", tmp_path, "--dt-s", "1e-4")
+    words = ("--data", tmp_path, "--from", "nir", "--dt-s", "1e-4")
+    code, out, err = mpsl("inspect", foreign, *words)
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "model names no data set" in err
+    assert "--steps T, --step-us N, --dataset NAME" in err
     assert mpsl("inspect", foreign, "--target", "speck")[0] == 0
     code, _, err = mpsl("inspect", write_model(), "--data", tmp_path)
     assert code == 2

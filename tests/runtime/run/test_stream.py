@@ -21,6 +21,7 @@ from mpsl_runtime.data import datasets
 from mpsl_runtime.errors import DataError, ModelError, UsageError
 from mpsl_runtime.events.binning import Binning, frames
 from mpsl_runtime.events.steps import Chunk, Recording, Rest, StepInput, cut
+from mpsl_runtime.model.filling import Filling
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.model import Model, load
 from mpsl_runtime.run.reference import Reference
@@ -297,8 +298,10 @@ def test_a_foreign_file_needs_its_time_steps_from_the_caller(
 ) -> None:
     path = write_model(foreign=True)
     with pytest.raises(UsageError, match=r"--steps T and --step-us N"):
-        _ = load(path, dt_s=1e-4).binning
-    model = load(path, dt_s=1e-4, steps=5, step_us=1000)
+        _ = load(path, filling=Filling("nir", dt_s=1e-4)).binning
+    with pytest.raises(UsageError, match=r"expected --from nir\|snntorch"):
+        load(path, dt_s=1e-4)
+    model = load(path, filling=Filling("nir"), dt_s=1e-4, steps=5, step_us=1000)
     items = list(model.stream(make_events(5)))
     assert len(items) == 6
 
