@@ -18,6 +18,7 @@ from mpsl_runtime.run_folder import RunFolder
 from mpsl_train.experiments.ablation_plot import draw_ablation
 from mpsl_train.experiments.comparison import compare
 from mpsl_train.experiments.journal import Outcome
+from mpsl_train.experiments.raw_numbers import write_raw
 from mpsl_train.experiments.sweep import sweep
 from mpsl_train.network.plasticity import find_rule
 from mpsl_train.network.plugins import run_plugin
@@ -107,7 +108,7 @@ def ablate(
     ray: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Trains what is not there yet; writes `ablation.json` and `ablation.png` into `out`.
+    """Trains what is not there yet; writes `ablation.json`, `.csv` and `.png` into `out`.
 
     Every configuration is compared with the first one, seed by seed.
 
@@ -137,11 +138,31 @@ def ablate(
             name: outcome.error for name, outcome in outcomes.items() if outcome.report is None
         },
     }
+    write_raw(out / "ablation.csv", _raw(cells, outcomes))
     with replacing(out / "ablation.png") as temporary:
         draw_ablation(temporary, result)
     with replacing(out / "ablation.json") as temporary:
         temporary.write_text(json.dumps(result) + "\n", "utf-8")
     return result
+
+
+def _raw(cells: Sequence[Configuration], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """One row a run, those that failed without an accuracy."""
+    return [
+        {
+            "mechanisms": cell.mechanisms,
+            "mode": cell.mode,
+            "seed": seed,
+            **{
+                key: (outcomes[f"{cell.name}-s{seed}"].report or {}).get(key)
+                for key in ("accuracy", "validation_accuracy", "test_samples", "epochs", "commit")
+            },
+            "recipe_hash": recipe.hash(),
+            "error": outcomes[f"{cell.name}-s{seed}"].error,
+        }
+        for cell in cells
+        for seed, recipe in cell.recipes.items()
+    ]
 
 
 def _row(cell: Configuration, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:

@@ -200,7 +200,11 @@ def compare(
     data: Data = None,
     out: Annotated[Path, typer.Option(help="Folder of the sweep.")] = Path("runs/compare"),
     method: Annotated[
-        list[str] | None, typer.Option(help="Repeatable. [stdp, sbp, stbp, hgll, mpsl]")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,…]",
+            help="Repeatable; with keys of its own. [stdp, sbp, stbp, hgll, mpsl]",
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -223,6 +227,9 @@ def compare(
     """Put methods into one table at the same number of updates; the same command goes on.
 
     Example: mpsl compare mnist-small nmnist8-small --updates 200 --set training.epochs=4
+
+    Example: mpsl compare nmnist8-small --seeds 20 --method stbp
+    --method mpsl:rules.current_share=0.1
     """
     from mpsl_train.experiments import method_table
 
@@ -240,7 +247,8 @@ def compare(
     else:
         show_lines(method_table.table(result).split("\n"))
     show(
-        " ".join(str(out / f"comparison{suffix}") for suffix in (".png", ".md", ".json")), err=True
+        " ".join(str(out / f"comparison{suffix}") for suffix in (".png", ".md", ".csv", ".json")),
+        err=True,
     )
 
 

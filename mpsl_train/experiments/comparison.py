@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["compare", "holm"]
+__all__ = ["collapsed", "compare", "holm"]
 
 
 def compare(accuracies: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -55,6 +55,15 @@ def _against(first: Mapping[str, float], own: Mapping[str, float]) -> dict[str, 
         # Equal accuracies are no vote; rounding keeps ties of counts ties.
         row["p_wilcoxon"] = float(stats.wilcoxon(np.round(differences, 9)).pvalue)
     return row
+
+
+def collapsed(accuracies: Sequence[float], usual: float, classes: int) -> int:
+    """How many runs are nearer to guessing, 1/classes, than to what is usual on their data.
+
+    Args:
+        usual: the median of all runs on the same data, of every method.
+    """
+    return sum(value < (usual + 1 / classes) / 2 for value in accuracies)
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:

@@ -16,11 +16,12 @@ from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import RunError, UsageError
 from mpsl_train.data.acquire import locate
-from mpsl_train.experiments.comparison import compare
+from mpsl_train.experiments.comparison import collapsed, compare, holm
 from mpsl_train.experiments.journal import Outcome
 from mpsl_train.experiments.method_plot import draw_comparison
+from mpsl_train.experiments.raw_numbers import write_raw
 from mpsl_train.experiments.sweep import sweep
-from mpsl_train.methods import METHODS, changes_of
+from mpsl_train.experiments.variants import Variant, variants
 from mpsl_train.recipe import Recipe, find_recipe, load
 
 __all__ = ["DEFAULT_METHODS", "Entry", "compare_methods", "entries", "same_budget", "table"]
@@ -33,20 +34,25 @@ class Entry:
     """One method on one recipe.
 
     Attributes:
-        recipe: name of the recipe. method: of `METHODS`. recipes: as trained, by seed.
+        recipe: name of the recipe. variant: the method. recipes: as trained, by seed.
         samples: that one run is shown, each as often as it is shown. batch: samples an update.
     """
 
     recipe: str
-    method: str
+    variant: Variant
     recipes: Mapping[int, Recipe]
     samples: int
     batch: int
 
     @property
+    def method(self) -> str:
+        """As tables show it."""
+        return self.variant.label
+
+    @property
     def name(self) -> str:
         """As in the names of its runs."""
-        return f"{self.recipe}-{self.method}"
+        return f"{self.recipe}-{self.variant.word}"
 
 
 def same_budget(recipe: Recipe, labels: NDArray[np.int64], samples: int) -> list[str]:
@@ -104,6 +110,7 @@ def entries(
 
     Args:
         recipes: names or paths. overrides: `--set`, after the method's own changes.
+        methods: as `variants` takes them.
         updates: of the recipe's batch size; methods with batches of their own are shown as many
             samples. 0: as long as each recipe says.
         data: a data set's folder or the parent of several; read for the number of samples.
@@ -116,8 +123,7 @@ def entries(
         raise UsageError("too few seeds", got=seeds, expected="≥ 1")
     if updates < 0:
         raise UsageError("number of updates is negative", got=updates, expected="≥ 0")
-    for method in methods:
-        changes_of(method, {})
+    chosen_methods = variants(list(methods))
     found: list[Entry] = []
     for word in dict.fromkeys(recipes):
         path = find_recipe(word)
@@ -126,12 +132,13 @@ def entries(
             raise UsageError("two recipes have one name", got=plain.name, where=word)
         dataset = plain.data.dataset
         labels = datasets.open_split(dataset, locate(dataset, data), "train").labels
-        for method in dict.fromkeys(methods):
-            if METHODS[method].datasets and dataset not in METHODS[method].datasets:
+        for variant in chosen_methods:
+            if variant.facts.datasets and dataset not in variant.facts.datasets:
                 continue
             chosen = {}
             for seed in range(seeds):
-                own = [f"method={method}", *overrides, f"seed={seed}"]
+                own = [f"method={variant.method}", *overrides, *variant.overrides]
+                own.append(f"seed={seed}")
                 recipe = load(path, own, plugins)
                 if updates:
                     budget = updates * plain.training.batch_size
@@ -140,7 +147,7 @@ def entries(
             size, first = chosen[0].training.batch_size, chosen[0]
             each = _updates(first, labels, first.data.train_limit) * size
             found.append(
-                Entry(plain.name, method, chosen, each * first.training.epochs, size)
+                Entry(plain.name, variant, chosen, each * first.training.epochs, size)
             )  # fmt: skip
     if not found:
         raise UsageError("nothing to compare", got=", ".join(methods) or "no method",
@@ -158,9 +165,10 @@ def compare_methods(
     ray: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Trains what is not there yet; writes `comparison.json`, `.md` and `.png` into `out`.
+    """Trains what is not there yet; writes `comparison.json`, `.csv`, `.md` and `.png` into `out`.
 
     Each method is compared with STBP, or where that is absent with the first one, seed by seed.
+    The CSV has every run's numbers, of which the rest is made.
 
     Args:
         chosen: of `entries`. out: folder of the sweep.
@@ -181,6 +189,9 @@ def compare_methods(
     rows = []
     for recipe in dict.fromkeys(entry.recipe for entry in chosen):
         rows += _rows([entry for entry in chosen if entry.recipe == recipe], outcomes)
+    adjusted = holm([row["statistics"]["p_t"] for row in rows])
+    for row, p in zip(rows, adjusted, strict=True):
+        row["statistics"]["p_holm_table"] = p
     result = {
         "seeds": len(seeds),
         "rows": rows,
@@ -188,6 +199,7 @@ def compare_methods(
             name: outcome.error for name, outcome in outcomes.items() if outcome.report is None
         },
     }
+    write_raw(out / "comparison.csv", _raw(chosen, outcomes))
     with replacing(out / "comparison.png") as temporary:
         draw_comparison(temporary, result)
     with replacing(out / "comparison.md") as temporary:
@@ -195,6 +207,35 @@ def compare_methods(
     with replacing(out / "comparison.json") as temporary:
         temporary.write_text(json.dumps(result) + "\n", "utf-8")
     return result
+
+
+def _raw(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
+    """One row a run, those that failed without an accuracy."""
+    rows = []
+    for entry in chosen:
+        for seed, recipe in entry.recipes.items():
+            outcome = outcomes[f"{entry.name}-s{seed}"]
+            report = outcome.report or {}
+            rows.append(
+                {
+                    "recipe": entry.recipe,
+                    "dataset": recipe.data.dataset,
+                    "method": entry.method,
+                    "seed": seed,
+                    "accuracy": report.get("accuracy"),
+                    "validation_accuracy": report.get("validation_accuracy"),
+                    "test_samples": report.get("test_samples"),
+                    "epochs": report.get("epochs"),
+                    "updates": entry.samples // entry.batch,
+                    "batch": entry.batch,
+                    "training_seconds": report.get("training_seconds"),
+                    "device": report.get("device"),
+                    "commit": report.get("commit"),
+                    "recipe_hash": recipe.hash(),
+                    "error": outcome.error,
+                }
+            )
+    return rows
 
 
 def _rows(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
@@ -216,10 +257,12 @@ def _rows(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict
         for method in order
     }
     statistics = dict(zip(order, compare(accuracies), strict=True))
+    usual = float(np.median([a for values in accuracies.values() for a in values.values()]))
     rows = []
     for entry in chosen:
         own = list(reports[entry.method].values())
         first = entry.recipes[0]
+        class_names = datasets.facts_of(first.data.dataset).class_names
         seconds = [one.get("training_seconds", 0.0) for one in own]
         rows.append(
             {
@@ -235,6 +278,9 @@ def _rows(chosen: Sequence[Entry], outcomes: Mapping[str, Outcome]) -> list[dict
                 "train_limit": first.data.train_limit,
                 "test_samples": own[0].get("test_samples"),
                 "accuracy": accuracies[entry.method],
+                "collapsed": collapsed(
+                    list(accuracies[entry.method].values()), usual, len(class_names)
+                ),
                 "reference": reference,
                 "statistics": statistics[entry.method],
                 "training_seconds": float(np.mean(seconds)),
@@ -264,13 +310,15 @@ def table(result: Mapping[str, Any]) -> str:
     lines += [
         "",
         f"Points against {reference}, paired by seed: mean difference (95 % interval), "
-        "p of the t test after Holm.",
+        "p of the t test after Holm within the column"
+        + (", then over all of the table." if len(recipes) > 1 else "."),
         "",
         "| | " + " | ".join(recipes) + " |",
         "|---" * (len(recipes) + 1) + "|",
     ]
     for method in methods:
-        values = [_difference(cells.get((recipe, method))) for recipe in recipes]
+        found = [cells.get((recipe, method)) for recipe in recipes]
+        values = [_difference(row, len(recipes) > 1) for row in found]
         if method != reference:
             lines.append(f"| {method} | " + " | ".join(values) + " |")
     lines += ["", "Budget of each run, the same for every seed:", "",
@@ -290,10 +338,14 @@ def _accuracy(row: Mapping[str, Any] | None) -> str:
         return "–"
     statistics = row["statistics"]
     sd = "" if statistics["sd"] is None else f" ± {100 * statistics['sd']:.2f}"
-    return f"{100 * statistics['mean']:.2f}{sd}"
+    text = f"{100 * statistics['mean']:.2f}{sd}"
+    if not row.get("collapsed"):
+        return text
+    ends = "collapses" if row["collapsed"] == 1 else "collapse"
+    return f"{text}, {row['collapsed']} of {statistics['seeds']} seeds {ends}"
 
 
-def _difference(row: Mapping[str, Any] | None) -> str:
+def _difference(row: Mapping[str, Any] | None, several: bool) -> str:
     statistics = {} if row is None else row["statistics"]
     if statistics.get("difference") is None:
         return "–"
@@ -301,4 +353,5 @@ def _difference(row: Mapping[str, Any] | None) -> str:
     if statistics["interval"] is None:
         return text
     low, high = statistics["interval"]
-    return f"{text} ({100 * low:+.2f} … {100 * high:+.2f}), p = {statistics['p_holm']:.3f}"
+    text = f"{text} ({100 * low:+.2f} … {100 * high:+.2f}), p = {statistics['p_holm']:.3f}"
+    return f"{text}, {statistics['p_holm_table']:.3f}" if several else text

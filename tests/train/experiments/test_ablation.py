@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,6 +90,11 @@ def test_the_command_trains_compares_draws_and_goes_on(
     result = json.loads(printed.out)
     assert json.loads((out / "ablation.json").read_text("utf-8")) == result
     assert (out / "ablation.png").read_bytes().startswith(b"\x89PNG")
+    with (out / "ablation.csv").open(newline="", encoding="utf-8") as file:
+        raw = {(row["mechanisms"], row["mode"], row["seed"]): row for row in csv.DictReader(file)}
+    for row in result["configurations"]:
+        for seed, accuracy in row["accuracy"].items():
+            assert float(raw[row["mechanisms"], row["mode"], seed]["accuracy"]) == accuracy
     plain, hebbian = result["configurations"]
     assert (plain["name"], hebbian["name"]) == ("stbp-learnable", "stbp+hebbian-learnable")
     report = json.loads((out / "runs" / "stbp+hebbian-learnable-s1" / "report.json").read_text())

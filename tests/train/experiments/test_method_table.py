@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from mpsl_runtime.cli import main
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import MpslError, UsageError
+from mpsl_train.experiments.comparison import collapsed, holm
 from mpsl_train.experiments.method_table import entries, same_budget, table
 from mpsl_train.recipe import Recipe, find_recipe, load
 
@@ -83,13 +86,14 @@ def test_the_table_says_what_was_measured() -> None:
            "network": "4FC-2", "steps": 4, "samples": 800, "updates": 8, "batch": 100, "epochs": 2,
            "test_samples": 50, "training_seconds": 1.5}  # fmt: skip
     against = {"mean": 0.875, "sd": None, "difference": -0.025, "interval": [-0.05, 0.0],
-               "p_holm": 0.04}  # fmt: skip
-    other = {**row, "method": "mpsl", "statistics": against}
+               "p_holm": 0.04, "p_holm_table": 0.08, "seeds": 5}  # fmt: skip
+    other = {**row, "method": "mpsl", "statistics": against, "collapsed": 1}
     alone = {**other, "recipe": "b", "statistics": {**against, "interval": None}}
     lines = table({"seeds": 5, "rows": [row, other, alone]}).splitlines()
     assert "| stbp | 90.00 ± 1.00 | – |" in lines
-    assert "| mpsl | 87.50 | 87.50 |" in lines
-    assert "| mpsl | -2.50 (-5.00 … +0.00), p = 0.040 | -2.50 |" in lines
+    one = "87.50, 1 of 5 seeds collapses"
+    assert f"| mpsl | {one} | {one} |" in lines
+    assert "| mpsl | -2.50 (-5.00 … +0.00), p = 0.040, 0.080 | -2.50 |" in lines
     assert "| a | stbp | `4FC-2` | 4 | 800 | 8 × 100 | 2 | 50 | 2 |" in lines
 
 
@@ -127,6 +131,38 @@ def test_the_command_trains_compares_writes_and_goes_on(
     assert rows["mpsl"]["statistics"]["difference"] == pytest.approx(np.mean(differences))
     assert rows["stbp"]["statistics"]["difference"] is None
     assert result["failed"] == {}
+    with (out / "comparison.csv").open(newline="", encoding="utf-8") as file:
+        raw = list(csv.DictReader(file))
+    assert [(row["method"], row["seed"]) for row in raw] == list(product(rows, "01"))
+    for row in raw:
+        assert float(row["accuracy"]) == rows[row["method"]]["accuracy"][row["seed"]]
+        assert (row["updates"], row["error"]) == ("6", "")
+    assert len({row["recipe_hash"] for row in raw}) == 6
+
+
+def test_a_method_may_have_keys_of_its_own(small_recipe: Path, small_data: Path) -> None:
+    control = "stbp:mechanisms=stbp+random,rules.current_share=0.1"
+    labels = ["stbp", "mpsl", "mpsl:rules.eta_hat_layers=[1,2,1,1],rules.cap=0.1", control]
+    found = entries([str(small_recipe)], ["rules.cap=0.2"], methods=labels, seeds=1,
+                    data=small_data)  # fmt: skip
+    assert [entry.method for entry in found] == labels
+    assert [entry.name for entry in found[2:]] == [
+        "small-mpsl-rules.eta_hat_layers-1-2-1-1-rules.cap-0.1",
+        "small-stbp-mechanisms-stbp+random-rules.current_share-0.1",
+    ]
+    assert [entry.recipes[0].rules.cap for entry in found] == [0.2, 0.2, 0.1, 0.2]
+    assert found[2].recipes[0].rules.eta_hat_layers == [1, 2, 1, 1]
+    assert found[3].recipes[0].mechanisms == ["stbp", "random"]
+    with pytest.raises(UsageError, match="one name of a folder"):
+        entries([str(small_recipe)], methods=["mpsl:a=1", "mpsl:a-1"], data=small_data)
+    with pytest.raises(MpslError, match=r"unknown key 'rules\.cup'"):
+        entries([str(small_recipe)], methods=["mpsl:rules.cup=1"], data=small_data)
+
+
+def test_a_run_collapses_that_is_nearer_to_guessing_than_to_what_is_usual() -> None:
+    assert collapsed([0.1, 0.49, 0.51, 0.9], usual=0.9, classes=10) == 2
+    assert collapsed([0.3, 0.25], usual=0.3, classes=10) == 0
+    assert holm([0.04, 0.01, None, 0.03]) == pytest.approx([0.06, 0.03, None, 0.06], abs=1e-12)
 
 
 @pytest.mark.parametrize(
