@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,22 @@ def inflate(file: Any, random: Random) -> None:
     del file[name]
     size = int(random.choice([64, 1 << 16, 1 << 24, 1 << 27]))
     made = file.create_dataset(name, (size,), "u1", chunks=(size,), compression="gzip")
-    right = zlib.compress(bytes(size))
-    wrong = [right, right[:-5], zlib.compress(bytes(size + 1)), zlib.compress(b""), b"\x78\x9c",
-             random.bytes(50), zlib.compress(bytes(1 << 26))]  # fmt: skip
-    made.id.write_direct_chunk((0,), wrong[int(random.integers(len(wrong)))])
+    wrong: list[Callable[[], bytes]] = [
+        lambda: _zeros(size),
+        lambda: _zeros(size)[:-5],
+        lambda: _zeros(size + 1),
+        lambda: _zeros(0),
+        lambda: b"\x78\x9c",
+        lambda: random.bytes(50),
+        lambda: _zeros(1 << 26),
+    ]
+    made.id.write_direct_chunk((0,), wrong[int(random.integers(len(wrong)))]())
+
+
+@cache
+def _zeros(size: int) -> bytes:
+    """So many zeros, packed: half a second for the largest."""
+    return zlib.compress(bytes(size))
 
 
 def deepen(file: Any, random: Random) -> None:
