@@ -26,6 +26,12 @@ SumStage::SumStage(std::vector<Signal*> sources, Extent extent)
     output.write_values();
 }
 
+std::unique_ptr<Stage> SumStage::fork(Workers&, const ForkedSignals& signals) const {
+    std::vector<Signal*> sources;
+    for (const Signal* source : sources_) sources.push_back(&signals.of(*source));
+    return std::make_unique<SumStage>(std::move(sources), output.extent);
+}
+
 std::uint64_t SumStage::run(Current) {
     Buffer<float>& values = output.write_values();
     Buffer<float>& activity = output.write_activity();
@@ -40,20 +46,27 @@ std::uint64_t SumStage::run(Current) {
 }
 
 DelayStage::DelayStage(Signal& source, const std::int32_t* steps)
-    : output(source.extent, Signal::Active), source_(source), steps_(source.extent.size()) {
+    : output(source.extent, Signal::Active), source_(source) {
+    Buffer<std::int32_t> kept(source.extent.size());
     std::int32_t longest = 0;
-    for (std::size_t i = 0; i < steps_.size(); ++i) {
+    for (std::size_t i = 0; i < kept.size(); ++i) {
         if (steps[i] < 0) throw std::invalid_argument("delay is below 0");
-        steps_[i] = steps[i];
+        kept[i] = steps[i];
         longest = std::max(longest, steps[i]);
     }
+    steps_ = std::make_shared<const Buffer<std::int32_t>>(std::move(kept));
     arriving_.resize(std::size_t(longest) + 1);
     output.write_active();
 }
 
+std::unique_ptr<Stage> DelayStage::fork(Workers&, const ForkedSignals& signals) const {
+    return std::make_unique<DelayStage>(*this, signals);
+}
+
 std::uint64_t DelayStage::run(Current) {
+    const Buffer<std::int32_t>& steps = *steps_;
     for (const ActiveValue& one : source_.active())
-        arriving_[(now_ + steps_[one.index]) % arriving_.size()].push_back(
+        arriving_[(now_ + steps[one.index]) % arriving_.size()].push_back(
             {one.index, one.value, 1});
     std::vector<ActiveValue>& due = arriving_[now_];
     // They left in different steps.
@@ -73,7 +86,7 @@ void DelayStage::rest() {
 }
 
 std::size_t DelayStage::bytes() const {
-    std::size_t bytes = output.bytes() + steps_.bytes();
+    std::size_t bytes = output.bytes() + steps_->bytes();
     for (const std::vector<ActiveValue>& values : arriving_)
         bytes += sizeof values + values.capacity() * sizeof(ActiveValue);
     return bytes;
@@ -83,19 +96,23 @@ void DelayStage::copy_state(float* to) const {
     std::fill_n(to, state_size(), 0.0f);
     for (std::size_t step = 0; step + 1 < arriving_.size(); ++step)
         for (const ActiveValue& one : arriving_[(now_ + step) % arriving_.size()])
-            to[step * steps_.size() + one.index] = one.value;
+            to[step * steps_->size() + one.index] = one.value;
 }
 
 void DelayStage::restore(const float* from) {
     rest();
     for (std::size_t step = 0; step + 1 < arriving_.size(); ++step)
-        for (std::size_t i = 0; i < steps_.size(); ++i, ++from)
+        for (std::size_t i = 0; i < steps_->size(); ++i, ++from)
             if (*from != 0) arriving_[step].push_back({std::uint32_t(i), *from, 1});
 }
 
 LateSignal::LateSignal(Extent extent, bool spikes)
     : output(extent, spikes ? Signal::Bits : Signal::Active), spikes_(spikes) {
     rest();
+}
+
+std::unique_ptr<LateSignal> LateSignal::fork() const {
+    return std::make_unique<LateSignal>(output.extent, spikes_);
 }
 
 void LateSignal::follow(Signal& source) {

@@ -22,6 +22,11 @@ template <class T>
 class Buffer {
 public:
     Buffer() = default;
+    Buffer(const Buffer& like) : Buffer(like.size_) {
+        if (size_) std::memcpy(static_cast<void*>(data()), like.data(), size_ * sizeof(T));
+    }
+    Buffer(Buffer&&) = default;
+    Buffer& operator=(Buffer&&) = default;
     explicit Buffer(std::size_t size) : size_(size) {
         if (!size) return;
         const std::size_t used = product(size, sizeof(T));
@@ -56,11 +61,12 @@ private:
 };
 
 // Room for up to `most` values, taken as far as it is asked for; what was written is forgotten
-// when more is asked for than ever before.
+// when more is asked for than ever before, and by a copy.
 template <class T>
 class Scratch {
 public:
     explicit Scratch(std::size_t most) : most_(most) { product(most, sizeof(T)); }
+    Scratch(const Scratch& like) : most_(like.most_) {}
 
     T* room(std::size_t size) {
         if (size > most_) refuse_size("scratch");

@@ -1,8 +1,10 @@
 // From a signal to the current of a population, block by block.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "buffer.hpp"
@@ -20,11 +22,34 @@ union Sum {
     std::int32_t whole;
 };
 
+// `pooled`: the source has a 2x2 pool before the weights, whose factor is folded into them.
+struct Source {
+    Signal* signal;
+    bool pooled;
+    float scale;
+};
+
 class Connection {
 public:
-    explicit Connection(BlockLayout layout)
-        : layout(layout), bias(product(layout.blocks, layout.width)) {}
+    // bias_values [channels], or null: none.
+    Connection(Source source, BlockLayout layout, const float* bias_values, Watch& watch)
+        : layout(layout), source_(source), watch_(&watch) {
+        Buffer<float> bias(product(layout.blocks, layout.width));
+        if (bias_values) std::copy_n(bias_values, layout.extent.channels, bias.data());
+        bias_ = std::make_shared<const Buffer<float>>(std::move(bias));
+    }
     virtual ~Connection() = default;
+    Connection& operator=(const Connection&) = delete;
+
+    // The same in another network, where `source` is what this one's source is here. Weights, and
+    // all else that never changes, are shared.
+    std::unique_ptr<Connection> fork(Signal& source, Watch& watch) const {
+        std::unique_ptr<Connection> copy = clone();
+        copy->source_.signal = &source;
+        copy->watch_ = &watch;
+        return copy;
+    }
+    const Signal& source() const { return *source_.signal; }
 
     // Reads the source, once a step; returns its synaptic operations.
     virtual std::uint64_t prepare() = 0;
@@ -41,16 +66,21 @@ public:
     // A source of which more fires is read by dense loops; 1: none ever is.
     virtual double crossover() const { return 1; }
     virtual std::size_t bytes() const = 0;
+    // Of these, what all forks share.
+    virtual std::size_t shared_bytes() const { return bias_->bytes(); }
+    const Buffer<float>& bias() const { return *bias_; }  // [block][width]
 
     const BlockLayout layout;
-    Buffer<float> bias;  // [block][width]
-};
 
-// `pooled`: the source has a 2x2 pool before the weights, whose factor is folded into them.
-struct Source {
-    Signal* signal;
-    bool pooled;
-    float scale;
+protected:
+    Connection(const Connection&) = default;
+    virtual std::unique_ptr<Connection> clone() const = 0;
+
+    Source source_;
+    Watch* watch_;
+
+private:
+    std::shared_ptr<const Buffer<float>> bias_;
 };
 
 // weight [Co, Ci/groups, kh, kw], bias [Co]. `workers`: that will share the blocks. Throws Stopped.
@@ -63,6 +93,6 @@ std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Ex
                                        Weights weight, const float* bias, Watch& watch);
 
 // The signal itself is the current.
-std::unique_ptr<Connection> make_identity(Source source);
+std::unique_ptr<Connection> make_identity(Source source, Watch& watch);
 
 }  // namespace mpsl

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "connection.hpp"
 
@@ -11,10 +12,9 @@ class Dense : public Connection {
 public:
     // `count_scale`: what one of the spikes that a 2x2 pool counts is worth in a row's value.
     Dense(const Kernels& kernels, Source source, Extent seen, int out, const float* bias_values,
-          int narrowest, float count_scale)
-        : Connection(BlockLayout(Extent(out, 1, 1), narrowest)), kernels_(kernels),
-          source_(source), seen_(seen), count_scale_(count_scale) {
-        std::copy_n(bias_values, out, bias.data());
+          int narrowest, float count_scale, Watch& watch)
+        : Connection(source, BlockLayout(Extent(out, 1, 1), narrowest), bias_values, watch),
+          kernels_(kernels), seen_(seen), count_scale_(count_scale) {
         rows_.reserve(seen.size());
     }
 
@@ -34,20 +34,25 @@ public:
 
     int blocks_at_once() const override { return layout.blocks; }
     std::size_t bytes() const override {
-        return bias.bytes() + rows_.capacity() * sizeof(ActiveRow);
+        return shared_bytes() + rows_.capacity() * sizeof(ActiveRow);
     }
 
 protected:
+    Dense(const Dense& like) : Connection(like), kernels_(like.kernels_), seen_(like.seen_),
+          count_scale_(like.count_scale_) {
+        rows_.reserve(seen_.size());
+    }
+
     // Weights [in][padded out].
     template <class T, class Weight>
-    Buffer<T> pack(Watch& watch, Weight weight) const {
+    std::shared_ptr<const Buffer<T>> pack(Weight weight) const {
         const std::size_t in = seen_.size(), out = layout.extent.channels;
         Buffer<T> packed(product(in, layout.size()));
         for (std::size_t o = 0; o < out; ++o) {
-            watch.spend(in);
+            watch_->spend(in);
             for (std::size_t i = 0; i < in; ++i) packed[i * layout.size() + o] = weight(o * in + i);
         }
-        return packed;
+        return std::make_shared<const Buffer<T>>(std::move(packed));
     }
 
     const Kernels& kernels_;
@@ -79,7 +84,6 @@ private:
         return spikes;
     }
 
-    const Source source_;
     const Extent seen_;
     const float count_scale_;
 };
@@ -88,23 +92,28 @@ class FloatDense : public Dense {
 public:
     FloatDense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
                const float* bias_values, Watch& watch)
-        : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale),
-          weights_(pack<float>(watch, [&](std::size_t i) { return weight.at(i); })) {}
+        : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale,
+                watch),
+          weights_(pack<float>([&](std::size_t i) { return weight.at(i); })) {}
 
     void accumulate(int, RowRange, Sum* current) const override {
         DenseJob job{};
         job.rows = rows_.data();
         job.row_count = rows_.size();
-        job.weights = weights_.data();
+        job.weights = weights_->data();
         job.padded_out = layout.size();
         job.current = &current->real;
         kernels_.dense(job);
     }
 
-    std::size_t bytes() const override { return Dense::bytes() + weights_.bytes(); }
+    std::size_t shared_bytes() const override { return Dense::shared_bytes() + weights_->bytes(); }
 
 private:
-    Buffer<float> weights_;  // [in][padded out]
+    std::unique_ptr<Connection> clone() const override {
+        return std::make_unique<FloatDense>(*this);
+    }
+
+    const std::shared_ptr<const Buffer<float>> weights_;  // [in][padded out]
 };
 
 // The same with int8 weights, from spikes.
@@ -112,33 +121,37 @@ class Int8Dense : public Dense {
 public:
     Int8Dense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
               const float* bias_values, Watch& watch)
-        : Dense(kernels, source, seen, out, bias_values, kInt8Narrowest, 1.0f),
+        : Dense(kernels, source, seen, out, bias_values, kInt8Narrowest, 1.0f, watch),
           quantum_(weight.quantum * source.scale),
-          weights_(pack<std::int8_t>(watch, [&](std::size_t i) { return weight.whole[i]; })) {}
+          weights_(pack<std::int8_t>([&](std::size_t i) { return weight.whole[i]; })) {}
 
     void accumulate(int, RowRange, Sum* current) const override {
         Int8DenseJob job{};
         job.rows = rows_.data();
         job.row_count = rows_.size();
-        job.weights = weights_.data();
+        job.weights = weights_->data();
         job.padded_out = layout.size();
         job.current = &current->whole;
         kernels_.dense_int8(job);
     }
 
     float quantum() const override { return quantum_; }
-    std::size_t bytes() const override { return Dense::bytes() + weights_.bytes(); }
+    std::size_t shared_bytes() const override { return Dense::shared_bytes() + weights_->bytes(); }
 
 private:
+    std::unique_ptr<Connection> clone() const override {
+        return std::make_unique<Int8Dense>(*this);
+    }
+
     const float quantum_;
-    Buffer<std::int8_t> weights_;  // [in][padded out]
+    const std::shared_ptr<const Buffer<std::int8_t>> weights_;  // [in][padded out]
 };
 
 // Neurons without weights before them.
 class Identity : public Connection {
 public:
-    explicit Identity(Source source)
-        : Connection(BlockLayout(source.signal->extent)), source_(source) {}
+    Identity(Source source, Watch& watch)
+        : Connection(source, BlockLayout(source.signal->extent), nullptr, watch) {}
 
     std::uint64_t prepare() override {
         source_.signal->values();
@@ -155,10 +168,12 @@ public:
                 current[p * layout.width + c - begin].real += values[c * pixels + p];
     }
 
-    std::size_t bytes() const override { return bias.bytes(); }
+    std::size_t bytes() const override { return shared_bytes(); }
 
 private:
-    const Source source_;
+    std::unique_ptr<Connection> clone() const override {
+        return std::make_unique<Identity>(*this);
+    }
 };
 
 }  // namespace
@@ -170,8 +185,8 @@ std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Ex
     return std::make_unique<FloatDense>(kernels, source, seen, out, weight, bias, watch);
 }
 
-std::unique_ptr<Connection> make_identity(Source source) {
-    return std::make_unique<Identity>(source);
+std::unique_ptr<Connection> make_identity(Source source, Watch& watch) {
+    return std::make_unique<Identity>(source, watch);
 }
 
 }  // namespace mpsl

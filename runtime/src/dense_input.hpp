@@ -15,7 +15,7 @@ class DenseInput {
 public:
     // `as_float`: the loops want float32 values instead of uint8 counts.
     DenseInput(const Kernels& kernels, Source source, const ConvolutionShape& shape, bool as_float)
-        : kernels_(kernels), source_(source), shape_(shape),
+        : kernels_(kernels), pooled_(source.pooled), shape_(shape),
           stride_(narrow<int>(product(source.signal->words, 64))), columns_(padded(shape.columns)),
           pixel_step_(narrow<int>(product(shape.columns.stride, stride_), "step of a tile")),
           row_step_(narrow<int>(product(shape.rows.stride, columns_, stride_), "step of a tile")),
@@ -29,26 +29,18 @@ public:
             }
     }
 
-    // The share of the source's neurons that fire.
-    double density() const {
-        const Buffer<std::uint64_t>& bits = source_.signal->bits;
-        std::size_t spikes = 0;
-        for (std::size_t i = 0; i < bits.size(); ++i) spikes += __builtin_popcountll(bits[i]);
-        return double(spikes) / double(source_.signal->extent.size());
-    }
-
-    // Returns Σ spikes · fanout[pixel].
-    std::uint64_t build(const std::uint32_t* fanout) {
+    // Reads `signal`, before the pool; returns Σ spikes · fanout[pixel].
+    std::uint64_t build(const Signal& signal, const std::uint32_t* fanout) {
         CountJob job{};
-        job.spikes = source_.signal->bits.data();
-        job.words = source_.signal->words;
+        job.spikes = signal.bits.data();
+        job.words = signal.words;
         job.rows = shape_.input.rows;
         job.columns = shape_.input.columns;
-        job.source_columns = source_.signal->extent.columns;
+        job.source_columns = signal.extent.columns;
         job.padded_columns = columns_;
         job.top = shape_.rows.before;
         job.left = shape_.columns.before;
-        job.pooled = source_.pooled;
+        job.pooled = pooled_;
         job.fanout = fanout;
         job.counts = counts_.data();
         job.values = values_.empty() ? nullptr : values_.data();
@@ -98,7 +90,7 @@ private:
     }
 
     const Kernels& kernels_;
-    const Source source_;
+    const bool pooled_;
     const ConvolutionShape shape_;
     const int stride_;   // channels of a pixel in memory
     const int columns_;

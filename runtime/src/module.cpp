@@ -309,6 +309,7 @@ NB_MODULE(_native, m) {
         .def("follow", &follow, nb::arg("late"), nb::arg("source"))
         .def("see", &see, nb::arg("sources"), nb::arg("extent"))
         .def("add_delay", &add_delay, nb::arg("steps"))
+        .def("fork", alone([](Network& network) { return new Network(network); }))
         .def("finish", alone([](Network& network) { network.finish(); }))
         .def("reset", alone([](Network& network) { network.reset(); }))
         .def("step", &step, nb::arg("frame"), nb::arg("output"))
@@ -333,6 +334,7 @@ NB_MODULE(_native, m) {
         .def_prop_ro("steps", alone([](Network& n) { return n.steps(); }))
         .def_prop_ro("synops", alone([](Network& n) { return n.synops(); }))
         .def_prop_ro("bytes", alone([](Network& n) { return n.bytes(); }))
+        .def_prop_ro("shared_bytes", alone([](Network& n) { return n.shared_bytes(); }))
         .def_prop_ro("crossovers", alone([](Network& n) { return n.crossovers(); }))
         .def_prop_ro("isa", [](const Network& network) { return std::string(network.isa()); });
 }

@@ -211,7 +211,7 @@ void Network::add_neurons(const NeuronParameters& parameters) {
     std::unique_ptr<Connection> connection = std::move(pending_connection_);
     if (!connection) {
         materialise();
-        connection = make_identity({tip_, false, 1.0f});
+        connection = make_identity({tip_, false, 1.0f}, workers_.watch);
     }
     auto stage = std::make_unique<PopulationStage>(kernels_, workers_, std::move(connection),
                                                    parameters);

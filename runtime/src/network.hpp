@@ -33,6 +33,9 @@ class Network {
 public:
     // `threads`: that share the work of a step; the same bits from any number.
     explicit Network(Extent input, int threads = 1);
+    // A fork: the same network at rest. Weights, and all else that never changes, are shared.
+    // Throws std::invalid_argument where `like` is not finished.
+    Network(const Network& like);
 
     // int8 weights: the caller has proven that no current exceeds 2^24 quanta
     // (mpsl_runtime/model/grid.py), so that float32 holds it exactly.
@@ -87,6 +90,7 @@ public:
     std::uint64_t steps() const { return steps_; }  // since the last reset
     std::uint64_t synops() const { return synops_; }
     std::size_t bytes() const;
+    std::size_t shared_bytes() const;  // of these, what all forks share
     // Throws std::invalid_argument where more nodes may still come.
     void check_finished() const;
     const char* isa() const { return kernels_.name; }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace mpsl {
 
@@ -12,8 +13,9 @@ bool all_equal(const Values& values) {
                        [&](float value) { return value == values[0]; });
 }
 
-const float* data_or_null(const Buffer<float>& buffer, std::size_t offset) {
-    return buffer.empty() ? nullptr : buffer.data() + offset;
+const float* data_or_null(const std::shared_ptr<const Buffer<float>>& buffer,
+                          std::size_t offset) {
+    return buffer ? buffer->data() + offset : nullptr;
 }
 
 }  // namespace
@@ -58,19 +60,19 @@ Population::Population(const Kernels& kernels, BlockLayout layout, const NeuronP
     if (gives_values()) output_.write_values();
 }
 
-Buffer<float> Population::spread(const Values& values, float padding) const {
+Population::Shared Population::spread(const Values& values, float padding) const {
     Buffer<float> result(layout_.size());
     std::fill_n(result.data(), result.size(), padding);
     const std::size_t pixels = layout_.extent.pixels();
     for (int c = 0; c < layout_.extent.channels; ++c)
         for (std::size_t p = 0; p < pixels; ++p)
             result[layout_.index(c, p)] = values[c * pixels + p];
-    return result;
+    return std::make_shared<const Buffer<float>>(std::move(result));
 }
 
 void Population::reset() {
-    if (initial_.empty()) state_.clear();
-    else std::copy_n(initial_.data(), initial_.size(), state_.data());
+    if (initial_) std::copy_n(initial_->data(), initial_->size(), state_.data());
+    else state_.clear();
     synapse_.clear();
     membrane_.clear();
     counts_.clear();
@@ -104,7 +106,7 @@ void Population::fire(int block, RowRange rows, void* current, float quantum, co
     job.kind = kind_;
     job.decays = data_or_null(decays_, offset);
     job.thresholds = data_or_null(thresholds_, offset);
-    job.drops = drops_.empty() ? job.thresholds : drops_.data() + offset;
+    job.drops = drops_ ? drops_->data() + offset : job.thresholds;
     job.counts = counts_.empty() ? nullptr : counts_.data() + offset;
     job.reset_values = data_or_null(reset_values_, offset);
     job.gains = data_or_null(gains_, offset);
@@ -183,10 +185,16 @@ void Population::restore(const float* V, const float* J, const std::uint8_t* S) 
 void Population::restore_membrane(const float* U) { fill_blocks(U, membrane_); }
 
 std::size_t Population::bytes() const {
-    return decays_.bytes() + thresholds_.bytes() + drops_.bytes() + reset_values_.bytes() +
-           gains_.bytes() + leaks_.bytes() + synaptic_decays_.bytes() + synaptic_gains_.bytes() +
-           synapse_.bytes() + initial_.bytes() + counts_.bytes() + state_.bytes() +
+    return shared_bytes() + synapse_.bytes() + counts_.bytes() + state_.bytes() +
            membrane_.bytes() + output_.bytes();
+}
+
+std::size_t Population::shared_bytes() const {
+    std::size_t bytes = 0;
+    for (const Shared* one : {&decays_, &thresholds_, &drops_, &reset_values_, &gains_, &leaks_,
+                              &synaptic_decays_, &synaptic_gains_, &initial_})
+        if (*one) bytes += (*one)->bytes();
+    return bytes;
 }
 
 }  // namespace mpsl

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "buffer.hpp"
 #include "geometry.hpp"
@@ -64,11 +65,15 @@ public:
     Signal& output() { return output_; }
     std::size_t size() const { return layout_.extent.size(); }
     std::size_t bytes() const;
+    // Of these, what copies share: all that never changes.
+    std::size_t shared_bytes() const;
 
 private:
+    using Shared = std::shared_ptr<const Buffer<float>>;
+
     bool integrates() const { return kind_ == FireJob::Integrating; }
     const Buffer<float>& values() const { return many_ ? counts_ : state_; }
-    Buffer<float> spread(const Values& values, float padding) const;
+    Shared spread(const Values& values, float padding) const;
     void copy_blocks(const Buffer<float>& from, float* to) const;
     void fill_blocks(const float* from, Buffer<float>& to) const;
 
@@ -79,10 +84,10 @@ private:
     const bool many_;
     bool uniform_ = false;
     float decay_ = 0, threshold_ = 0, drop_ = 0, reset_value_ = 0;  // where uniform
-    // All [block][pixel][width]; empty where unused.
-    Buffer<float> decays_, thresholds_, drops_, reset_values_, gains_, leaks_;
-    Buffer<float> synaptic_decays_, synaptic_gains_, synapse_;
-    Buffer<float> initial_, state_, membrane_, counts_;
+    // All [block][pixel][width]; null or empty where unused.
+    Shared decays_, thresholds_, drops_, reset_values_, gains_, leaks_;
+    Shared synaptic_decays_, synaptic_gains_, initial_;
+    Buffer<float> synapse_, state_, membrane_, counts_;
     Signal output_;
 };
 

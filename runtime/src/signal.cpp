@@ -61,6 +61,12 @@ const std::vector<ActiveValue>& Signal::active() {
     return active_;
 }
 
+double Signal::density() const {
+    std::size_t spikes = 0;
+    for (std::size_t i = 0; i < bits.size(); ++i) spikes += __builtin_popcountll(bits[i]);
+    return double(spikes) / double(extent.size());
+}
+
 // None behind a value that is 0: no weights see it.
 float Signal::activity(std::size_t index) {
     const bool is_zero = values()[index] == 0;

@@ -35,6 +35,7 @@ public:
     const Buffer<float>& values();                     // [channel][pixel]
     const std::vector<ActiveValue>& active();
     float activity(std::size_t index);
+    double density() const;  // of bits: the share of neurons that fire
 
     std::size_t bytes() const {
         return bits.bytes() + values_.bytes() + activity_.bytes() +

@@ -5,42 +5,42 @@
 #include <cstdint>
 
 #include "buffer.hpp"
-#include "connection.hpp"
 #include "geometry.hpp"
 #include "kernels.hpp"
+#include "signal.hpp"
 
 namespace mpsl {
 
 class SpikeLists {
 public:
-    // `input`: as the convolution sees it, after the pool. Channels are listed in chunks, each as
+    // `input`: as the convolution sees it, after the pool if it is `pooled`. Channels are listed in chunks, each as
     // `step` · its number in the chunk.
-    SpikeLists(const Kernels& kernels, Source source, Extent input, int chunk_channels, int step)
+    SpikeLists(const Kernels& kernels, bool pooled, Extent input, int chunk_channels, int step)
         : chunks(narrow<int>(units(input.channels, chunk_channels))), kernels_(kernels),
-          source_(source), input_(input), chunk_words_(chunk_channels / 64), step_(step),
+          pooled_(pooled), input_(input), chunk_words_(chunk_channels / 64), step_(step),
           pixels_(product(chunks, input.pixels())),
           // A channel is in at most two of fours, twos and ones. Lists begin at an uint32.
           offsets_(narrow<std::uint32_t>(
-              sum(product(input.size(), source.pooled ? 2 : 1), kListSlack), "list of spikes")) {
+              sum(product(input.size(), pooled ? 2 : 1), kListSlack), "list of spikes")) {
         // What a list names, and its length, are uint16.
         narrow<std::uint16_t>(product(chunk_channels, step), "chunk of a list");
         narrow<std::uint16_t>(product(chunk_channels, 2), "chunk of a list");
     }
 
-    // Reads the source; returns Σ spikes · fanout[pixel].
-    std::uint64_t build(const std::uint32_t* fanout) {
+    // Reads `signal`, before the pool; returns Σ spikes · fanout[pixel].
+    std::uint64_t build(const Signal& signal, const std::uint32_t* fanout) {
         std::uint64_t synops = 0;
         std::uint32_t used = 0;
         for (int chunk = 0; chunk < chunks; ++chunk) {
             ListJob job{};
-            job.spikes = source_.signal->bits.data();
-            job.words = source_.signal->words;
+            job.spikes = signal.bits.data();
+            job.words = signal.words;
             job.first_word = chunk * chunk_words_;
             job.word_count = std::min(chunk_words_, job.words - job.first_word);
             job.rows = input_.rows;
             job.columns = input_.columns;
-            job.source_columns = source_.signal->extent.columns;
-            job.pooled = source_.pooled;
+            job.source_columns = signal.extent.columns;
+            job.pooled = pooled_;
             job.step = step_;
             job.fanout = fanout;
             job.offsets = offsets_.data();
@@ -61,7 +61,7 @@ public:
 
 private:
     const Kernels& kernels_;
-    const Source source_;
+    const bool pooled_;
     const Extent input_;
     const int chunk_words_, step_;
     Buffer<PixelSpikes> pixels_;  // [chunk][input pixel]

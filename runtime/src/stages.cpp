@@ -1,6 +1,7 @@
 #include "stages.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace mpsl {
 
@@ -25,6 +26,16 @@ PopulationStage::PopulationStage(const Kernels& kernels, Workers& workers,
                                  const NeuronParameters& parameters)
     : population(kernels, connection->layout, parameters), workers_(workers),
       connection_(std::move(connection)), desks_(*connection_, workers) {}
+
+PopulationStage::PopulationStage(const PopulationStage& like, Workers& workers,
+                                 const ForkedSignals& signals)
+    : population(like.population), workers_(workers),
+      connection_(like.connection_->fork(signals.of(like.connection_->source()), workers.watch)),
+      desks_(*connection_, workers) {}
+
+std::unique_ptr<Stage> PopulationStage::fork(Workers& workers, const ForkedSignals& signals) const {
+    return std::make_unique<PopulationStage>(*this, workers, signals);
+}
 
 std::uint64_t PopulationStage::run(Current mode) {
     const std::size_t block_size = connection_->layout.block_size();
@@ -73,7 +84,7 @@ void PopulationStage::accumulate_and_fire(int first, RowRange rows, Sum* current
 
 void PopulationStage::fire(int block, RowRange rows, Sum* current, bool clear) {
     population.fire(block, rows, current, connection_->quantum(),
-                    connection_->bias.data() + block * connection_->layout.width, clear);
+                    connection_->bias().data() + block * connection_->layout.width, clear);
 }
 
 std::size_t PopulationStage::bytes() const {
@@ -84,6 +95,11 @@ WeightStage::WeightStage(Workers& workers, std::unique_ptr<Connection> connectio
     : output(connection->layout.extent, Signal::Values), workers_(workers), connection_(std::move(connection)),
       desks_(*connection_, workers) {
     output.write_values();
+}
+
+std::unique_ptr<Stage> WeightStage::fork(Workers& workers, const ForkedSignals& signals) const {
+    Signal& source = signals.of(connection_->source());
+    return std::make_unique<WeightStage>(workers, connection_->fork(source, workers.watch));
 }
 
 std::uint64_t WeightStage::run(Current) {
@@ -105,7 +121,7 @@ std::uint64_t WeightStage::run(Current) {
         for (int c = first; c < end; ++c)
             for (std::size_t p = 0; p < pixels; ++p)
                 values[c * pixels + p] =
-                    real(current[layout.index(c - first, p)]) + connection_->bias[c];
+                    real(current[layout.index(c - first, p)]) + connection_->bias()[c];
     });
     return synops;
 }
@@ -120,6 +136,10 @@ PoolingStage::PoolingStage(Signal& source, const PoolingShape& shape, Watch& wat
       source_(source), shape_(shape), columns_(shape.columns.output), watch_(watch) {
     for (int x = 0; x < shape.columns.output; ++x) columns_[x] = shape.columns.inputs(x);
     output.write_values();
+}
+
+std::unique_ptr<Stage> PoolingStage::fork(Workers& workers, const ForkedSignals& signals) const {
+    return std::make_unique<PoolingStage>(signals.of(source_), shape_, workers.watch);
 }
 
 std::uint64_t PoolingStage::run(Current) {
@@ -150,17 +170,24 @@ std::uint64_t PoolingStage::run(Current) {
 }
 
 ScalingStage::ScalingStage(Signal& source, const Values& scale)
-    : output(source.extent, Signal::Values), source_(source), scale_(source.extent.size()) {
-    for (std::size_t i = 0; i < scale_.size(); ++i) scale_[i] = scale[i];
+    : output(source.extent, Signal::Values), source_(source) {
+    Buffer<float> values(source.extent.size());
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = scale[i];
+    scale_ = std::make_shared<const Buffer<float>>(std::move(values));
     output.write_values();
+}
+
+std::unique_ptr<Stage> ScalingStage::fork(Workers&, const ForkedSignals& signals) const {
+    return std::make_unique<ScalingStage>(*this, signals);
 }
 
 std::uint64_t ScalingStage::run(Current) {
     const Buffer<float>& from = source_.values();
     float* const value = output.write_values().data();
     float* const activity = output.write_activity().data();
-    for (std::size_t i = 0; i < scale_.size(); ++i) {
-        value[i] = from[i] * scale_[i];
+    const Buffer<float>& scale = *scale_;
+    for (std::size_t i = 0; i < scale.size(); ++i) {
+        value[i] = from[i] * scale[i];
         activity[i] = source_.activity(i);
     }
     return 0;

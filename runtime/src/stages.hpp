@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <unordered_map>
 
 #include "connection.hpp"
 #include "population.hpp"
@@ -14,14 +15,30 @@ namespace mpsl {
 // An input that does not change from step to step gives the same current: it is computed once.
 enum class Current { Compute, ComputeAndHold, Reuse };
 
+// The signals of a network -> those of its fork.
+class ForkedSignals {
+public:
+    void add(const Signal& signal, Signal& forked) { forked_[&signal] = &forked; }
+    // Throws std::out_of_range where it has none.
+    Signal& of(const Signal& signal) const { return *forked_.at(&signal); }
+
+private:
+    std::unordered_map<const Signal*, Signal*> forked_;
+};
+
 class Stage {
 public:
     virtual ~Stage() = default;
+    // The same in another network; what never changes is shared.
+    virtual std::unique_ptr<Stage> fork(Workers& workers, const ForkedSignals& signals) const = 0;
+    virtual Signal& result() = 0;
     // Returns the synaptic operations of this step. Throws Stopped.
     virtual std::uint64_t run(Current current) = 0;
     // After a step that ended early: as if none had been.
     virtual void rest() {}
     virtual std::size_t bytes() const = 0;
+    // Of these, what all forks share.
+    virtual std::size_t shared_bytes() const { return 0; }
 };
 
 // What each thread needs of its own to compute the current of a connection.
@@ -47,9 +64,15 @@ class PopulationStage : public Stage {
 public:
     PopulationStage(const Kernels& kernels, Workers& workers,
                     std::unique_ptr<Connection> connection, const NeuronParameters& parameters);
+    PopulationStage(const PopulationStage& like, Workers& workers, const ForkedSignals& signals);
+    std::unique_ptr<Stage> fork(Workers& workers, const ForkedSignals& signals) const override;
+    Signal& result() override { return population.output(); }
     std::uint64_t run(Current current) override;
     void rest() override;
     std::size_t bytes() const override;
+    std::size_t shared_bytes() const override {
+        return population.shared_bytes() + connection_->shared_bytes();
+    }
     double crossover() const { return connection_->crossover(); }
 
     Population population;
@@ -69,8 +92,11 @@ private:
 class WeightStage : public Stage {
 public:
     WeightStage(Workers& workers, std::unique_ptr<Connection> connection);
+    std::unique_ptr<Stage> fork(Workers& workers, const ForkedSignals& signals) const override;
+    Signal& result() override { return output; }
     std::uint64_t run(Current current) override;
     std::size_t bytes() const override;
+    std::size_t shared_bytes() const override { return connection_->shared_bytes(); }
 
     Signal output;
 
@@ -89,6 +115,8 @@ struct PoolingShape {
 class PoolingStage : public Stage {
 public:
     PoolingStage(Signal& source, const PoolingShape& shape, Watch& watch);
+    std::unique_ptr<Stage> fork(Workers& workers, const ForkedSignals& signals) const override;
+    Signal& result() override { return output; }
     std::uint64_t run(Current current) override;
     std::size_t bytes() const override { return output.bytes() + columns_.bytes(); }
 
@@ -104,14 +132,19 @@ private:
 class ScalingStage : public Stage {
 public:
     ScalingStage(Signal& source, const Values& scale);
+    ScalingStage(const ScalingStage& like, const ForkedSignals& signals)
+        : output(like.output), source_(signals.of(like.source_)), scale_(like.scale_) {}
+    std::unique_ptr<Stage> fork(Workers& workers, const ForkedSignals& signals) const override;
+    Signal& result() override { return output; }
     std::uint64_t run(Current current) override;
-    std::size_t bytes() const override { return output.bytes() + scale_.bytes(); }
+    std::size_t bytes() const override { return output.bytes() + scale_->bytes(); }
+    std::size_t shared_bytes() const override { return scale_->bytes(); }
 
     Signal output;
 
 private:
     Signal& source_;
-    Buffer<float> scale_;
+    std::shared_ptr<const Buffer<float>> scale_;
 };
 
 }  // namespace mpsl

@@ -7,13 +7,16 @@ order, so that a membrane potential may differ in its last bits.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_runtime import _native
 from mpsl_runtime.errors import ModelError, UsageError
 from mpsl_runtime.model.grid import LayerGrid, is_int8, layer_grids
 from mpsl_runtime.model.input_bound import InputBound
@@ -80,12 +83,7 @@ class Engine:
         self._bound = InputBound(plan.metadata)
         grids = self._grids()
         self._family: WeakSet[Engine] = WeakSet([self])
-        try:
-            self._network = native_network(plan, threads, grids)
-        except ValueError as error:
-            raise UsageError(str(error), where=plan.source) from error
-        except MemoryError:
-            raise UsageError("not enough memory for this model", where=plan.source) from None
+        self._network = _made(lambda: native_network(plan, threads, grids), plan.source)
         neurons = [node for node in plan.nodes if isinstance(node, Neuron)]
         # Index among all populations, and shape, of those in `plan.spiking`.
         self._spiking = [
@@ -109,6 +107,12 @@ class Engine:
     def memory_bytes(self) -> int:
         """Bytes held for weights, state and lists."""
         return self._network.bytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """Of these, what all engines that were forked from one another hold together: weights, and
+        all else that never changes."""
+        return self._network.shared_bytes
 
     @property
     def crossovers(self) -> tuple[float, ...]:
@@ -158,15 +162,17 @@ class Engine:
             self._output = given.output
 
     def fork(self) -> Engine:
-        """Another engine of the same network, at rest.
+        """Another engine of the same network, at rest, which shares its weights.
 
         Raises:
             ModelError: all of them together would take more than the limit.
+            UsageError: the system refuses more threads, or memory.
         """
         copies = len(self._family) + 1
         check_memory(self._memory, self._limit, self.plan.source, copies=copies)
-        engine = Engine(self.plan, threads=self._threads, memory_limit=self._limit)
-        engine._family = self._family
+        engine = copy.copy(self)
+        engine._network = _made(self._network.fork, self.plan.source)
+        engine._output = np.zeros(self._outputs, np.float32)
         self._family.add(engine)
         return engine
 
@@ -292,3 +298,13 @@ class Engine:
     def _sequence(self, frames: Array) -> Array:
         """frames [T, *input_shape], checked."""
         return checked_frames(frames, self.plan)
+
+
+def _made(make: Callable[[], _native.Network], source: str) -> _native.Network:
+    """A network, or the one line that says why not."""
+    try:
+        return make()
+    except ValueError as error:
+        raise UsageError(str(error), where=source) from error
+    except MemoryError:
+        raise UsageError("not enough memory for this model", where=source) from None

@@ -271,9 +271,11 @@ class _Network:
             own = NodeMemory(node.name, packed=buffer_bytes(4 * layout.width * layout.blocks))
             connection = _Connection(node.name, layout, 1, own)
         layout = connection.layout
-        # V, U, what V starts from, how often each fired, and parameters
-        arrays = 2 + (node.initial is not None) + node.many + _parameters(node)
-        state = NodeMemory(node.name, state=arrays * buffer_bytes(4 * layout.size))
+        one = buffer_bytes(4 * layout.size)
+        # V, U, J, and how often each fired; parameters, and what V starts from.
+        changing = 2 + (node.synaptic_decay is not None) + node.many
+        fixed = (node.initial is not None) + _parameters(node)
+        state = NodeMemory(node.name, state=changing * one, packed=fixed * one)
         if self.first:
             state = replace(state, current=buffer_bytes(4 * layout.size))
             self.first = False
@@ -322,7 +324,7 @@ class _Network:
                 dense = buffer_bytes(image) + buffer_bytes(4 * taps)
                 dense += 0 if whole else buffer_bytes(4 * image)
                 fours = -(-seen[0] // 4)
-                dense += layout.blocks * buffer_bytes(taps * fours * 256) if whole else 0
+                packed += layout.blocks * buffer_bytes(taps * fours * 256) if whole else 0
         memory = NodeMemory(node.name, packed=packed, dense=dense, lists=lists)
         return _Connection(node.name, layout, at_once, memory)
 
@@ -333,9 +335,8 @@ def _added(a: NodeMemory, b: NodeMemory) -> NodeMemory:
 
 
 def _parameters(node: Neuron) -> int:
-    """Arrays of a population's size for its parameters and its synapse; none where all neurons are
-    alike."""
-    synapse = 3 if node.synaptic_decay is not None else 0
+    """Arrays of a population's size for its parameters; none where all neurons are alike."""
+    synapse = 2 if node.synaptic_decay is not None else 0
     alike = node.kind == "spiking" and not (node.has_input_map or synapse or node.many)
     if alike and _is_one(node.decay) and _is_one(node.threshold) and node.threshold.flat[0] > 0:
         subtracts = node.reset in ("subtract", "subtract-undecayed")

@@ -58,10 +58,10 @@ class NodeMemory:
     Attributes:
         name: of the node; `input` for what belongs to none.
         weights: its arrays as they were read, and their copies as whole numbers.
-        packed: weights, in the order of the loops that read them.
-        dense: for the dense loops: weights once more, and the padded image of the input.
+        packed: weights, in the order of the loops that read them, and all else that never changes.
+        dense: for the dense loops, the padded image of the input.
         lists: what its spikes or events reach.
-        state: of its neurons, and their parameters.
+        state: of its neurons.
         signal: its output, in the forms in which the next node wants it.
         current: of each thread, and that of a constant input.
     """
@@ -138,12 +138,12 @@ def check_memory(rows: Sequence[NodeMemory], limit: int, source: str, *, copies:
 
     Args:
         rows: what it takes.
-        copies: that run side by side; they share the weights as they were read.
+        copies: that run side by side; they share the weights, as they were read and packed.
 
     Raises:
         ModelError: it does; the node that takes most is named.
     """
-    shared = sum(row.weights for row in rows)
+    shared = sum(row.weights + row.packed for row in rows)
     total = shared + copies * (sum(row.bytes for row in rows) - shared)
     if total <= limit:
         return
