@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: FORCE help setup peers aarch64 demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
+.PHONY: FORCE help setup peers aarch64 boards demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -50,18 +50,29 @@ $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
 peers: $(VENV)/.peers ## other frameworks, to read our files back and to train against; Ray (tests only)
 
 # Root, as in CI's containers, gets them from Debian's or Ubuntu's packages. Nobody else is asked, and
-# no failure counts: without them the test skips and says so.
-CROSS := g++-aarch64-linux-gnu qemu-user
-aarch64: ## a compiler and an emulator for aarch64, where they can be installed (tests only)
-	@if { command -v aarch64-linux-gnu-g++ && { command -v qemu-aarch64 || command -v qemu-aarch64-static; }; } >/dev/null; then \
+# no failure counts: without them the tests skip and say so. $(1): what holds where they are there,
+# $(2): their packages, $(3): what is not tested without.
+define debian-packages
+	if { $(1); } >/dev/null; then \
 		:; \
 	elif [ "$$(id -u) $$(uname -m)" = "0 x86_64" ] && command -v apt-get >/dev/null; then \
 		export DEBIAN_FRONTEND=noninteractive; \
-		{ timeout 300 apt-get -qq update; timeout 600 apt-get -qq -y --no-install-recommends install $(CROSS); } \
-			|| echo "$(CROSS) cannot be installed: the test for aarch64 will skip"; \
+		{ timeout 300 apt-get -qq update; timeout 600 apt-get -qq -y --no-install-recommends install $(2); } \
+			|| echo "$(2) cannot be installed: tests for $(3) will skip"; \
 	else \
-		echo "no $(CROSS): the test for aarch64 will skip"; \
+		echo "no $(2): tests for $(3) will skip"; \
 	fi >&2
+endef
+
+aarch64: ## a compiler and an emulator for aarch64, where they can be installed (tests only)
+	@$(call debian-packages,command -v aarch64-linux-gnu-g++ && { command -v qemu-aarch64 || command -v qemu-aarch64-static; },\
+		g++-aarch64-linux-gnu qemu-user,aarch64)
+
+boards: ## clang, compilers and emulators for microcontrollers, where they can be installed (tests only)
+	@$(call debian-packages,command -v clang && command -v qemu-system-arm && command -v qemu-system-riscv32 \
+		&& command -v arm-none-eabi-gcc && command -v riscv64-unknown-elf-gcc,\
+		clang gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf \
+		picolibc-riscv64-unknown-elf qemu-system-misc,microcontrollers)
 
 demo: setup ## data, training, export, proof and run, in one go
 	$(MPSL) data make dvs-digits --data runs/data/dvs-digits
@@ -84,7 +95,7 @@ test-alone:
 	$(MAKE) -j1 test-runtime
 	$(MAKE) -j1 sanitize
 
-test-main: setup peers aarch64 ## all tests but those of the sanitizers
+test-main: setup peers aarch64 boards ## all tests but those of the sanitizers
 	$(BIN)/python -m pytest tests
 
 # The runtime must pass with nothing else installed: this is what an edge box has.
@@ -131,7 +142,8 @@ fuzz: $(ASAN)/.built ## random networks and damaged files of every kind, new one
 	MPSL_FUZZ=$(or $(FUZZ),2000) $(UNDER_ASAN) \
 		tests/runtime/run/engine/test_engine_random.py tests/runtime/run/engine/test_engine_state.py \
 		tests/runtime/events/test_damaged_recordings.py tests/runtime/live/test_damaged_datagrams.py
-	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/fuzz
+	MPSL_FUZZ=$(or $(FUZZ),2000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/fuzz \
+		tests/export/write/c/test_random_graphs.py
 
 # Not the AVX-512 builds: GCC 12's instrumentation makes them compute wrong sums, with one thread too.
 sanitize-threads: setup ## the tests of threads, built with ThreadSanitizer

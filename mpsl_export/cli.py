@@ -33,7 +33,7 @@ def export(
     context: typer.Context,
     source: Exportable,
     format: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="nir, onnx, or an installed one.")
+        str, typer.Option("--format", metavar="NAME", help="nir, onnx, c, or an installed one.")
     ],
     weights: Annotated[
         str | None,
@@ -43,7 +43,7 @@ def export(
         Path | None,
         typer.Option(
             "--out",
-            metavar="FILE",
+            metavar="FILE|DIR",
             help="Default: RUN/model.<format>, RUN/model.int8.<format>; or beside the model.",
         ),
     ] = None,
@@ -85,6 +85,12 @@ def export(
         str | None,
         typer.Option("--compat", metavar="1.0.4", help="nir: for this version of the package."),
     ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--prefix", metavar="NAME", help="c: what every name begins with.", show_default="mpsl"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Merge a run's banks, or take a model file, and write the network in a format.
@@ -104,6 +110,8 @@ def export(
         calibrate=calibrate,
         filling=foreign.filling_of(context.params),
         compat=compat,
+        prefix=prefix,
+        measure=True,
     )
     if as_json:
         show_json(exported.to_mapping())

@@ -18,7 +18,7 @@ from mpsl_export.int8.to_int8 import (
 )
 from mpsl_export.merge import parameter_counts
 from mpsl_export.model_file import read_network
-from mpsl_export.write.format import ExportFormat, Network, find_format
+from mpsl_export.write.format import ExportFormat, Measures, Network, find_format
 from mpsl_export.write.older_nir import as_read_by
 from mpsl_export.write.to_nir import graph_of, rounded_layers
 from mpsl_runtime.atomic import replacing_together
@@ -43,6 +43,7 @@ class Exported:
         rounded: layers whose fold had to round.
         int8: how an int8 model came about; None of a float32 model.
         notes: what a model file says and was not taken at its word.
+        measured: what it takes where it runs, of a format that can tell, where it was asked for.
     """
 
     written: tuple[Path, ...]
@@ -50,6 +51,7 @@ class Exported:
     rounded: tuple[str, ...] = ()
     int8: Int8 | None = None
     notes: tuple[str, ...] = ()
+    measured: Measures | None = None
 
     def to_mapping(self) -> dict[str, Any]:
         """For JSON."""
@@ -59,6 +61,7 @@ class Exported:
             "rounded": list(self.rounded),
             "int8": self.int8.to_mapping() if self.int8 is not None else None,
             "notes": list(self.notes),
+            "measured": self.measured.to_mapping() if self.measured is not None else None,
         }
 
     def lines(self) -> list[str]:
@@ -71,6 +74,8 @@ class Exported:
             lines += report_table(self.int8)
         elif self.rounded:
             lines.append(f"folding rounded the weights once in: {', '.join(self.rounded)}")
+        if self.measured is not None:
+            lines += self.measured.lines()
         lines += [f"note: {note}" for note in self.notes]
         return lines
 
@@ -87,6 +92,8 @@ def export(
     calibrate: str | Path | None = None,
     filling: Filling | None = None,
     compat: str | None = None,
+    prefix: str | None = None,
+    measure: bool = False,
 ) -> Exported:
     """Writes the network of a run, its banks merged, or that of a model file in one format, all
     files in one step.
@@ -95,11 +102,14 @@ def export(
         source: the run folder, a `.nir` file, or the name of a model. format: of an export format.
         weights: `float32` or `int8`; default: as the run was trained, or the file has it.
         out: the file; default `RUN/model.<format>`, `RUN/model.int8.<format>`, or beside the model
-            file, or `NAME.<format>` here for a model by name.
+            file, or `NAME.<format>` here for a model by name; a folder, where the format writes
+            one.
         data: of int8, where the data set of a run lies. samples, seed: see `to_int8`.
         calibrate: of int8, recordings or an `.npz` to calibrate on; a model file needs it.
         filling: what a model file of another framework that was never imported does not say.
         compat: of nir, the version that must read the file; see `write.older_nir`.
+        prefix: of every name in the files, for a format of programs.
+        measure: also what these take where they run, which takes a second or two.
 
     Raises:
         RunError: the run is absent or damaged. DataError: int8 needs the data set, and it is not
@@ -115,10 +125,12 @@ def export(
             expected="--format nir",
             where="--compat",
         )
+    if prefix is not None:
+        writer = writer.with_prefix(prefix)
     run = Path(source)
     by_name = known_models().get(str(source)) if not run.exists() else None
     if by_name is not None or run.is_file() or run.suffix == ".nir":
-        asked = _Asked(writer, weights, out, calibrate, samples, seed, compat)
+        asked = _Asked(writer, weights, out, calibrate, samples, seed, compat, measure)
         beside = run if by_name is None else Path(f"{source}.nir")
         return _export_model(read_network(by_name or run, filling), beside, asked)
     if filling is not None and filling.given:
@@ -134,14 +146,20 @@ def export(
         network = Network.of(graph_of(checkpoint), str(checkpoint.path))
     files = writer.files(_for(network, compat), target.name)
     if report is not None:
-        files[report_path(target).name] = report_bytes(report)
+        files[_report_name(writer, target)] = report_bytes(report)
     counts = parameter_counts(checkpoint)
     return Exported(
-        written=_write(target, files),
+        written=_write(writer, target, files),
         parameters={"banks": counts.banks, "merged": counts.merged},
         rounded=tuple(rounded_layers(checkpoint)),
         int8=report,
+        measured=writer.measured(network, files) if measure else None,
     )
+
+
+def _report_name(writer: ExportFormat, target: Path) -> str:
+    """Of the report of an int8 model: beside the file, or in the folder."""
+    return "int8.json" if writer.is_folder else report_path(target).name
 
 
 def _for(network: Network, compat: str | None) -> Network:
@@ -162,6 +180,7 @@ class _Asked:
     samples: int
     seed: int
     compat: str | None
+    measure: bool
 
 
 def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
@@ -180,12 +199,13 @@ def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
         network = Network(report.graph, report.plan)
     files = asked.writer.files(_for(network, asked.compat), target.name)
     if report is not None:
-        files[report_path(target).name] = report_bytes(report)
+        files[_report_name(asked.writer, target)] = report_bytes(report)
     return Exported(
-        written=_write(target, files),
+        written=_write(asked.writer, target, files),
         parameters={"merged": _parameters(network.plan)},
         int8=report,
         notes=notes,
+        measured=asked.writer.measured(network, files) if asked.measure else None,
     )
 
 
@@ -220,7 +240,9 @@ def _parameters(plan: Plan) -> int:
 
 
 def _target(writer: ExportFormat, target: Path) -> Path:
-    """The file to be written, if its name suits the format."""
+    """The file to be written, if its name suits the format; a folder may have any."""
+    if writer.is_folder:
+        return target
     if target.suffix != writer.suffix:
         raise UsageError(
             "output has the wrong suffix",
@@ -256,11 +278,19 @@ def _check_held(writer: ExportFormat, kind: str) -> None:
         )
 
 
-def _write(target: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
-    """Writes files beside each other, all or none."""
+def _write(writer: ExportFormat, target: Path, files: dict[str, bytes]) -> tuple[Path, ...]:
+    """Writes files beside each other, or into a folder, all or none."""
     if any(Path(name).name != name for name in files):
         raise OutputError("format names a file elsewhere", got=list(files), where=target)
-    with replacing_together(target.parent, list(files)) as stage:
+    folder = target.parent
+    if writer.is_folder:
+        folder = target
+        try:
+            folder.mkdir(exist_ok=True)
+        except (OSError, ValueError) as error:  # ValueError: a name that no folder can have
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError("cannot write output", got=reason, where=target) from error
+    with replacing_together(folder, list(files)) as stage:
         for name, content in files.items():
             (stage / name).write_bytes(content)
-    return tuple(target.with_name(name) for name in files)
+    return tuple(folder / name for name in files)

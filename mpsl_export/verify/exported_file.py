@@ -23,10 +23,10 @@ def backend_names() -> list[str]:
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """One exported file.
+    """One exported file, or folder of a format that writes several.
 
     Attributes:
-        path: where it lies. format: by its suffix.
+        path: where it lies. format: by its suffix, or by what the folder holds.
     """
 
     path: Path
@@ -35,9 +35,9 @@ class ExportedFile:
     @classmethod
     def at(cls, path: Path) -> ExportedFile:
         """Raises UsageError: there is no such file, or no format has its suffix."""
-        if not path.is_file():
-            raise UsageError("no such model", got=path, where="--model")
         found = format_of(path)
+        if not (path.is_dir() if found is not None and found.is_folder else path.is_file()):
+            raise UsageError("no such model", got=path, where="--model")
         if found is None:
             raise UsageError(
                 "no back end reads this model",

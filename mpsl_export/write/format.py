@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mpsl_export.write.alteration import Alteration
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.graph import plan_of
-from mpsl_runtime.model.plan import Plan, Shape
+from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Plan, Shape
 
 if TYPE_CHECKING:
     import nir
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendKind",
     "ExportFormat",
+    "Measures",
     "Network",
     "find_format",
     "format_names",
     "format_of",
     "formats",
+    "grid_properties",
 ]
 
 _PREFIX = "to_"
@@ -52,6 +54,14 @@ class Network:
     def of(cls, graph: nir.NIRGraph, source: str) -> Network:
         """Lays out a graph. What the loader would refuse is never written: raises ModelError."""
         return cls(graph, plan_of(graph, source=source))
+
+
+class Measures(Protocol):
+    """What was measured of an export, for JSON and for people."""
+
+    def to_mapping(self) -> dict[str, Any]: ...
+
+    def lines(self) -> list[str]: ...
 
 
 @dataclass(frozen=True)
@@ -79,11 +89,23 @@ class ExportFormat(ABC):
     Attributes:
         name: for `--format`. suffix: of the file that `--out` names, with its dot.
         weights: the kinds of weights that it can hold, `float32` and `int8`.
+        is_folder: an export is a folder, known by `model<suffix>` in it, not a file.
     """
 
     name: str
     suffix: str
     weights: tuple[str, ...] = ("float32", "int8")
+    is_folder: bool = False
+
+    def with_prefix(self, prefix: str) -> ExportFormat:
+        """The same format, in which every name that it writes begins with `prefix`.
+
+        Raises:
+            UsageError: the format writes no names, or none can begin so.
+        """
+        raise UsageError(
+            f"format {self.name} has no prefix", got=prefix, expected="--format c", where="--prefix"
+        )
 
     @property
     @abstractmethod
@@ -97,11 +119,20 @@ class ExportFormat(ABC):
         The same network must always give the same bytes.
 
         Args:
-            name: ends in `suffix`.
+            name: ends in `suffix`; of a folder, in which the names of the files lie.
 
         Raises:
             ModelError: the format cannot hold the network.
         """
+
+    def measured(self, network: Network, files: Mapping[str, bytes]) -> Measures | None:
+        """What the files take where they run, as far as the tools to tell it are installed; None
+        where there is nothing to tell.
+
+        Args:
+            files: as `files` made them.
+        """
+        return None
 
     def alterations(self, path: Path, network: Network) -> list[Alteration]:
         """What a file holds that `files` would not have written; empty for an honest export.
@@ -113,7 +144,7 @@ class ExportFormat(ABC):
         """
         found: list[Alteration] = []
         for name, expected in self.files(network, path.name).items():
-            file = path.with_name(name)
+            file = path / name if self.is_folder else path.with_name(name)
             if not file.is_file():
                 found.append(Alteration(name, "is not there", runs=False))
             elif (got := file.read_bytes()) != expected:
@@ -140,6 +171,18 @@ class ExportFormat(ABC):
             ModelError: the file cannot be read.
         """
         return None
+
+
+def grid_properties(plan: Plan) -> dict[str, Any]:
+    """Of an int8 model the exponent of each layer's grid, and its threshold, which lies on it; as
+    `ExportFormat.metadata` names them."""
+    found: dict[str, Any] = {}
+    for node in plan.nodes:
+        if isinstance(node, Convolution | Dense) and node.weight_grid is not None:
+            found[f"weight_grid.{node.name}"] = node.weight_grid
+        elif isinstance(node, Neuron) and plan.metadata and plan.metadata.weights == "int8":
+            found[f"threshold.{node.name}"] = float(node.threshold.flat[0])
+    return found
 
 
 def formats() -> dict[str, ExportFormat]:
@@ -193,9 +236,12 @@ def find_format(name: str) -> ExportFormat:
 
 
 def format_of(path: Path) -> ExportFormat | None:
-    """The format of a file, by its suffix; None for a file of no format."""
-    each = (find_format(name) for name in format_names())
-    return next((found for found in each if found.suffix == path.suffix), None)
+    """The format of a file, by its suffix, or of a folder, which may have any name, by the file
+    that it is known by; None for a file of no format."""
+    each = [find_format(name) for name in format_names()]
+    holding = (f for f in each if f.is_folder and (path / f"model{f.suffix}").is_file())
+    named = (f for f in each if f.suffix == path.suffix)
+    return next(holding, None) or next(named, None)
 
 
 @cache

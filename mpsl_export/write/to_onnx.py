@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_export.write.alteration import Alteration
-from mpsl_export.write.format import BackendKind, ExportFormat, Network
+from mpsl_export.write.format import BackendKind, ExportFormat, Network, grid_properties
 from mpsl_export.write.onnx_nodes import StepGraph, build_step, output_names
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Plan, Shape
+from mpsl_runtime.model.plan import Plan, Shape
 
 if TYPE_CHECKING:
     import onnx
@@ -228,17 +228,6 @@ def _step_graph(
     )
 
 
-def _grid_properties(plan: Plan) -> dict[str, Any]:
-    """Of an int8 model the exponent of each layer's grid, and its threshold, which lies on it."""
-    found: dict[str, Any] = {}
-    for node in plan.nodes:
-        if isinstance(node, Convolution | Dense) and node.weight_grid is not None:
-            found[f"weight_grid.{node.name}"] = node.weight_grid
-        elif isinstance(node, Neuron) and plan.metadata and plan.metadata.weights == "int8":
-            found[f"threshold.{node.name}"] = float(node.threshold.flat[0])
-    return found
-
-
 def _model(plan: Plan, graph: onnx.GraphProto) -> onnx.ModelProto:
     """The graph with version, metadata and a passed check."""
     from onnx import checker, helper
@@ -250,7 +239,7 @@ def _model(plan: Plan, graph: onnx.GraphProto) -> onnx.ModelProto:
         ir_version=IR_VERSION,
     )
     if plan.metadata is not None:
-        properties = {**plan.metadata.to_mapping(), **_grid_properties(plan)}
+        properties = {**plan.metadata.to_mapping(), **grid_properties(plan)}
         helper.set_model_props(model, {key: str(value) for key, value in properties.items()})
     try:
         checker.check_model(model, full_check=True)

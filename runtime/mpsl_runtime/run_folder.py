@@ -17,6 +17,8 @@ __all__ = ["PARTS", "Part", "RunFolder"]
 _EXPORT_STEM = "model"
 # Exports under another name than `model.…`, such as `model-old.nir`, are known by these.
 _EXPORT_SUFFIXES = (".nir", ".onnx")
+# Exports that are folders of files.
+_EXPORT_FOLDERS = (".c",)
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class RunFolder:
     """The files of one run; each part is the path at which it lies, whether or not it is there.
 
     Exports come besides: `model.nir`, `model.onnx` with `model.step.onnx`, the same with `.int8`,
-    and `model.int8.json`, what the calibration measured. `export` writes them; `verify`, `card`,
-    `run`, `bench` and `inspect` read them.
+    `model.c`, a folder, and `model.int8.json`, what the calibration measured. `export` writes them;
+    `verify`, `card`, `run`, `bench` and `inspect` read them.
 
     Attributes:
         path: the folder.
@@ -134,12 +136,15 @@ class RunFolder:
         return self.path / f"{_EXPORT_STEM}{'.int8' if int8 else ''}{suffix}"
 
     def exports(self) -> list[Path]:
-        """Every file that `mpsl export` left, sorted by name: models, step graphs, reports."""
+        """Everything that `mpsl export` left, sorted by name: models, step graphs, reports."""
         return sorted(
             path
             for path in self.path.glob(f"{_EXPORT_STEM}*")
-            if path.is_file()
-            and (path.name.startswith(f"{_EXPORT_STEM}.") or path.suffix in _EXPORT_SUFFIXES)
+            if (
+                path.is_file()
+                and (path.name.startswith(f"{_EXPORT_STEM}.") or path.suffix in _EXPORT_SUFFIXES)
+            )
+            or (path.is_dir() and path.suffix in _EXPORT_FOLDERS)
         )
 
     def clear(self) -> None:
@@ -151,7 +156,10 @@ class RunFolder:
             OSError: a file cannot be removed.
         """
         for path in self.exports():
-            path.unlink()
+            if path.is_dir():
+                _empty(path)
+            else:
+                path.unlink()
         for path in self.tensorboard.glob("events.out.*"):
             path.unlink()
         for path in self.plugins.glob("*.py"):
@@ -160,6 +168,18 @@ class RunFolder:
             path = self.path / part.name
             if not path.is_dir():
                 path.unlink(missing_ok=True)
+
+
+def _empty(folder: Path) -> None:
+    """Removes the files of a folder, and it, unless a folder is left in it."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    for path in folder.iterdir():
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 # Every part that training makes.

@@ -114,15 +114,15 @@ def test_the_worked_example_refuses_what_it_cannot_hold(
 
 
 def test_the_formats_of_mpsl_are_found_by_name_and_by_suffix() -> None:
-    assert format_names()[:2] == ["nir", "onnx"]
+    assert format_names()[:3] == ["c", "nir", "onnx"]
     for name, found in formats().items():
         assert found.name == name
         assert format_of(Path(f"a.b{found.suffix}")) is found
         assert {"float32", "int8"} >= set(found.weights)
         assert found.backends
     assert format_of(Path("model.int8.json")) is None
-    assert set(backend_names()) >= {"torch", "onnx", "reference", "engine", "norse"}
-    with pytest.raises(UsageError, match="no such export format; got pdf; expected nir or onnx"):
+    assert set(backend_names()) >= {"c", "torch", "onnx", "reference", "engine", "norse"}
+    with pytest.raises(UsageError, match="no such export format; got pdf; expected c or nir"):
         find_format("pdf")
 
 

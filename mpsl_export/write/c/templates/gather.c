@@ -1,0 +1,7 @@
+/* $about */
+static void $name($arguments, float *out)
+{
+    memset(out, 0, $size * sizeof *out);
+    $lines
+}
+

@@ -1,0 +1,6 @@
+/* $about: out = scale in. */
+static void $name(const float *in, float *out)
+{
+    $loop
+}
+
