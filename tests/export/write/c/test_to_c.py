@@ -28,6 +28,7 @@ from .many import STRICT, compilers
 Copy = Callable[[Any], Any]
 Command = Callable[..., tuple[int, str, str]]
 FILES = ["CMakeLists.txt", "Makefile", "model.c", "model.h", "probe.c"]
+FOREIGN = ("--from", "nir", "--dt-s", DT_S)
 needs_gcc = pytest.mark.skipif("gcc" not in compilers(), reason="no gcc: nothing compiles the C")
 
 
@@ -173,11 +174,11 @@ def test_a_model_file_becomes_c_beside_it_and_nothing_is_half_written(
 ) -> None:
     graph, _ = grown(2)
     nir.write(str(tmp_path / "graph.nir"), graph)
-    code, _, err = mpsl("export", tmp_path / "graph.nir", "--format", "c", "--dt-s", DT_S)
+    code, _, err = mpsl("export", tmp_path / "graph.nir", "--format", "c", *FOREIGN)
     assert code == 0, err
     assert sorted(path.name for path in (tmp_path / "graph.c").iterdir()) == FILES
     (tmp_path / "taken").write_text("a file")
-    asked = ("export", tmp_path / "graph.nir", "--format", "c", "--dt-s", DT_S)
+    asked = ("export", tmp_path / "graph.nir", "--format", "c", *FOREIGN)
     code, _, err = mpsl(*asked, "--out", tmp_path / "taken")
     assert code == 2
     assert "cannot write output" in err
