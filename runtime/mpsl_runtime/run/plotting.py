@@ -6,7 +6,9 @@ matplotlib comes with the extra `mpsl-runtime[plot]`, and is imported only here.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from mpsl_runtime.run.answers import NONE
 from mpsl_runtime.run.plotting_time import draw_answers, draw_rate, draw_scores
 from mpsl_runtime.run.watcher import Watcher
 
-__all__ = ["check_plot", "save_plot"]
+__all__ = ["check_plot", "drawn_as_it_is", "save_plot"]
 
 _SUFFIXES = (".pdf", ".png", ".svg")
 _PLAIN, _CHOSEN, _DARK = "#c8c8c8", "#d95f02", "#333333"
@@ -52,6 +54,17 @@ def check_plot(path: Path) -> None:
         )
 
 
+@contextmanager
+def drawn_as_it_is() -> Iterator[None]:
+    """Names of strangers are drawn as they stand: a $ begins no formula, and a letter that the
+    font lacks is a box, without a word about it."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ", category=UserWarning)
+        yield
+
+
 def save_plot(path: Path, watcher: Watcher, class_names: Sequence[str]) -> None:
     """Draws the first recording or image.
 
@@ -65,21 +78,22 @@ def save_plot(path: Path, watcher: Watcher, class_names: Sequence[str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure: Any = Figure(figsize=(11, 3.9 if watcher.image is not None else 6.4), dpi=110)
-    FigureCanvasAgg(figure)
-    figure.set_layout_engine("constrained")
-    figure.suptitle(_title(watcher, class_names), fontsize=12)
-    if watcher.image is not None:
-        left, middle, right = figure.subplots(1, 3, width_ratios=(1.0, 1.6, 1.0))
-        _draw_image(left, watcher.image)
-        draw_scores(middle, watcher, class_names)
-        _draw_bars(right, watcher, class_names)
-    else:
-        top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1.0))
-        _draw_top(top, watcher, class_names)
-        _draw_bottom(bottom, watcher, class_names)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lower()[1:])
+    with drawn_as_it_is():
+        figure: Any = Figure(figsize=(11, 3.9 if watcher.image is not None else 6.4), dpi=110)
+        FigureCanvasAgg(figure)
+        figure.set_layout_engine("constrained")
+        figure.suptitle(_title(watcher, class_names), fontsize=12)
+        if watcher.image is not None:
+            left, middle, right = figure.subplots(1, 3, width_ratios=(1.0, 1.6, 1.0))
+            _draw_image(left, watcher.image)
+            draw_scores(middle, watcher, class_names)
+            _draw_bars(right, watcher, class_names)
+        else:
+            top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1.0))
+            _draw_top(top, watcher, class_names)
+            _draw_bottom(bottom, watcher, class_names)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix.lower()[1:])
 
 
 def _title(watcher: Watcher, class_names: Sequence[str]) -> str:

@@ -39,6 +39,15 @@ Target = Annotated[
         "brainscales2, all, or a chip's .toml file.",
     ),
 ]
+Plot = Annotated[
+    Path | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Diagram of the network (.png .svg .pdf), with firing rates on --data, or of the "
+        "model's card.",
+    ),
+]
 Strict = Annotated[
     bool, typer.Option("--strict", help="--target: exit code 1 unless the model fits, as it is.")
 ]
@@ -56,6 +65,7 @@ def inspect(
     samples: Samples = 64,
     target: Target = None,
     strict: Strict = False,
+    plot: Plot = None,
     source_dialect: foreign.From = "auto",
     reset: foreign.ResetWord = None,
     fires: foreign.FiresWord = None,
@@ -79,11 +89,13 @@ def inspect(
     from mpsl_runtime.zoo import find_model
 
     file = find_model(path, folders=True)
-    _check_options(file, data, target, strict)
+    _check_options(file, data, target, strict, plot)
     filling = foreign.filling_of(context.params)
     costs = {} if data is None else _costs(file, data, samples, filling)
     description = describe(file, filling=filling)
     fits = [] if target is None else _fits(file, target, filling)
+    if plot is not None:
+        _draw(file, plot, data, samples, filling)
     if as_json:
         show_json(description | costs | _targets(fits))
     else:
@@ -92,13 +104,24 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _check_options(file: Path, data: Path | None, target: str | None, strict: bool) -> None:
+def _check_options(
+    file: Path, data: Path | None, target: str | None, strict: bool, plot: Path | None
+) -> None:
     from mpsl_runtime.errors import UsageError
 
-    asked = "--data" if data is not None else "--target"
-    if (data is not None or target is not None) and (
-        file.is_dir() or file.suffix.lower() == ".onnx"
-    ):
+    if plot is not None:
+        from mpsl_runtime.run.plotting import check_plot
+
+        check_plot(plot)
+    asked = next(
+        (
+            word
+            for word, value in (("--data", data), ("--target", target), ("--plot", plot))
+            if value is not None
+        ),
+        "",
+    )
+    if asked and (file.is_dir() or file.suffix.lower() == ".onnx"):
         raise UsageError(
             f"{asked} looks at a NIR file", got=file, expected="a .nir file or a model's name"
         )
@@ -137,6 +160,30 @@ def _costs(file: Path, data: Path, samples: int, filling: Filling) -> dict[str, 
         "neurobench": {**figures, "source": given.source},
         "energy_estimate": energy_estimate(figures["SynapticOperations"]),
     }
+
+
+def _draw(file: Path, plot: Path, data: Path | None, samples: int, filling: Filling) -> None:
+    """The diagram, with firing rates where they are known."""
+    from mpsl_runtime.bench.inputs import from_test_set
+    from mpsl_runtime.diagram.blocks import diagram_of
+    from mpsl_runtime.diagram.drawing import save_diagram
+    from mpsl_runtime.diagram.rates import rates_of_card, rates_on
+    from mpsl_runtime.inspection import describe_nir, read_plan
+    from mpsl_runtime.model.filling import load_filled
+    from mpsl_runtime.terminal import show
+
+    plan, _ = read_plan(file, filling=filling)
+    diagram = diagram_of(plan)
+    rates = rates_of_card(plan, file)
+    if data is not None:
+        plan = load_filled(file, filling, timed=True, labelled=True).plan
+        given = from_test_set(plan, data, samples)
+        rates = None if given is None else rates_on(plan, given.samples, given.source)
+    about = describe_nir(file, filling=filling)
+    name = file.parent.name if file.stem == "model" and file.parent.name else file.stem
+    title = f"{name}: {about['parameters']:,} parameters, {about['neurons']:,} neurons"
+    save_diagram(plot, diagram, title, rates)
+    show(f"picture: {plot}", err=True)
 
 
 def _targets(fits: list[Fit]) -> dict[str, Any]:
