@@ -14,6 +14,10 @@ from mpsl_runtime.verbs.options import MemoryLimit
 __all__ = ["register"]
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder of `mpsl train`.")]
+Provable = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN|MODEL…", help="A run folder; or .nir and .onnx files, or names."),
+]
 Exportable = Annotated[
     str,
     typer.Argument(
@@ -120,7 +124,7 @@ def export(
 
 
 def verify(
-    run: Run,
+    paths: Provable,
     model: Annotated[
         list[Path] | None,
         typer.Option("--model", metavar="FILE", help="Default: every RUN/model*."),
@@ -149,7 +153,8 @@ def verify(
     memory_limit: MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Prove that exported models do what the trained network did.
+    """Prove that exported models do what the trained network did; or, of model files alone, that
+    they still do what they did: each has a probe, and a seal over all of it.
 
     Exit code 0: within tolerance; 1: verification failed; 2: bad input.
 
@@ -157,10 +162,21 @@ def verify(
     """
     import sys
 
+    files = model_files(paths)
+    if files:
+        from mpsl_export.verify.model_proof import prove_model
+        from mpsl_runtime.errors import UsageError
+        from mpsl_runtime.verbs.verify import show_proofs
+
+        if model or data or limit or dump:
+            raise UsageError("only a run is held against data", got=paths[0], expected="a run")
+        show_proofs([prove_model(file, backend or ()) for file in files], as_json=as_json)
+        return
+
     from mpsl_export.verify.verify import verify as verify_run
 
     report = verify_run(
-        run,
+        Path(paths[0]),
         models=model or (),
         data=data,
         limit=limit,
@@ -246,6 +262,25 @@ def _rewrite(folders: list[Path], as_json: bool) -> None:
 def _show_written(paths: list[Path]) -> None:
     for path in paths:
         show(f"wrote {path} ({path.stat().st_size:,} bytes)")
+
+
+def model_files(paths: list[str]) -> list[Path]:
+    """The model files, where these are asked for; none: the one path is a run.
+
+    Raises UsageError: a run beside others.
+    """
+    from mpsl_runtime.errors import UsageError
+    from mpsl_runtime.zoo import find_model, known_models
+
+    found = [Path(path) for path in paths]
+    are_files = [p.is_file() or (not p.exists() and (p.suffix or str(p) in known_models()))
+                 for p in found]  # fmt: skip
+    if all(are_files):
+        return [find_model(path) for path in paths]
+    if len(paths) > 1:
+        run = next(path for path, is_file in zip(paths, are_files, strict=True) if not is_file)
+        raise UsageError("one run at a time is verified", got=run, expected="model files")
+    return []
 
 
 def _progress(done: int, of: int) -> None:

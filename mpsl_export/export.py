@@ -19,6 +19,7 @@ from mpsl_export.int8.to_int8 import (
 from mpsl_export.merge import parameter_counts
 from mpsl_export.model_file import read_network
 from mpsl_export.write.format import ExportFormat, Measures, Network, find_format
+from mpsl_export.write.marks import marked
 from mpsl_export.write.older_nir import as_read_by
 from mpsl_export.write.to_nir import graph_of, rounded_layers
 from mpsl_runtime.atomic import replacing_together
@@ -144,7 +145,7 @@ def export(
         network = Network(report.graph, report.plan)
     else:
         network = Network.of(graph_of(checkpoint), str(checkpoint.path))
-    files = writer.files(_for(network, compat), target.name)
+    files = writer.files(_for(marked(network), compat), target.name)
     if report is not None:
         files[_report_name(writer, target)] = report_bytes(report)
     counts = parameter_counts(checkpoint)
@@ -197,7 +198,7 @@ def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
     if kind != has and asked.calibrate is not None:
         report = model_to_int8(network, asked.calibrate, samples=asked.samples, seed=asked.seed)
         network = Network(report.graph, report.plan)
-    files = asked.writer.files(_for(network, asked.compat), target.name)
+    files = asked.writer.files(_for(marked(network), asked.compat), target.name)
     if report is not None:
         files[_report_name(asked.writer, target)] = report_bytes(report)
     return Exported(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mpsl_export.write.format import Network
 from mpsl_runtime.model.filling import Filling, load_filled
+from mpsl_runtime.model.seal import check_seal
 from mpsl_runtime.run.rewrite import rewritten
 
 __all__ = ["read_network"]
@@ -22,8 +23,10 @@ def read_network(path: Path, filling: Filling | None = None) -> Network:
         The network; its plan's notes also say what was inferred.
 
     Raises:
-        ModelError: see `mpsl_runtime.model.graph`. UsageError: see `mpsl_runtime.model.filling`.
+        ModelError: see `mpsl_runtime.model.graph`, and `model.seal`: damage is not sealed again.
+        UsageError: see `mpsl_runtime.model.filling`.
     """
+    check_seal(path)
     filled = load_filled(path, filling or Filling(), timed=False)
     graph, plan = rewritten(filled.graph, filled.plan, dt_s=filled.dt_s)
     inferred = tuple(f"taken {line}" for line in filled.lines)

@@ -23,13 +23,15 @@ from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.graph import load_plan
 from mpsl_runtime.model.metadata import STREAM_LIMITS
 from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.model.seal import SEAL_KEYS, broken_parts
 
 __all__ = ["nir_alterations"]
 
 _NODES = "node/nodes/"
 _EDGES = "node/edges"
 _METADATA = "node/metadata/"
-_CALIBRATED = {f"{_METADATA}{name}" for name in STREAM_LIMITS}
+# Chosen after the export (the loader has checked that they can be), and the seal over all.
+_APART = {f"{_METADATA}{name}" for name in (*STREAM_LIMITS, *SEAL_KEYS)}
 
 
 def nir_alterations(path: Path, content: bytes, plan: Plan) -> list[Alteration]:
@@ -56,14 +58,21 @@ def nir_alterations(path: Path, content: bytes, plan: Plan) -> list[Alteration]:
     found: list[Alteration] = []
     for key in {**expected, **got}:
         place, name = _place(key)
-        if key in _CALIBRATED:
-            continue  # chosen after the export; the loader has checked that they can be
+        if key in _APART:
+            continue
         if key not in expected:
             found.append(Alteration(place, f"has {shown(name)} besides", runs))
         elif key not in got:
             found.append(Alteration(place, f"lacks {name}", runs))
         else:
             found += _compared(place, name, expected[key], got[key])
+    broken = broken_parts(path)
+    if broken is None and f"{_METADATA}probe_seed" in got:
+        found.append(Alteration("", "lacks metadata seal", runs))
+    elif broken and not found:
+        found.append(
+            Alteration("", f"metadata seal is not that of {shown(', '.join(broken))}", runs)
+        )
     return [Alteration(each.place, each.text, runs and each.runs) for each in found]
 
 

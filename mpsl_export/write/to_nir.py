@@ -20,9 +20,11 @@ from mpsl_export.checkpoint import Checkpoint, Layer
 from mpsl_export.merge import Merged, merge
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import BackendKind, ExportFormat, Network
+from mpsl_export.write.marks import marked_as
 from mpsl_runtime.errors import RunError
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.nir_writer import graph_bytes, write_graph
+from mpsl_runtime.model.seal import sealed_bytes
 
 if TYPE_CHECKING:
     import nir
@@ -105,13 +107,14 @@ class NirFormat(ExportFormat):
 
     def files(self, network: Network, name: str) -> dict[str, bytes]:
         """See `ExportFormat.files`."""
-        return {name: graph_bytes(network.graph)}
+        return {name: sealed_bytes(network.graph)}
 
     def alterations(self, path: Path, network: Network) -> list[Alteration]:
         """See `ExportFormat.alterations`."""
         from mpsl_export.write.nir_alterations import nir_alterations
 
-        return nir_alterations(path, graph_bytes(network.graph), network.plan)
+        expected = marked_as(network, self.metadata(path), str(path))
+        return nir_alterations(path, graph_bytes(expected.graph), expected.plan)
 
     def metadata(self, path: Path) -> Mapping[str, Any]:
         """See `ExportFormat.metadata`."""

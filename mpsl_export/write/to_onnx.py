@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import BackendKind, ExportFormat, Network, grid_properties
+from mpsl_export.write.marks import marked_as, marks_of
 from mpsl_export.write.onnx_nodes import StepGraph, build_step, output_names
+from mpsl_export.write.onnx_seal import SEAL, add_properties, seal
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import Plan, Shape
@@ -109,7 +111,7 @@ def write_onnx(plan: Plan, path: Path) -> tuple[Path, Path]:
         ModelError: a node that ONNX export does not know, or a graph beyond 2 GB.
         OutputError: a file cannot be written.
     """
-    files = _files(plan, path)
+    files = _files(plan, path, {})
     with replacing_together(path.parent, [*files]) as stage:
         for name, content in files.items():
             (stage / name).write_bytes(content)
@@ -129,7 +131,7 @@ class OnnxFormat(ExportFormat):
 
     def files(self, network: Network, name: str) -> dict[str, bytes]:
         """See `ExportFormat.files`."""
-        return _files(network.plan, Path(name))
+        return _files(network.plan, Path(name), marks_of(network))
 
     def alterations(self, path: Path, network: Network) -> list[Alteration]:
         """See `ExportFormat.alterations`. A file with one input is a sequence."""
@@ -138,7 +140,12 @@ class OnnxFormat(ExportFormat):
 
         got = read_model(path)
         model = sequence_model if len(got.graph.input) == 1 else step_model
-        return onnx_alterations(model(network.plan), got, path)
+        said = {entry.key: entry.value for entry in got.metadata_props}
+        expected = model(network.plan)
+        add_properties(expected, marks_of(marked_as(network, said, str(path))))
+        if SEAL in said:
+            seal(expected)
+        return onnx_alterations(expected, got, path)
 
     def metadata(self, path: Path) -> Mapping[str, Any]:
         """See `ExportFormat.metadata`."""
@@ -177,9 +184,12 @@ def _sizes(value: Any, batch_axes: int) -> Shape:
     return tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)[batch_axes:]
 
 
-def _files(plan: Plan, path: Path) -> dict[str, bytes]:
-    """Both graphs by file name."""
+def _files(plan: Plan, path: Path, marks: Mapping[str, Any]) -> dict[str, bytes]:
+    """Both graphs by file name, with `marks` in their metadata, sealed."""
     models = {path.name: sequence_model(plan), step_path(path).name: step_model(plan)}
+    for model in models.values():
+        add_properties(model, marks)
+        seal(model)
     return {name: model.SerializeToString() for name, model in models.items()}
 
 

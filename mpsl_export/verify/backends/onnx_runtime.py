@@ -38,7 +38,7 @@ class OnnxRuntime:
         self._is_step = len(inputs) > 1
         if (
             "x" not in inputs
-            or "spikes" not in self._outputs
+            or not {"spikes", "membrane"} & set(self._outputs)
             or not all(name == "x" or name.endswith(STATES) for name in inputs)
             or (not self._is_step and len(inputs["x"].shape) < 3)
         ):
@@ -64,7 +64,7 @@ class OnnxRuntime:
             results = dict(zip(self._outputs, values, strict=True))
         membrane = results.get("membrane")
         return Outcome(
-            spikes=outputs(results["spikes"]),
+            spikes=outputs(results["spikes" if "spikes" in results else "membrane"]),
             membrane=None if membrane is None else membrane[-1],
         )
 

@@ -15,6 +15,7 @@ from mpsl_runtime.verbs import (
     replay,
     run,
     stream_eval,
+    verify,
     view,
 )
 from mpsl_runtime.verbs.service import ServeCommand
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", cls=ServeCommand, rich_help_panel=Purpose.RUN)(run.run)
     app.command("replay", rich_help_panel=Purpose.RUN)(replay.replay)
     app.command("view", rich_help_panel=Purpose.RUN)(view.view)
+    app.command("verify", rich_help_panel=Purpose.PROVE)(verify.verify)
     app.command("inspect", rich_help_panel=Purpose.PROVE)(inspect.inspect)
     app.command("stream-eval", rich_help_panel=Purpose.PROVE)(stream_eval.stream_eval)
     app.command("calibrate", rich_help_panel=Purpose.RUN)(calibrate.calibrate)

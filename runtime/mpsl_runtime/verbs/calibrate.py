@@ -70,12 +70,14 @@ def calibrate(
     """
     from mpsl_runtime.bench.calibration import calibrate as choose
     from mpsl_runtime.bench.stream_run import held_out
-    from mpsl_runtime.model.nir_writer import write_graph
+    from mpsl_runtime.model.seal import check_seal
+    from mpsl_runtime.run.marked_file import write_marked
     from mpsl_runtime.run.opening import model_of
     from mpsl_runtime.run.rewrite import rewritten
     from mpsl_runtime.zoo import find_model
 
     path = Path(find_model(model))
+    check_seal(path)
     filled = foreign.filled_model(model, context.params, labelled=True)
     loaded = model_of(filled.plan)
     recordings = held_out(loaded, data, validation, seed, samples)
@@ -83,7 +85,7 @@ def calibrate(
     graph = rewritten(filled.graph, filled.plan)[0] if filled.is_new else filled.graph
     graph.metadata = {**graph.metadata, **chosen.limits()}
     target = out or path
-    write_graph(graph, target)
+    write_marked(graph, loaded.plan, target)
     if as_json:
         show_json({"written": str(target), **chosen.__dict__})
     else:

@@ -75,7 +75,7 @@ def import_model(
 
     Example: mpsl import net.nir --from snntorch --steps 10 --step-us 1000 --out model.nir
     """
-    from mpsl_runtime.model.nir_writer import write_graph
+    from mpsl_runtime.run.marked_file import write_marked
     from mpsl_runtime.run.rewrite import rewritten
 
     filling = foreign.filling_of(context.params, downsample=downsample, crop=crop, sensor=sensor)
@@ -83,7 +83,7 @@ def import_model(
     foreign.show_inferred(filled)
     replayed = None if expect is None else _replayed(filled, expect)
     if replayed is None or not replayed.differing:
-        write_graph(rewritten(filled.graph, filled.plan)[0], out)
+        write_marked(*rewritten(filled.graph, filled.plan), out)
     if as_json:
         show_json(_mapping(filled, out, replayed))
     else:
