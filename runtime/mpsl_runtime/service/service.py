@@ -109,10 +109,6 @@ class Service:
                     steps = self._stream.totals.steps
                     self._say(f"goes on from {self._settings.state}: {steps:,} steps", steps=steps)
                 self._stream.keep = self._state.keep
-            thread = threading.Thread(target=self._watch, name="mpsl-service", daemon=True)
-            thread.start()
-            self._open.callback(thread.join)
-            self._open.callback(self._over.set)
         except BaseException:
             self._open.close()
             raise
@@ -131,7 +127,7 @@ class Service:
 
     def ready(self) -> None:
         """The source is open: from now on there is a server, and whoever waits for this program
-        need not wait any longer.
+        need not wait any longer. Called once.
 
         Raises:
             DataError: nobody can listen there.
@@ -145,6 +141,10 @@ class Service:
             address = f"{self._server.address}/metrics"
             self._say(f"figures at {address}", address=address)
         notify("READY=1")
+        thread = threading.Thread(target=self._watch, name="mpsl-service", daemon=True)
+        thread.start()
+        self._open.callback(thread.join)
+        self._open.callback(self._over.set)
 
     def stop(self) -> None:
         """Ends the stream after its step, from a signal handler: to go on later where its state is

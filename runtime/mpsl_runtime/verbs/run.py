@@ -201,29 +201,31 @@ def _show_all(
             feed.on_camera = watcher.see_camera
         shown = watcher.watch(found)
     stream = model.stream(shown, policy, feed=feed)
-    with Service(model, stream, settings, say=tell) as service:
-        if feed is not None and feed.source is not None:
-            feed.source.open()
-            tell(feed.source.doing, address=feed.source.address)
-        service.ready()
-        _consume(stream, service, model, watcher, as_json=as_json)
-    print_summary(stream.summary, as_json=as_json)
-    if feed is not None:
-        print_losses(feed.counts())
-    if watcher is not None and plot is not None:
-        save_plot(plot, watcher, model.class_names)
-        show(f"picture: {plot}", err=True)
+    service = Service(model, stream, settings, say=tell)
+    with _ended_by_sigterm(service):
+        with service:
+            if feed is not None and feed.source is not None:
+                feed.source.open()
+                tell(feed.source.doing, address=feed.source.address)
+            service.ready()
+            _consume(stream, model, watcher, service, as_json=as_json)
+        print_summary(stream.summary, as_json=as_json)
+        if feed is not None:
+            print_losses(feed.counts())
+        if watcher is not None and plot is not None:
+            save_plot(plot, watcher, model.class_names)
+            show(f"picture: {plot}", err=True)
 
 
 def _consume(
-    stream: Loop, service: Service, model: Model, watcher: Watcher | None, *, as_json: bool
+    stream: Loop, model: Model, watcher: Watcher | None, service: Service, *, as_json: bool
 ) -> None:
     """Prints what the stream gives, to its end, to Ctrl-C or to SIGTERM."""
     from mpsl_runtime.run.silence import SilenceWatch
 
     is_live = stream.feed is not None and stream.feed.source is not None
     silence = SilenceWatch(model.plan)
-    with _ended_by_sigterm(service), stream:
+    with stream:
         try:
             for item in stream:
                 _say_if(silence.see(item))
@@ -243,7 +245,8 @@ def _consume(
 
 @contextmanager
 def _ended_by_sigterm(service: Service) -> Iterator[None]:
-    """SIGTERM ends the run after its step, with its totals, as whoever sends it expects."""
+    """SIGTERM ends the run after its step, with its totals, as whoever sends it expects; one that
+    comes while they are printed changes nothing."""
     try:
         before = signal.signal(signal.SIGTERM, lambda *_: service.stop())
     except ValueError:  # not the main thread: the program around us has its own ways

@@ -53,7 +53,8 @@ def test_a_service_outlives_its_senders_and_ends_with_its_totals() -> None:
         time.sleep(0.2)
         assert service.poll() is None
         service.send_signal(signal.SIGTERM)
-        out, err = service.communicate(timeout=20)
+        # `communicate` would pass over what a `readline` before it has taken into its buffer.
+        out, err = service.stdout.read(), service.stderr.read()
     assert service.returncode == 0
     assert "Traceback" not in err
     summary = json.loads(out.splitlines()[-1])["summary"]

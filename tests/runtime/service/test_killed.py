@@ -40,12 +40,22 @@ def items(lines: list[str]) -> list[dict[str, Any]]:
     return [item for item in found if "summary" not in item]
 
 
+def the_rest(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What is left of stdout and stderr, up to the end. `communicate` would pass over what a
+    `readline` before it has taken into its buffer."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    out, err = process.stdout.read(), process.stderr.read()  # a few lines: no pipe fills up
+    process.wait()
+    return out, err
+
+
 def killed_after(process: subprocess.Popen[str], lines: int) -> list[str]:
     """What it had printed when it was killed, which is at least so many lines."""
     assert process.stdout is not None
     found = [process.stdout.readline() for _ in range(lines)]
     process.kill()
-    out, _ = process.communicate()
+    out, _ = the_rest(process)
     assert process.returncode == -signal.SIGKILL
     return [*found, *out.splitlines(keepends=True)]
 
@@ -136,7 +146,7 @@ def test_a_service_goes_on_with_the_next_step_and_counts_the_gap(
         with urllib.request.urlopen(figures) as answer:
             text = answer.read().decode()
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate()
+        out, err = the_rest(process)
     assert process.returncode == 0
     assert all(json.loads(line)["level"] for line in err.splitlines())
     summary = json.loads(out.splitlines()[-1])["summary"]
@@ -179,7 +189,7 @@ def test_sigterm_leaves_a_window_open_for_the_next_start(tmp_path: Path) -> None
         assert process.stdout is not None
         lines = [process.stdout.readline()]
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate()
+        out, _ = the_rest(process)
     assert process.returncode == 0
     *rest, summary = out.splitlines()
     assert "summary" in summary

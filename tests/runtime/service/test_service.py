@@ -72,7 +72,8 @@ def test_losses_are_told_with_their_causes(
         stream = model.stream(source, fit=True)
         with Service(
             model, stream, ServiceSettings(), say=lambda line, **v: said.append((line, v))
-        ):
+        ) as service:
+            service.ready()
             source.lose("lost on the way", 1234)
             while not said:
                 pass
