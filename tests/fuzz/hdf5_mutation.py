@@ -19,6 +19,7 @@ import numpy as np
 from .mutation import NUMBERS, Random
 
 Change = Callable[[Any, Random], None]
+_MOST = 1 << 24  # bytes of an array that is read to be changed: others were only declared
 
 
 def _values(random: Random) -> Any:
@@ -76,6 +77,8 @@ def other_value(file: Any, random: Random) -> None:
 def near_value(file: Any, random: Random) -> None:
     """The same type and shape, with one number that a network hates."""
     name = _one(_sets(file), random)
+    if file[name].dtype.kind not in "iuf" or file[name].nbytes > _MOST:
+        return other_value(file, random)
     value = file[name][()]
     if not isinstance(value, np.ndarray | np.generic) or value.dtype.kind not in "iuf":
         return other_value(file, random)

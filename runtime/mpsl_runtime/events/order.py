@@ -18,6 +18,7 @@ Columns = tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.uint16], NDArr
 
 # An event that comes later than that is not late: the clock was set back.
 _LONGEST_DELAY_MS = 1000
+_FIRST_US = int(np.iinfo(np.int64).min)
 
 
 def concatenated(pieces: list[Columns]) -> Columns:
@@ -82,12 +83,12 @@ class Order:
         largest = np.maximum.accumulate(t)
         if self._largest is not None:
             largest = np.maximum(largest, self._largest)
-        behind = largest - t
+        falls = t < largest
         if self._window_us is None:
-            late = behind > 0
+            late = falls
         else:
             late = t < self._given if self._given is not None else np.zeros(len(t), np.bool_)
-            self.sorted += int(((behind > 0) & ~late).sum())
+            self.sorted += int((falls & ~late).sum())
         number = int(late.sum())
         if not number:
             return
@@ -95,7 +96,9 @@ class Order:
             index = int(np.argmax(late))
             self._first_late = (self.seen + index, int(t[index]), int(largest[index]))
         self.late += number
-        self._latest_us = max(self._latest_us, int(behind[late].max()))
+        # Times of strangers may be further apart than an int64 holds.
+        behind = largest[late].astype(np.uint64) - t[late].astype(np.uint64)
+        self._latest_us = max(self._latest_us, int(behind.max()))
 
     def _sort(self, columns: Columns, until_us: int, *, falls: bool) -> Columns:
         merged = concatenated([self._waiting, columns]) if len(self._waiting[0]) else columns
@@ -103,7 +106,7 @@ class Order:
         if falls:
             place = np.argsort(t, kind="stable")
             t, x, y, p = t[place], x[place], y[place], p[place]
-        cut = int(np.searchsorted(t, until_us, side="right"))
+        cut = int(np.searchsorted(t, max(until_us, _FIRST_US), side="right"))
         self._waiting = (t[cut:], x[cut:], y[cut:], p[cut:])
         if cut:
             self._given = int(t[cut - 1])

@@ -48,14 +48,11 @@ def encode_neuron(threshold: float, decay: float, shape: Shape, dt_s: float) -> 
         for ρ_m = 1.
 
     Raises:
-        UsageError: a value outside these ranges.
+        UsageError: a value outside these ranges, or one that float32 does not hold.
     """
-    if not (0.0 <= decay <= 1.0 and 0.0 < threshold < math.inf and 0.0 < dt_s < math.inf):
-        raise UsageError(
-            "neuron cannot be written in NIR",
-            got=f"decay {decay}, threshold {threshold}, dt_s {dt_s}",
-            expected="0 ≤ decay ≤ 1, threshold > 0, dt_s > 0",
-        )
+    unfit = _unfit(threshold, decay, dt_s)
+    if unfit is not None:
+        raise UsageError("neuron cannot be written in NIR", got=unfit[0], expected=unfit[1])
     scale = 1.0 if decay == 1.0 else 1.0 - decay
     values = {
         "r": np.float32(1),
@@ -65,6 +62,20 @@ def encode_neuron(threshold: float, decay: float, shape: Shape, dt_s: float) -> 
     if decay < 1.0:
         values |= {"tau": np.float32(dt_s / scale), "v_leak": np.float32(0)}
     return {name: np.full(shape, value, dtype=np.float32) for name, value in values.items()}
+
+
+def _unfit(threshold: float, decay: float, dt_s: float) -> tuple[str, str] | None:
+    """What was got and what is expected, where a neuron cannot be encoded; its values are float32
+    in the file, and neither infinite nor 0."""
+    got = f"decay {decay}, threshold {threshold}, dt_s {dt_s}"
+    if not (0.0 <= decay <= 1.0 and 0.0 < threshold < math.inf and 0.0 < dt_s < math.inf):
+        return got, "0 ≤ decay ≤ 1, threshold > 0, dt_s > 0"
+    scale = 1.0 if decay == 1.0 else 1.0 - decay
+    float32 = np.finfo(np.float32)
+    least, most = float(float32.tiny), float(float32.max)
+    if least <= scale * threshold <= most and least <= dt_s / scale <= most:
+        return None
+    return got, f"(1 − decay)·threshold and dt_s/(1 − decay) of {least:.2g} … {most:.2g}"
 
 
 def neuron_node(
@@ -101,6 +112,14 @@ def neuron_of(
         ModelError: an array that is not finite or has another shape; tau ≤ 0 or below dt_s; a
             missing dt_s; metadata that is incomplete.
     """
+    # What is beyond a float becomes infinite without a word, and is refused as such.
+    with np.errstate(all="ignore"):
+        return _neuron_of(name, node, shape, dt_s, where)
+
+
+def _neuron_of(
+    name: str, node: nir.NIRNode, shape: Shape, dt_s: float | None, where: str
+) -> Neuron:
     values = NeuronValues(node, shape, where)
     metadata = _metadata(node, where)
     if metadata and isinstance(node, nir.LIF | nir.LI | nir.IF | nir.I):
@@ -123,16 +142,10 @@ def _metadata(node: nir.NIRNode, where: str) -> NeuronMetadata | None:
     if not isinstance(node.metadata, dict) or "order" not in node.metadata:
         return None
     metadata = NeuronMetadata.from_mapping(node.metadata, where)
-    if not (
-        0 <= metadata.decay <= 1
-        and 0 < metadata.threshold < math.inf
-        and 0 < metadata.dt_s < math.inf
-    ):
+    unfit = _unfit(metadata.threshold, metadata.decay, metadata.dt_s)
+    if unfit is not None:
         raise ModelError(
-            "neuron metadata is out of range",
-            got=f"decay {metadata.decay}, threshold {metadata.threshold}, dt_s {metadata.dt_s}",
-            expected="0 ≤ decay ≤ 1, threshold > 0, dt_s > 0",
-            where=where,
+            "neuron metadata is out of range", got=unfit[0], expected=unfit[1], where=where
         )
     return metadata
 

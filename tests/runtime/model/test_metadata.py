@@ -25,6 +25,27 @@ def test_metadata_out_of_range_is_refused(key: str, value: float) -> None:
     assert "neuron metadata is out of range" in refusal(chain((3,), node, out=(3,)))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("threshold", 1e40), ("threshold", 1e-42), ("dt_s", 1e38), ("dt_s", 1e-42)],
+)
+def test_metadata_that_float32_does_not_hold_are_refused(key: str, value: float) -> None:
+    node = ours(3)
+    node.metadata[key] = value
+    assert "neuron metadata is out of range" in refusal(chain((3,), node, out=(3,)))
+
+
+@pytest.mark.filterwarnings("error")
+def test_neurons_whose_numbers_lie_beyond_every_float_are_refused() -> None:
+    tiny = ours(3)
+    tiny.tau, tiny.metadata["dt_s"] = np.full(3, 5e-324), 1.0
+    assert "shorter than a step" in refusal(chain((3,), tiny, out=(3,)))
+    slow = ours(3)
+    slow.tau, slow.v_threshold = np.full(3, 3e38), np.full(3, 3e38)
+    assert "beyond float32" in refusal(chain((3,), slow, out=(3,)))
+
+
 def test_incomplete_metadata_is_refused() -> None:
     node = ours(3)
     del node.metadata["decay"]
