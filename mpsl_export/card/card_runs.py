@@ -228,8 +228,9 @@ def _read_report(path: Path, layers: int) -> dict[str, Any]:
     if len(report["layers"]) != layers:
         raise RunError("report does not fit the banks", got="other layers", where=path)
     for layer in report["layers"]:
+        _check_table(layer, _REPORTED_OF_LAYERS, path)
         more = {key: kind for key, kind in _OPTIONAL_OF_LAYERS.items() if key in layer}
-        _check_table(layer, {**_REPORTED_OF_LAYERS, **more}, path)
+        _check_table(layer, more, path)
     numbers = [layer[key] for layer in report["layers"] for key in ("lambda", "share")]
     if not all(type(v) in (int, float) for values in numbers for v in values) or not all(
         isinstance(warning, str) for warning in report["warnings"]
@@ -240,8 +241,9 @@ def _read_report(path: Path, layers: int) -> dict[str, Any]:
 
 def _check_table(table: Any, kinds: Mapping[str, _Kind], path: Path) -> None:
     for key, kind in kinds.items():
-        value = table.get(key) if isinstance(table, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
+        is_there = isinstance(table, dict) and key in table
+        value = table[key] if is_there else None
+        if not is_there or not isinstance(value, kind) or isinstance(value, bool):
             raise RunError(f"report has no usable {key!r}", got=repr(value), where=path)
 
 

@@ -124,9 +124,10 @@ def _check_history(state: Any, most: int, path: Path) -> int:
         got = len(history) if isinstance(history, list) else type(history).__name__
         raise _wrong(path, "history", got, f"1…{most} epochs")
     _match({**state, "history": []}, template, "history", path)
+    columns = history[0].keys() if isinstance(history[0], dict) else set()
     for number, row in enumerate(history, 1):
         keys = row.keys() if isinstance(row, dict) else set()
-        if not _NEEDED_METRICS <= keys <= _METRICS:
+        if not _NEEDED_METRICS <= keys <= _METRICS or keys != columns:
             raise _wrong(path, f"history of epoch {number}", "other columns", "its metrics")
         _match(
             row, {**dict.fromkeys(row, 0.0), "epoch": number}, f"history of epoch {number}", path

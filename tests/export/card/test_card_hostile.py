@@ -90,6 +90,7 @@ def test_such_a_record_of_the_published_run_fails_verification(card: Command, ru
         {"warnings": [7]},
         {"warnings": {"a": "b"}},
         {"layers": [{}, {}, {}, {}]},
+        {"layers": [0.5, 0.5, 0.5, 0.5]},
         {"layers": {"L00": {}}},
         {"accuracy": True},
         {"training_seconds": "long"},
@@ -105,6 +106,14 @@ def test_a_report_with_a_value_of_another_type_is_one_line(
 ) -> None:
     _report(runs / "a", **values)
     _refused(card("a"), runs, "runs/a")
+
+
+@pytest.mark.parametrize("key", ["lambda", "share", "firing_rate", "cosine_w2_w3"])
+def test_a_layer_that_lacks_a_value_is_one_line(card: Command, runs: Path, key: str) -> None:
+    layers = json.loads((runs / "a" / "report.json").read_text())["layers"]
+    del layers[1][key]
+    _report(runs / "a", layers=layers)
+    _refused(card("a"), runs, f"report has no usable '{key}'")
 
 
 @pytest.mark.parametrize("key", ["lambda", "share", "firing_rate", "current_share"])

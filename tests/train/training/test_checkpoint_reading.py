@@ -81,6 +81,18 @@ CHANGES: dict[str, Callable[[State], object]] = {
     "a loss that is a text": lambda s: _put(
         s["callbacks"]["Keeper"]["history"][0], "training_loss", "low"
     ),
+    "an epoch without the metrics of the others": lambda s: _put(
+        s["callbacks"]["Keeper"],
+        "history",
+        [
+            *(h := s["callbacks"]["Keeper"]["history"]),
+            {
+                key: 2 if key == "epoch" else value
+                for key, value in h[0].items()
+                if key != "validation_accuracy"
+            },
+        ],
+    ),
     "a best epoch that is a list": lambda s: _put(s["callbacks"]["Keeper"], "best_epoch", [1]),
     "no history": lambda s: s["callbacks"].clear(),
     "a version that is a number": lambda s: _put(s, "pytorch-lightning_version", 2),
