@@ -79,6 +79,15 @@ def send(port: int, rate: float, speed: float, hours: float) -> None:
     print(json.dumps({"sent": total * LARGEST_COUNT, "seconds": round(took_s, 1)}))
 
 
+def huge_pages_kb() -> int:
+    """Of the resident memory, what lies in huge pages: the system may merge small ones into one of
+    2 MiB at any time, which fills what the program has never touched."""
+    for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
+        if line.startswith("AnonHugePages:"):
+            return int(line.split()[1])
+    return 0
+
+
 class Minutes:
     """A line a minute: what has been since the one before."""
 
@@ -105,6 +114,7 @@ class Minutes:
             "events": totals.events,
             "dropped": losses,
             "resident_kb": resident_kb(),
+            "huge_pages_kb": huge_pages_kb(),
             "cpu_ms": round((cpu_ns - self._cpu_ns) / 1e6, 2),
             "steps_here": totals.steps - self._steps,
             "received_here": received - self._received,

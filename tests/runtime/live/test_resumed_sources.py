@@ -196,3 +196,31 @@ def test_formats_without_numbers_go_on_by_their_times(
     steps = [item["step"] for item in answers(before + after) if "step" in item]
     assert steps == list(range(10))
     assert len(stream.totals.answers) == 1  # of one recording
+
+
+def test_a_connection_that_begins_anew_ends_the_recording_and_begins_another(
+    model_file: Path,
+) -> None:
+    """TCP has no numbers and no place to go on from: nothing is invented."""
+    content = (RECORDINGS / "gesture.es").read_bytes()
+    policy = POLICIES["tumbling"]
+
+    def served(sent: bytes) -> Any:
+        listening = socket.create_server(("127.0.0.1", 0))
+        source = opened(f"tcp://127.0.0.1:{listening.getsockname()[1]}?name=a.es")
+        with listening, listening.accept()[0] as client:
+            client.sendall(sent)
+        return source
+
+    source = served(content)
+    before, state = run_until(made(model_file, source, policy), lambda s: s.totals.steps == 3)
+    kept = from_bytes(state, "memory")
+    other = served(content)
+    other.name = source.name  # a service has the same address again
+    stream = made(model_file, other, policy)
+    stream.restore(kept)
+    after = list(stream)
+    whole = answers(list(made(model_file, read_events(RECORDINGS / "gesture.es"), policy)))
+    # What had been received is run to its end, and answered; then comes what the server sends.
+    assert answers(before + after) == whole + whole
+    assert stream.summary.samples == 2 * sum("prediction" in item for item in whole)
