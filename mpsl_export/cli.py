@@ -150,6 +150,12 @@ def verify(
         Path | None,
         typer.Option("--dump", metavar="FILE.npz", help="Write inputs and recorded spikes."),
     ] = None,
+    stamp: Annotated[
+        bool,
+        typer.Option(
+            "--stamp/--no-stamp", help="Of a run: files that pass on all samples carry the result."
+        ),
+    ] = True,
     memory_limit: MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -182,6 +188,7 @@ def verify(
         limit=limit,
         backends=backend or (),
         dump=dump,
+        stamp=stamp,
         progress=_progress if sys.stderr.isatty() else None,
     )
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from mpsl_export.int8.to_int8 import (
 )
 from mpsl_export.merge import parameter_counts
 from mpsl_export.model_file import read_network
+from mpsl_export.provenance import WRITTEN_BY
 from mpsl_export.write.format import ExportFormat, Measures, Network, find_format
 from mpsl_export.write.marks import marked
 from mpsl_export.write.older_nir import as_read_by
-from mpsl_export.write.to_nir import graph_of, rounded_layers
+from mpsl_export.write.to_nir import rounded_layers, run_network
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import OutputError, UsageError
 from mpsl_runtime.model.filling import Filling
@@ -139,13 +141,11 @@ def export(
     checkpoint = read_checkpoint(run)
     kind = _kind_of_weights(checkpoint, writer, weights, run)
     target = _target(writer, out or RunFolder(run).export(writer.suffix, int8=kind == "int8"))
-    report = None
+    network, report, told = run_network(run, checkpoint), None, {}
     if kind == "int8":
         report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed, source=calibrate)
-        network = Network(report.graph, report.plan)
-    else:
-        network = Network.of(graph_of(checkpoint), str(checkpoint.path))
-    files = writer.files(_for(marked(network), compat), target.name)
+        network, told = Network(report.graph, report.plan), {"calibrated_on": report.words}
+    files = writer.files(_for(marked(network, told), compat), target.name)
     if report is not None:
         files[_report_name(writer, target)] = report_bytes(report)
     counts = parameter_counts(checkpoint)
@@ -198,7 +198,8 @@ def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
     if kind != has and asked.calibrate is not None:
         report = model_to_int8(network, asked.calibrate, samples=asked.samples, seed=asked.seed)
         network = Network(report.graph, report.plan)
-    files = asked.writer.files(_for(marked(network), asked.compat), target.name)
+    made = marked(network, _from_file(Path(source), report))
+    files = asked.writer.files(_for(made, asked.compat), target.name)
     if report is not None:
         files[_report_name(asked.writer, target)] = report_bytes(report)
     return Exported(
@@ -208,6 +209,12 @@ def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
         notes=notes,
         measured=asked.writer.measured(network, files) if asked.measure else None,
     )
+
+
+def _from_file(path: Path, report: Int8 | None) -> dict[str, str]:
+    """What a file made of a model file says: what that one says of its run stays."""
+    found = {"written_by": WRITTEN_BY, "exported_from": sha256(path.read_bytes()).hexdigest()}
+    return found if report is None else {**found, "calibrated_on": report.words}
 
 
 def _check_weights(has: str, kind: str, asked: _Asked, source: str) -> None:

@@ -78,11 +78,18 @@ def inspect_onnx(path: Path) -> dict[str, Any] | None:
     if path.is_dir() or path.suffix.lower() != ".onnx":
         return None
     from mpsl_export.write.onnx_file import constants_of, graphs_of, read_model
+    from mpsl_export.write.onnx_seal import is_broken
+    from mpsl_runtime.model.provenance import PROVENANCE_KEYS, provenance_of
 
     model = read_model(path)
     graphs, constants = graphs_of(model), constants_of(model, path)
     values = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     weights = [values_ for name, values_ in constants.items() if _is_parameter(name)]
+    said = {entry.key: entry.value for entry in model.metadata_props}
+    broken, provenance = is_broken(model), provenance_of(said, str(path))
+    origin: dict[str, Any] = {"provenance": provenance} if provenance else {}
+    if broken is not None:
+        origin["seal"] = "broken" if broken else "whole"
     return {
         "kind": "onnx",
         "file": str(path),
@@ -92,8 +99,9 @@ def inspect_onnx(path: Path) -> dict[str, Any] | None:
         "parameters": sum(int(values_.size) for values_ in weights),
         "input_shape": _shape(model.graph.input[0]),
         "output_shape": _shape(values.get("spikes", model.graph.output[0])),
+        **origin,
         "layers": _rows(graphs[-1], constants),
-        "metadata": {entry.key: entry.value for entry in model.metadata_props},
+        "metadata": {key: value for key, value in said.items() if key not in PROVENANCE_KEYS},
     }
 
 

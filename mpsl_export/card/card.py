@@ -85,7 +85,13 @@ def make_card(
     model = _exported(first.path, data)
     wanted = list(backends) or _backends(first.path)
     verification = verify(
-        first.path, data=data, limit=limit, backends=wanted, test=test, progress=progress
+        first.path,
+        data=data,
+        limit=limit,
+        backends=wanted,
+        stamp=True,
+        test=test,
+        progress=progress,
     )
     for entry in verification["models"]:
         entry["file"] = Path(entry["file"]).name

@@ -14,10 +14,13 @@ from typing import Any
 
 from mpsl_export.card.card import LARGEST_MODEL, save_card
 from mpsl_export.card.card_text import card_text
+from mpsl_export.provenance import WRITTEN_BY, merge_report, verified_text
 from mpsl_export.strict_json import LARGEST_JSON_BYTES, parse_json
 from mpsl_runtime.errors import ModelError, RunError
 from mpsl_runtime.model.graph import load_graph, load_plan
-from mpsl_runtime.model.nir_writer import write_graph
+from mpsl_runtime.model.provenance import Provenance
+from mpsl_runtime.model.seal import check_seal
+from mpsl_runtime.run.marked_file import write_marked
 from mpsl_runtime.run.state import network_hash
 
 __all__ = ["rewrite"]
@@ -38,9 +41,12 @@ def rewrite(folder: Path) -> list[Path]:
     before = load_plan(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != card["model"]["sha256"]:
         raise RunError("model is not the one of its card", got=path.name, where=folder)
+    check_seal(path)
     with tempfile.TemporaryDirectory() as place:
         written = Path(place) / path.name
-        write_graph(load_graph(path), written)
+        graph = load_graph(path)
+        graph.metadata = {**graph.metadata, **_provenance(card)}
+        write_marked(graph, before, written)
         after = load_plan(written)
         if network_hash(after) != network_hash(before) or after.metadata != before.metadata:
             raise ModelError("network would not be the same when written again", where=path)
@@ -52,6 +58,23 @@ def rewrite(folder: Path) -> list[Path]:
             "published": len(content) < LARGEST_MODEL,
         }
         return save_card(folder, {**card, "model": model}, written)
+
+
+def _provenance(card: Mapping[str, Any]) -> dict[str, str]:
+    """What the card knows of the run that is gone."""
+    layers = {
+        str(layer["name"]): {"mechanisms": layer["mechanisms"], "lambda": layer["lambda"]}
+        for layer in card["layers"]
+    }
+    verification = card["verification"]
+    entry = next((e for e in verification["models"] if e["file"] == "model.nir"), None)
+    data = str(card["data"]["test_hash"])
+    return Provenance(
+        written_by=WRITTEN_BY,
+        data_sha256=data,
+        merge_report=merge_report(card["parameters"], layers),
+        verified=verified_text(entry, verification["samples"], data, "") if entry else "",
+    ).to_mapping()
 
 
 def _read_card(folder: Path) -> Mapping[str, Any]:

@@ -41,7 +41,7 @@ def calibration_frames(plan: Plan, source: str | Path, count: int, seed: int) ->
     if _is_archive(path, "input.npy"):
         frames = _arrays(plan, path)
         chosen = _drawn(frames.shape[1], count, seed)
-        return frames[:, chosen], f"{len(chosen)} samples of {path.name}"
+        return frames[:, chosen], path.name
     kept: list[Array] = []
     random = np.random.default_rng(seed)
     for number, sample in enumerate(samples_of(plan, str(source))):
@@ -53,7 +53,7 @@ def calibration_frames(plan: Plan, source: str | Path, count: int, seed: int) ->
             kept[place : place + 1] = [np.array(sample, np.float32)]
     if not kept:
         raise DataError("nothing to calibrate on", expected="recordings or pictures", where=source)
-    return np.stack(kept, axis=1), f"{len(kept)} samples of {path.name}"
+    return np.stack(kept, axis=1), path.name
 
 
 def _is_archive(source: Path, member: str) -> bool:

@@ -21,6 +21,7 @@ from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.grid import EXACT_LIMIT, LARGEST_WEIGHT
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
+from mpsl_runtime.model.provenance import PROVENANCE_KEYS
 from mpsl_runtime.model.scale import Scale, is_exact_decay, whole_numbers
 
 if TYPE_CHECKING:
@@ -179,8 +180,10 @@ def quantised_graph(
             before = NeuronMetadata.from_mapping(nodes[name].metadata, name)
             after = replace(before, threshold=scale.stored_threshold)
             nodes[name] = neuron_node(after, stage.neuron.output_shape, grid)
-    # What else stands there is of the float network: who wants it for this one adds it again.
-    metadata = on_grid.metadata.to_mapping() if on_grid.metadata is not None else {}
+    # Where it comes from stays; the probe and what was verified are of the float network.
+    kept = [key for key in PROVENANCE_KEYS if key in graph.metadata and key != "verified"]
+    metadata = {key: graph.metadata[key] for key in kept}
+    metadata |= on_grid.metadata.to_mapping() if on_grid.metadata is not None else {}
     metadata |= {} if input_grid is None else {"input_grid": input_grid}
     return nir.NIRGraph(nodes, list(graph.edges), metadata=metadata, type_check=False)
 

@@ -17,10 +17,10 @@ from mpsl_export.int8.calibration_input import calibration_frames
 from mpsl_export.int8.quantize import quantised_graph
 from mpsl_export.recipe_file import Holdout, holdout_of, read_recipe
 from mpsl_export.write.format import Network
-from mpsl_export.write.to_nir import graph_of
+from mpsl_export.write.to_nir import run_network
 from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
-from mpsl_runtime.errors import ModelError, UsageError
+from mpsl_runtime.errors import ModelError, UsageError, plain
 from mpsl_runtime.model.graph import plan_of
 from mpsl_runtime.model.grid import LayerGrid, layer_grids
 from mpsl_runtime.model.plan import Plan
@@ -51,6 +51,11 @@ class Int8:
     source: str
     seed: int
     trained: bool
+
+    @property
+    def words(self) -> str:
+        """On which samples, in a few words."""
+        return plain(f"{self.calibration.samples} samples of {self.source}, seed {self.seed}")
 
     def to_mapping(self) -> dict[str, Any]:
         """The report, for JSON."""
@@ -90,7 +95,7 @@ def to_int8(
         ModelError: a layer has no int8 form: its decay is no binary fraction, or no scale keeps its
             sums exact.
     """
-    network = Network.of(graph_of(checkpoint), str(checkpoint.path))
+    network = run_network(run, checkpoint)
     trained = checkpoint.scales
     if source is not None:
         return model_to_int8(network, source, samples=samples, seed=seed, trained=trained)

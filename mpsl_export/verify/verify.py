@@ -15,6 +15,7 @@ import numpy as np
 
 from mpsl_export.checkpoint import Checkpoint, read_checkpoint
 from mpsl_export.evaluation import read_evaluation
+from mpsl_export.provenance import verified_text
 from mpsl_export.verify.backend_run import BackendRun
 from mpsl_export.verify.exported_file import ExportedFile, backend_names
 from mpsl_export.verify.int8_anchor import Anchor, Anchors
@@ -24,7 +25,7 @@ from mpsl_export.verify.samples import HashedSplit, Samples, open_samples, open_
 from mpsl_export.verify.verdict import Verdict
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import Network, format_of, formats
-from mpsl_export.write.to_nir import graph_of
+from mpsl_export.write.to_nir import run_network
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import OutputError, UsageError
 from mpsl_runtime.run_folder import RunFolder
@@ -52,6 +53,7 @@ def verify(
     limit: int | None = None,
     backends: Sequence[str] = (),
     dump: Path | None = None,
+    stamp: bool = False,
     test: HashedSplit | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def verify(
         data: where the data set lies; limit: only so many samples of the record, of all classes.
         backends: default those of each file's format that need not be asked for.
         dump: an .npz to write: `input` [T,B,C,H,W] and the record's `spikes` [T,B,K], float32.
+        stamp: write the result into each file that passed, if all samples were run.
         test: the test set, if it is open already. progress: called with the number of samples that
             have run, and of all.
 
@@ -82,7 +85,7 @@ def verify(
         raise OutputError("cannot write output", got="no such folder", where=dump)
     checkpoint, evaluation = read_checkpoint(run), read_evaluation(run)
     files = _files(run, models, backends)
-    merged = Network.of(graph_of(checkpoint), str(checkpoint.path))
+    merged = run_network(run, checkpoint)
     anchors = Anchors(merged, checkpoint.scales)
     examined = [_examine(file, merged, anchors) for file in files]
     test = test or open_test_split(checkpoint.model.dataset, data)
@@ -91,6 +94,8 @@ def verify(
         _open(each, tuple(backends))
     _run(examined, samples, dump, progress)
     verdicts = _verdicts(examined, checkpoint, merged, samples)
+    if stamp and limit is None:
+        _stamp(examined, verdicts, len(samples), test.content_hash)
     return {
         "passed": all(verdict.passed for verdict in verdicts),
         "samples": len(samples),
@@ -188,6 +193,18 @@ def _run(
                 spikes=record.spikes.swapaxes(0, 1).astype(np.float32),
                 ids=np.array(record.ids),
             )
+
+
+def _stamp(
+    examined: Sequence[_Examined], verdicts: Sequence[Verdict], count: int, data: str
+) -> None:
+    """Writes what was found into the files that passed."""
+    for each, verdict in zip(examined, verdicts, strict=True):
+        if verdict.passed and verdict.spike_mismatch:
+            before = str(each.file.metadata().get("verified", ""))
+            text = verified_text(verdict.to_mapping(), count, data, before)
+            if text != before:
+                each.file.format.stamp(each.file.path, text)
 
 
 def _verdicts(

@@ -164,6 +164,16 @@ class ExportFormat(ABC):
         """
         return {}
 
+    def stamp(self, path: Path, verified: str) -> None:
+        """Writes what `mpsl verify` found into a file that has a seal, and seals it again.
+
+        A format whose files say nothing of themselves, or a file without a seal, stays as it is.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        return
+
     def shapes(self, path: Path) -> tuple[Shape, Shape] | None:
         """The shapes of input and output in a file; None where it does not say them.
 

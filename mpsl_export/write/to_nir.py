@@ -18,10 +18,13 @@ import numpy as np
 
 from mpsl_export.checkpoint import Checkpoint, Layer
 from mpsl_export.merge import Merged, merge
+from mpsl_export.provenance import provenance_of_run
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import BackendKind, ExportFormat, Network
-from mpsl_export.write.marks import marked_as
+from mpsl_export.write.marks import marked_as, with_metadata
+from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError
+from mpsl_runtime.model.graph import load_graph
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.nir_writer import graph_bytes, write_graph
 from mpsl_runtime.model.seal import sealed_bytes
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 
     from mpsl_export.verify.backends import Backend
 
-__all__ = ["FORMAT", "NirFormat", "graph_of", "rounded_layers", "write_nir"]
+__all__ = ["FORMAT", "NirFormat", "graph_of", "rounded_layers", "run_network", "write_nir"]
 
 Shape = tuple[int, ...]
 # Whether it rounds on its own: norse does where a reset to zero leaves it in the units of the file.
@@ -66,6 +69,17 @@ def graph_of(checkpoint: Checkpoint) -> nir.NIRGraph:
         edges=list(pairwise(names)),
         metadata=checkpoint.model.to_mapping(),
     )
+
+
+def run_network(run: Path, checkpoint: Checkpoint) -> Network:
+    """The merged network of a run, with what its file says of where it comes from.
+
+    Raises:
+        RunError: see `graph_of`; the record is damaged.
+    """
+    network = Network.of(graph_of(checkpoint), str(checkpoint.path))
+    metadata = {**network.graph.metadata, **provenance_of_run(run, checkpoint)}
+    return with_metadata(network, metadata)
 
 
 def rounded_layers(checkpoint: Checkpoint) -> list[str]:
@@ -118,8 +132,6 @@ class NirFormat(ExportFormat):
 
     def metadata(self, path: Path) -> Mapping[str, Any]:
         """See `ExportFormat.metadata`."""
-        from mpsl_runtime.model.graph import load_graph
-
         graph = load_graph(path)
         found = dict(graph.metadata)
         for name, node in graph.nodes.items():
@@ -130,6 +142,17 @@ class NirFormat(ExportFormat):
             key: value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             for key, value in found.items()
         }
+
+    def stamp(self, path: Path, verified: str) -> None:
+        """See `ExportFormat.stamp`."""
+        graph = load_graph(path)
+        # Of a file for an older nir, writing what was read would make another one.
+        if "seal" not in graph.metadata or graph_bytes(graph) != path.read_bytes():
+            return
+        graph.metadata = {**graph.metadata, "verified": verified}
+        content = sealed_bytes(graph)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
 
     def shapes(self, path: Path) -> tuple[Shape, Shape]:
         """See `ExportFormat.shapes`."""

@@ -18,9 +18,11 @@ from mpsl_export.write.format import BackendKind, ExportFormat, Network, grid_pr
 from mpsl_export.write.marks import marked_as, marks_of
 from mpsl_export.write.onnx_nodes import StepGraph, build_step, output_names
 from mpsl_export.write.onnx_seal import SEAL, add_properties, seal
-from mpsl_runtime.atomic import replacing_together
+from mpsl_runtime.atomic import replacing, replacing_together
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import Plan, Shape
+from mpsl_runtime.model.provenance import PROVENANCE_KEYS
+from mpsl_runtime.run.probe import PROBE_KEYS
 
 if TYPE_CHECKING:
     import onnx
@@ -152,6 +154,26 @@ class OnnxFormat(ExportFormat):
         from mpsl_export.write.onnx_file import read_model
 
         return {entry.key: entry.value for entry in read_model(path).metadata_props}
+
+    def stamp(self, path: Path, verified: str) -> None:
+        """See `ExportFormat.stamp`."""
+        from mpsl_export.write.onnx_file import read_model
+
+        model = read_model(path)
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        if said.pop(SEAL, None) is None:
+            return
+        del model.metadata_props[:]
+        # In the order in which the exporter writes them.
+        marks = {key: said[key] for key in (*PROVENANCE_KEYS, *PROBE_KEYS) if key in said}
+        add_properties(model, {key: said[key] for key in said if key not in marks})
+        order = (*PROVENANCE_KEYS, *PROBE_KEYS)
+        marks["verified"] = verified
+        add_properties(model, {key: marks[key] for key in order if key in marks})
+        seal(model)
+        content = model.SerializeToString()
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
 
     def shapes(self, path: Path) -> tuple[Shape, Shape]:
         """See `ExportFormat.shapes`."""

@@ -99,6 +99,7 @@ def describe_nir(path: Path, *, filling: Filling | None = None) -> dict[str, Any
     notes: dict[str, Any] = {"notes": list(plan.notes)} if plan.notes else {}
     if missing:
         notes["not_said"] = missing
+    notes |= _origin(graph.metadata, path)
     return {
         "kind": "nir",
         "file": str(path),
@@ -113,6 +114,22 @@ def describe_nir(path: Path, *, filling: Filling | None = None) -> dict[str, Any
         "layers": layers,
         "metadata": metadata,
     }
+
+
+def _origin(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Where a file says that it comes from, its probe, and whether it is as it was sealed."""
+    from mpsl_runtime.model.provenance import provenance_of
+    from mpsl_runtime.model.seal import broken_parts
+    from mpsl_runtime.run.probe import Probe
+
+    provenance, probe = provenance_of(metadata, str(path)), Probe.of(metadata, str(path))
+    found: dict[str, Any] = {"provenance": provenance} if provenance else {}
+    if probe is not None:
+        found["probe"] = f"{probe.probe_steps} steps, sha256 {probe.probe_sha256}"
+    broken = broken_parts(path)
+    if broken is not None:
+        found["seal"] = f"broken: {', '.join(broken)}" if broken else "whole"
+    return found
 
 
 def read_plan(path: Path, *, filling: Filling | None = None) -> tuple[Plan, str]:

@@ -20,8 +20,10 @@ from mpsl_runtime.data import datasets
 from mpsl_runtime.model.graph import load_graph, load_plan
 from mpsl_runtime.model.nir_writer import graph_bytes
 from mpsl_runtime.model.plan import Convolution, Dense
+from mpsl_runtime.model.provenance import provenance_of
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.proof import OWN_PROGRAMS, prove
 from mpsl_runtime.run.reference import Reference
 from mpsl_train.data import dvs_digits
 from mpsl_train.recipe import Recipe, find_recipe, load, to_toml
@@ -145,6 +147,21 @@ def test_a_published_model_is_what_this_version_writes(name: str) -> None:
     graph = load_graph(path)
     assert {type(graph.nodes[name]).__name__ for name in ("input", "output")} == {"Input", "Output"}
     assert graph_bytes(graph) == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", PUBLISHED_MODELS)
+def test_a_published_model_proves_itself_and_says_where_it_comes_from(name: str) -> None:
+    path = MODELS / name / "model.nir"
+    proof = prove(path, OWN_PROGRAMS)
+    assert proof.passed, proof.lines()
+    # Every population fires in its probe; of the largest network the last one has a tie before.
+    assert len(proof.silent) == (name == "nmnist8-paper")
+    report = json.loads((MODELS / name / "report.json").read_text())
+    said = provenance_of(load_graph(path).metadata, name)
+    assert said["recipe_sha256"] == report["recipe_hash"]
+    assert said["data_sha256"] == report["data"]["test_hash"]
+    assert said["merge_report"]["parameters"] == report["parameters"]
+    assert said["verified"]["passed"]
 
 
 def accuracy_of_the_engine(name: str, root: Path) -> float:

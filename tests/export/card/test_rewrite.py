@@ -14,6 +14,10 @@ import pytest
 
 from mpsl_export.card.card_text import card_text
 from mpsl_runtime.model.graph import load_graph, load_plan
+from mpsl_runtime.model.provenance import PROVENANCE_KEYS, provenance_of
+from mpsl_runtime.model.seal import SEAL_KEYS
+from mpsl_runtime.run.probe import PROBE_KEYS
+from mpsl_runtime.run.proof import OWN_PROGRAMS, prove
 from mpsl_runtime.run.reference import Reference
 from mpsl_runtime.run.state import network_hash
 
@@ -27,6 +31,8 @@ def old_card(card: Command, runs: Path) -> Path:
     folder = runs / "model"
     graph = load_graph(folder / "model.nir")
     older = {"input": "n00_input", "output": "n99_output"}
+    marks = {*PROBE_KEYS, *SEAL_KEYS, *PROVENANCE_KEYS}
+    graph.metadata = {key: v for key, v in graph.metadata.items() if key not in marks}
     graph.nodes = {older.get(name, name): node for name, node in graph.nodes.items()}
     graph.edges = [(older.get(a, a), older.get(b, b)) for a, b in graph.edges]
     nir.write(folder / "model.nir", graph)
@@ -53,7 +59,14 @@ def test_the_network_stays_and_the_card_follows(card: Command, runs: Path, old_c
         str(old_card / name) for name in ("report.json", "card.md", "model.nir")
     ]
     content = (old_card / "model.nir").read_bytes()
-    assert content == (runs / "a" / "model.nir").read_bytes()
+    proof = prove(old_card / "model.nir", OWN_PROGRAMS)
+    assert proof.passed
+    origin = provenance_of(load_graph(old_card / "model.nir").metadata, "test")
+    assert origin["data_sha256"] == said["data"]["test_hash"]
+    assert origin["merge_report"]["parameters"] == said["parameters"]
+    (entry,) = [e for e in said["verification"]["models"] if e["file"] == "model.nir"]
+    programs = origin["verified"]["programs"]
+    assert {name: p["spike_mismatch"] for name, p in programs.items()} == entry["spike_mismatch"]
     report = json.loads((old_card / "report.json").read_text())
     said["model"] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
     assert report == said

@@ -161,7 +161,7 @@ def test_a_model_of_events_is_calibrated_on_recordings(
         "model.int8.onnx", "model.int8.step.onnx", "model.int8.json",
     ]  # fmt: skip
     report = document["int8"]
-    assert (report["samples"], report["calibrated_on"]) == (6, "6 samples of Train")
+    assert (report["samples"], report["calibrated_on"]) == (6, "Train")
     assert report["accuracy"] == {}
     assert [row["layer"] for row in report["drift"]] == ["n02_lif", "n05_lif", "n09_lif", "n11_lif"]
     for row in report["drift"]:

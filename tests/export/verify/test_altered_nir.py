@@ -17,8 +17,11 @@ from mpsl_export.export import export
 from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.format import Network
-from mpsl_export.write.to_nir import graph_of
+from mpsl_export.write.to_nir import graph_of, run_network
 from mpsl_runtime.errors import ModelError, RunError
+from mpsl_runtime.model.provenance import PROVENANCE_KEYS
+from mpsl_runtime.model.seal import SEAL_KEYS
+from mpsl_runtime.run.probe import PROBE_KEYS
 
 Change = Callable[[h5py.File], None]
 
@@ -31,7 +34,7 @@ def exported(
     run = request.getfixturevalue(request.param)
     path = tmp_path_factory.mktemp("nir") / "model.nir"
     export(run.path, "nir", out=path)
-    return run, path, Network.of(graph_of(read_checkpoint(run.path)), "test")
+    return run, path, run_network(run.path, read_checkpoint(run.path))
 
 
 def _changed(path: Path, to: Path, change: Change) -> Path:
@@ -136,9 +139,10 @@ def test_every_value_that_is_missing_or_one_too_many_is_named(
 
 
 def _unmarked(file: h5py.File) -> None:
-    """Without probe and seal, which earlier versions did not write."""
-    for name in [name for name in file["node/metadata"] if name.startswith(("probe_", "seal"))]:
-        del file[f"node/metadata/{name}"]
+    """Without probe, seal and provenance, which earlier versions did not write."""
+    metadata = file["node/metadata"]
+    for name in {*PROBE_KEYS, *SEAL_KEYS, *PROVENANCE_KEYS} & set(metadata):
+        del metadata[name]
 
 
 def _scaled_together(file: h5py.File) -> None:

@@ -17,7 +17,7 @@ from mpsl_export.verify.exported_file import ExportedFile
 from mpsl_export.verify.verify import verify
 from mpsl_export.write.format import Network
 from mpsl_export.write.onnx_file import graphs_of
-from mpsl_export.write.to_nir import graph_of
+from mpsl_export.write.to_nir import run_network
 
 Change = Callable[[Any], None]
 
@@ -208,7 +208,7 @@ def exported(event_run: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A run, a folder with its ONNX files, and the network that they hold."""
     folder = tmp_path_factory.mktemp("onnx")
     export(event_run.path, "onnx", out=folder / "model.onnx")
-    return event_run, folder, Network.of(graph_of(read_checkpoint(event_run.path)), "test")
+    return event_run, folder, run_network(event_run.path, read_checkpoint(event_run.path))
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "model.step.onnx"])
