@@ -148,7 +148,11 @@ def verify(
     ] = None,
     dump: Annotated[
         Path | None,
-        typer.Option("--dump", metavar="FILE.npz", help="Write inputs and recorded spikes."),
+        typer.Option(
+            "--dump",
+            metavar="FILE.npz",
+            help="Write inputs, and the spikes that files are held to.",
+        ),
     ] = None,
     stamp: Annotated[
         bool,

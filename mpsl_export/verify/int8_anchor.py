@@ -25,11 +25,13 @@ class Anchor:
         fault: why the grids of the file cannot be read; empty when they can.
         expected: what the run's banks become on its grids; None with a fault.
         reference: the numpy reference on that; None with a fault.
+        trained: training used these grids, so that its record says what is right.
     """
 
     fault: str
     expected: Network | None = None
     reference: BackendRun | None = None
+    trained: bool = False
 
 
 class Anchors:
@@ -58,7 +60,7 @@ class Anchors:
                 graph = quantised_graph(self._merged.graph, scales, input_max)
                 expected = Network.of(graph, str(file.path))
                 run = BackendRun(RuntimeProgram(expected.plan, "reference"))
-                self._known[key] = Anchor("", expected, run)
+                self._known[key] = Anchor("", expected, run, self._trained is not None)
             return self._known[key]
         except MpslError as error:
             return Anchor(str(error))

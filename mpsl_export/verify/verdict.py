@@ -27,6 +27,7 @@ class Verdict:
         devices: what each program ran on.
         ties: differences that rounding explains. reasons: why it fails; none: it passes.
         first_difference: the first place that differs.
+        drift: of an int8 model, how far each population leaves float32, in order.
     """
 
     file: str
@@ -39,6 +40,7 @@ class Verdict:
     explained: int = 0
     reasons: list[str] = field(default_factory=list)
     first_difference: dict[str, Any] | None = None
+    drift: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -85,5 +87,6 @@ class Verdict:
             "first_difference": first,
             "reasons": reasons,
             "devices": self.devices,
+            **({"drift": self.drift} if self.drift else {}),
             "passed": self.passed,
         }

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpsl_export.checkpoint import Checkpoint, read_checkpoint
 from mpsl_export.evaluation import read_evaluation
+from mpsl_export.int8.drift import DriftMeter
 from mpsl_export.provenance import verified_text
 from mpsl_export.verify.backend_run import BackendRun
+from mpsl_export.verify.dump import write_dump
 from mpsl_export.verify.exported_file import ExportedFile, backend_names
 from mpsl_export.verify.int8_anchor import Anchor, Anchors
 from mpsl_export.verify.judge import Judge
@@ -26,13 +29,13 @@ from mpsl_export.verify.verdict import Verdict
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import Network, format_of, formats
 from mpsl_export.write.to_nir import run_network
-from mpsl_runtime.atomic import replacing
-from mpsl_runtime.errors import OutputError, UsageError
+from mpsl_runtime.errors import MpslError, OutputError, UsageError
 from mpsl_runtime.run_folder import RunFolder
 
 __all__ = ["verify"]
 
 BATCH = 32
+_DRIFT_SAMPLES = 64
 
 
 @dataclass(eq=False)
@@ -63,14 +66,14 @@ def verify(
         run: the run folder; models: files, default every `RUN/model*`.
         data: where the data set lies; limit: only so many samples of the record, of all classes.
         backends: default those of each file's format that need not be asked for.
-        dump: an .npz to write: `input` [T,B,C,H,W] and the record's `spikes` [T,B,K], float32.
+        dump: an .npz to write, see `dump.write_dump`.
         stamp: write the result into each file that passed, if all samples were run.
         test: the test set, if it is open already. progress: called with the number of samples that
             have run, and of all.
 
     Returns:
         The document of `verify --json` (DESIGN §3). Each model has three more keys: `reasons` for a
-        failure, `ties` by name, and `devices`, what each back end ran on. `warnings` says what is
+        failure, `ties` by name, and `devices`, what each back end ran on; an int8 model `drift`. `warnings` says what is
         no failure, and must be known.
 
     Raises:
@@ -94,6 +97,9 @@ def verify(
         _open(each, tuple(backends))
     _run(examined, samples, dump, progress)
     verdicts = _verdicts(examined, checkpoint, merged, samples)
+    drifts = _drifts(examined, merged, samples)
+    for each, verdict in zip(examined, verdicts, strict=True):
+        verdict.drift = drifts.get(id(each.anchor), [])
     if stamp and limit is None:
         _stamp(examined, verdicts, len(samples), test.content_hash)
     return {
@@ -185,14 +191,38 @@ def _run(
         if progress is not None:
             progress(stop, count)
     if dump is not None:
-        record = samples.evaluation
-        with replacing(dump) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                input=np.concatenate(dumped, axis=1),
-                spikes=record.spikes.swapaxes(0, 1).astype(np.float32),
-                ids=np.array(record.ids),
-            )
+        right = {each.file.path.name: _right(each, samples) for each in examined}
+        write_dump(dump, dumped, samples.evaluation.ids, right)
+
+
+def _right(each: _Examined, samples: Samples) -> NDArray[np.uint8]:
+    """What a file is judged against, [N, T, K]: the record, or, of an int8 model that training did
+    not make, the reference on its grids, where these can be read."""
+    anchor = each.anchor
+    if anchor is None or anchor.trained or anchor.reference is None or anchor.reference.fault:
+        return samples.evaluation.spikes
+    return anchor.reference.spikes.astype(np.uint8)
+
+
+def _drifts(
+    examined: Sequence[_Examined], merged: Network, samples: Samples
+) -> dict[int, list[dict[str, Any]]]:
+    """How far each int8 network leaves its float one, by the id of its anchor; on samples that lie
+    evenly in the test set."""
+    chosen = np.unique(np.linspace(0, len(samples) - 1, _DRIFT_SAMPLES).astype(int))
+    found: dict[int, list[dict[str, Any]]] = {}
+    for anchor in (each.anchor for each in examined):
+        if anchor is None or anchor.expected is None or id(anchor) in found:
+            continue
+        meter = DriftMeter(merged.plan, anchor.expected.plan)
+        for part in np.array_split(chosen, -(-len(chosen) // BATCH)):
+            frames = np.stack([samples.one(int(position)) for position in part], axis=1)
+            try:
+                meter.take(frames, [samples.evaluation.ids[int(p)] for p in part])
+            except MpslError:
+                break  # the reference says what is wrong
+        found[id(anchor)] = [drift.to_mapping() for drift in meter.result()]
+    return found
 
 
 def _stamp(

@@ -51,6 +51,46 @@ def any_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_int8, "ACCURACY_LOSS", 1.0)
 
 
+def _recorded(run: Any) -> np.ndarray:
+    return read_evaluation(run.path).spikes.swapaxes(0, 1)
+
+
+@pytest.mark.usefixtures("any_accuracy")
+def test_a_dump_of_float_and_int8_has_both_and_int8_says_its_drift(
+    event_run: Any, copied: Copy
+) -> None:
+    run = copied(event_run)
+    graph = _export(run)
+    write_nir(graph_of(read_checkpoint(run.path)), run.path / "model.nir")
+    report = verify(run.path, data=run.data, backends=["engine"], dump=run.path / "d.npz")
+    with np.load(run.path / "d.npz") as dump:
+        assert {key for key in dump if key.startswith("spikes")} == {
+            "spikes", "spikes:model.int8.nir", "spikes:model.nir",
+        }  # fmt: skip
+        assert np.array_equal(dump["spikes:model.nir"], _recorded(run))
+        frames = dump["input"]
+        int8 = Reference(plan_of(graph, source="test"))
+        assert np.array_equal(dump["spikes:model.int8.nir"], int8.run_batch(frames))
+    first, second = report["models"]
+    assert "drift" not in second
+    merged = Reference(plan_of(graph_of(read_checkpoint(run.path)), source="test"))
+    pairs = [
+        [np.stack(layers) for layers in zip(*(net.record(f) for f in frames.swapaxes(0, 1)))]
+        for net in (merged, int8)
+    ]
+    for row, one, two in zip(first["drift"], *pairs, strict=True):
+        assert row["rate"] == {
+            "float32": pytest.approx(one.mean()), "int8": pytest.approx(two.mean()),
+        }  # fmt: skip
+        assert row["spike_difference"] == pytest.approx((one != two).mean())
+        place = np.argwhere((one != two).reshape(len(one), one.shape[1], -1))
+        found = row["first_difference"]
+        assert (found is None) == (len(place) == 0)
+        if found is not None:
+            ids = read_evaluation(run.path).ids
+            assert (ids.index(found["sample"]), found["step"], found["neuron"]) == tuple(place[0])
+
+
 @pytest.mark.parametrize("name", ["event_run", "image_run"])
 @pytest.mark.usefixtures("any_accuracy")
 def test_no_spike_and_no_score_differs_in_any_program(
@@ -62,6 +102,9 @@ def test_no_spike_and_no_score_differs_in_any_program(
     assert report["passed"], report
     with np.load(run.path / "dump.npz") as dump:
         outputs = Reference(load_plan(run.path / "model.int8.nir")).run_batch(dump["input"])
+        # What it was judged against, not the float record.
+        assert np.array_equal(dump["spikes"], outputs)
+        assert not np.array_equal(dump["spikes"], _recorded(run))
     assert 0.02 < outputs.mean() < 0.98
     files = [Path(model["file"]).name for model in report["models"]]
     assert files == ["model.int8.nir", "model.int8.onnx", "model.int8.step.onnx"]
