@@ -316,5 +316,11 @@ def _table(report: dict[str, Any]) -> list[str]:
             lines.append(row)
         if model["explained_ties"]:
             lines.append(f"  differing samples explained by ties: {model['explained_ties']}")
+        for drift in model.get("drift", ()):
+            rates = f"{drift['rate']['float32']:.2%} → {drift['rate']['int8']:.2%}"
+            lines.append(
+                f"  drift of {drift['layer']:<12} rate {rates}, spikes differ "
+                f"{drift['spike_difference']:.2e}"
+            )
         lines += [f"  {reason}" for reason in model["reasons"]]
     return lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,11 @@ def write_dump(
     """
     spikes = {name: values.swapaxes(0, 1).astype(np.float32) for name, values in right.items()}
     first = next(iter(spikes.values()))
-    arrays = {"input": np.concatenate(frames, axis=1), "ids": np.array(ids), "spikes": first}
+    arrays: dict[str, Any] = {
+        "input": np.concatenate(frames, axis=1),
+        "ids": np.array(ids),
+        "spikes": first,
+    }
     if any(not np.array_equal(values, first) for values in spikes.values()):
         arrays |= {f"spikes:{name}": values for name, values in spikes.items()}
     with replacing(path) as temporary, temporary.open("wb") as file:

@@ -73,8 +73,8 @@ def verify(
 
     Returns:
         The document of `verify --json` (DESIGN §3). Each model has three more keys: `reasons` for a
-        failure, `ties` by name, and `devices`, what each back end ran on; an int8 model `drift`. `warnings` says what is
-        no failure, and must be known.
+        failure, `ties` by name, and `devices`, what each back end ran on; an int8 model has
+        `drift` too, of each population. `warnings` says what is no failure, and must be known.
 
     Raises:
         RunError: no record, one that the data set contradicts, another test set, or a model that

@@ -75,7 +75,7 @@ def test_a_dump_of_float_and_int8_has_both_and_int8_says_its_drift(
     assert "drift" not in second
     merged = Reference(plan_of(graph_of(read_checkpoint(run.path)), source="test"))
     pairs = [
-        [np.stack(layers) for layers in zip(*(net.record(f) for f in frames.swapaxes(0, 1)))]
+        [np.stack(layers) for layers in zip(*map(net.record, frames.swapaxes(0, 1)), strict=True)]
         for net in (merged, int8)
     ]
     for row, one, two in zip(first["drift"], *pairs, strict=True):
