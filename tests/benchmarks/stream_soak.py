@@ -80,8 +80,8 @@ def send(port: int, rate: float, speed: float, hours: float) -> None:
 
 
 def huge_pages_kb() -> int:
-    """Of the resident memory, what lies in huge pages: were it they that grow, the system would have
-    merged small ones. Measured: they stay as they are while the memory grows."""
+    """Of the resident memory, what lies in huge pages, which the system merges from small ones.
+    Measured: they stay as they are while the memory grows."""
     for line in Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("AnonHugePages:"):
             return int(line.split()[1])
