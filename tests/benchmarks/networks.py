@@ -24,7 +24,8 @@ from typing import Any, Literal
 import nir
 import numpy as np
 
-from mpsl_runtime.bench.inputs import force_density, synthetic
+from mpsl_runtime.bench.density import force_density
+from mpsl_runtime.bench.inputs import synthetic
 from mpsl_runtime.model.graph import encode_neuron, plan_of
 from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron

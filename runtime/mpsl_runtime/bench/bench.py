@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.bench.inputs import BenchInput, force_density
+from mpsl_runtime.bench.density import force_density
+from mpsl_runtime.bench.inputs import BenchInput
 from mpsl_runtime.bench.layer_times import LayerTime, has_layer_times, layer_times
 from mpsl_runtime.bench.programs import Program, ProgramFactory
 from mpsl_runtime.errors import UsageError

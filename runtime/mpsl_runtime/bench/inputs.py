@@ -1,16 +1,14 @@
-"""What a model is benchmarked on: input, and how many of its neurons fire.
+"""What a model is benchmarked on: its input.
 
-By default a model runs as it is, on samples of its test set, on recordings or on synthetic events.
-`force_density` makes a copy whose every layer fires with a chosen density: the weights stay,
-thresholds and biases are set anew, on the model's own grid where it has one. Such a copy classifies
-nothing, but costs what a model of that density costs.
+By default a model runs as it is, on samples of its test set, on recordings or on synthetic events;
+`density` makes copies of it that fire more or less.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import DataError, UsageError
-from mpsl_runtime.model.grid import is_int8, layer_grids
-from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
-from mpsl_runtime.run.reference import Reference, apply
+from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.run.reference import Reference
 
 __all__ = [
     "BenchInput",
-    "force_density",
     "from_test_set",
     "recorded",
     "samples_of",
@@ -35,8 +31,6 @@ Array = NDArray[np.float32]
 
 _STEPS = 8  # of a foreign model, which does not say
 _INPUT_DENSITY = 0.1
-# The last layer has few neurons; with fewer spikes than this, equal outputs would prove nothing.
-_LEAST_OUTPUT_DENSITY = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,99 +194,6 @@ def from_test_set(plan: Plan, data: Path | None = None, limit: int = 8) -> Bench
         None if is_image else metadata.step_us,
         constant=is_image,
     )
-
-
-def force_density(plan: Plan, given: BenchInput, density: float) -> Plan:
-    """A copy in which `density` of each layer's neurons fire in a step, on average over `given`.
-
-    Each layer gets one threshold, about twice the spread of its current, and one bias. The last
-    layer fires with a quarter of its neurons if `density` is less.
-
-    Raises:
-        UsageError: a density that cannot be, or neurons that are not behind a weighted layer.
-        ModelError: the copy of an int8 model is no longer provably exact.
-    """
-    if not 0 < density < 1:
-        raise UsageError("density cannot be forced", got=density, expected="between 0 and 1")
-    last = plan.output_neuron
-    if not plan.is_chain or last is None:
-        raise UsageError(
-            "density cannot be forced",
-            got="branches or a loop" if last is not None else "an output that is no spikes",
-            expected="layers one behind the other",
-            where=plan.source,
-        )
-    nodes: list[Node] = []
-    signals: list[Array] = list(given.samples)
-    for position, node in enumerate(plan.nodes):
-        if not isinstance(node, Neuron):
-            nodes.append(node)
-            following = plan.nodes[position + 1] if position + 1 < len(plan.nodes) else None
-            if isinstance(following, Neuron) and isinstance(node, Convolution | Dense):
-                node = replace(node, bias=np.zeros_like(node.bias))
-            signals = [apply(node, signal) for signal in signals]
-            continue
-        weighted = nodes[-1] if nodes else None
-        if not isinstance(weighted, Convolution | Dense):
-            raise UsageError(
-                "density cannot be forced",
-                got=f"neurons behind {type(weighted).__name__}",
-                expected="neurons behind a weighted layer",
-                where=f"node {node.name!r} of {plan.source}",
-            )
-        if node.kind == "integrating":
-            nodes.append(node)
-            signals = [_spikes(node, signal + _column(weighted)) for signal in signals]
-            continue
-        wanted = max(density, _LEAST_OUTPUT_DENSITY) if node is last else density
-        nodes[-1], neuron, signals = _calibrate(weighted, node, signals, wanted)
-        nodes.append(neuron)
-    forced = replace(plan, nodes=tuple(nodes), source=f"{plan.source} at density {density:g}")
-    if is_int8(forced):
-        layer_grids(forced)
-    return forced
-
-
-def _calibrate(
-    weighted: Convolution | Dense, neuron: Neuron, currents: list[Array], density: float
-) -> tuple[Convolution | Dense, Neuron, list[Array]]:
-    """Threshold and bias with which `density` of the neurons fire, and their spikes."""
-    spread = max(float(np.std(current)) for current in currents)
-    quantum = _quantum(weighted, spread)
-    if neuron.synaptic_decay is None and not neuron.has_input_map:
-        level = max(1, round(2 * spread / quantum)) * quantum
-        neuron = neuron.with_threshold(level)
-    largest = max(float(np.abs(current).max()) for current in currents)
-    reach = largest + 2 * float(neuron.threshold.max())
-    low, high = -math.ceil(reach / quantum), math.ceil(reach / quantum)  # in quanta
-    while high - low > 1:
-        middle = (low + high) // 2
-        fired = [_spikes(neuron, current + np.float32(middle * quantum)) for current in currents]
-        if np.mean([spikes.mean() for spikes in fired]) > density:
-            high = middle
-        else:
-            low = middle
-    bias = np.float32(low * quantum)
-    spikes = [_spikes(neuron, current + bias) for current in currents]
-    return replace(weighted, bias=np.full_like(weighted.bias, bias)), neuron, spikes
-
-
-def _quantum(weighted: Convolution | Dense, spread: float) -> float:
-    """Threshold and bias are multiples of this power of two: the layer's grid, or fine enough."""
-    if weighted.weight_grid is not None:
-        return math.ldexp(1.0, weighted.weight_grid)
-    return math.ldexp(1.0, math.frexp(spread or 1.0)[1] - 9)
-
-
-def _spikes(neuron: Neuron, current: Array) -> Array:
-    """A population alone: currents [T, *shape] -> its output [T, *shape]."""
-    alone = Plan((neuron,), neuron.input_shape, neuron.output_shape, None, neuron.name)
-    return Reference(alone).run(current).reshape(len(current), *neuron.output_shape)
-
-
-def _column(weighted: Convolution | Dense) -> Array:
-    """The bias, so that it can be added to a current."""
-    return weighted.bias[:, None, None] if isinstance(weighted, Convolution) else weighted.bias
 
 
 def _blob(shape: tuple[int, ...]) -> NDArray[np.float64]:

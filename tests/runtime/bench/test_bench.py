@@ -15,7 +15,8 @@ import pytest
 
 from mpsl_runtime import _native
 from mpsl_runtime.bench import bench, programs
-from mpsl_runtime.bench.inputs import force_density, recorded, synthetic
+from mpsl_runtime.bench.density import force_density
+from mpsl_runtime.bench.inputs import recorded, synthetic
 from mpsl_runtime.bench.layer_times import layer_times
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.binning import frames
