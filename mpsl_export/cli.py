@@ -95,6 +95,16 @@ def export(
             "--prefix", metavar="NAME", help="c: what every name begins with.", show_default="mpsl"
         ),
     ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            metavar="N",
+            min=1,
+            max=65_536,
+            help="onnx: fixes the batch of the step graph, as TensorRT and edge runtimes want it.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Merge a run's banks, or take a model file, and write the network in a format.
@@ -115,6 +125,7 @@ def export(
         filling=foreign.filling_of(context.params),
         compat=compat,
         prefix=prefix,
+        batch=batch,
         measure=True,
     )
     if as_json:

@@ -96,6 +96,7 @@ def export(
     filling: Filling | None = None,
     compat: str | None = None,
     prefix: str | None = None,
+    batch: int | None = None,
     measure: bool = False,
 ) -> Exported:
     """Writes the network of a run, its banks merged, or that of a model file in one format, all
@@ -111,7 +112,7 @@ def export(
         calibrate: of int8, recordings or an `.npz` to calibrate on; a model file needs it.
         filling: what a model file of another framework that was never imported does not say.
         compat: of nir, the version that must read the file; see `write.older_nir`.
-        prefix: of every name in the files, for a format of programs.
+        prefix: of every name in the files of the format c. batch: of the step graph of onnx.
         measure: also what these take where they run, which takes a second or two.
 
     Raises:
@@ -128,8 +129,8 @@ def export(
             expected="--format nir",
             where="--compat",
         )
-    if prefix is not None:
-        writer = writer.with_prefix(prefix)
+    options = {"prefix": prefix, "batch": batch}
+    writer = writer.with_options(**{key: o for key, o in options.items() if o is not None})
     run = Path(source)
     by_name = known_models().get(str(source)) if not run.exists() else None
     if by_name is not None or run.is_file() or run.suffix == ".nir":

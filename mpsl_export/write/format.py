@@ -97,15 +97,16 @@ class ExportFormat(ABC):
     weights: tuple[str, ...] = ("float32", "int8")
     is_folder: bool = False
 
-    def with_prefix(self, prefix: str) -> ExportFormat:
-        """The same format, in which every name that it writes begins with `prefix`.
+    def with_options(self, **options: Any) -> ExportFormat:
+        """The same format, set up by options of the command line that not every format has, such as
+        `prefix` and `batch`.
 
         Raises:
-            UsageError: the format writes no names, or none can begin so.
+            UsageError: it has no such option, or the value cannot be.
         """
-        raise UsageError(
-            f"format {self.name} has no prefix", got=prefix, expected="--format c", where="--prefix"
-        )
+        for name, value in options.items():
+            raise UsageError(f"format {self.name} has no {name}", got=value, where=f"--{name}")
+        return self
 
     @property
     @abstractmethod

@@ -40,8 +40,10 @@ class CFormat(ExportFormat):
     def __init__(self, prefix: str = PREFIX) -> None:
         self._prefix = checked_prefix(prefix)
 
-    def with_prefix(self, prefix: str) -> CFormat:
-        """See `ExportFormat.with_prefix`."""
+    def with_options(self, **options: Any) -> CFormat:
+        """See `ExportFormat.with_options`: `prefix`, of every name in the files."""
+        prefix = str(options.pop("prefix", self._prefix))
+        super().with_options(**options)
         return CFormat(prefix)
 
     @property

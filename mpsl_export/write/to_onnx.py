@@ -1,7 +1,8 @@
 """Writes a NIR graph as ONNX, opset 17: the operations of `onnx_nodes` as two graphs (DESIGN §7).
 
 `step` takes x and every state and gives the output spikes and every next state, for streams;
-`sequence` runs that same graph over T steps in one Scan. T and the batch are dynamic in both.
+`sequence` runs that same graph over T steps in one Scan. T and the batch are dynamic in both, but
+that the batch of `step` may be fixed, for runtimes that take no other.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = [
     "FORMAT",
     "OPSET",
     "OnnxFormat",
+    "open_shapes",
     "sequence_model",
     "step_model",
     "step_path",
@@ -42,9 +44,10 @@ __all__ = [
 OPSET = 17
 # The format version that came with opset 17: readers of that time refuse a newer one.
 IR_VERSION = 8
+LARGEST_BATCH = 65_536
 
 
-def step_model(plan: Plan, *, packs: bool = True) -> onnx.ModelProto:
+def step_model(plan: Plan, *, packs: bool = True, batch: int | None = None) -> onnx.ModelProto:
     """The step graph: (x, every state) → (spikes, every next state).
 
     x is [B, C, H, W], a state `….v` has the shape of its population behind B, and comes back as
@@ -52,13 +55,36 @@ def step_model(plan: Plan, *, packs: bool = True) -> onnx.ModelProto:
 
     Args:
         packs: see `onnx_nodes.build_step`.
+        batch: B, where it is to be fixed; then every shape is known, as TensorRT and runtimes of
+            edge devices want it.
 
     Raises:
         ModelError: a node that ONNX export does not know, by name.
     """
     built = build_step(plan, packs=packs)
     built.nodes[:0], built.constants = built.prelude, built.packed | built.constants
-    return _model(plan, _step_graph(plan, built, "step"))
+    model = _model(plan, _step_graph(plan, built, "step", batch=batch or "B"))
+    if batch is not None:
+        unknown = open_shapes(model)
+        if unknown:
+            raise ModelError("shape is not fixed by the batch", got=unknown[0], where=plan.source)
+    return model
+
+
+def open_shapes(model: onnx.ModelProto) -> list[str]:
+    """Values of a graph of which ONNX's shape inference does not know every size."""
+    from onnx import shape_inference
+
+    graph = shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+    known = {value.name: value for value in (*graph.input, *graph.output, *graph.value_info)}
+    names = [*known, *(output for node in graph.node for output in node.output)]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if name not in known
+        or not known[name].type.tensor_type.HasField("shape")
+        or not all(dim.HasField("dim_value") for dim in known[name].type.tensor_type.shape.dim)
+    ]
 
 
 def sequence_model(plan: Plan) -> onnx.ModelProto:
@@ -126,6 +152,15 @@ class OnnxFormat(ExportFormat):
     name = "onnx"
     suffix = ".onnx"
 
+    def __init__(self, batch: int | None = None) -> None:
+        self._batch = batch
+
+    def with_options(self, **options: Any) -> OnnxFormat:
+        """See `ExportFormat.with_options`: `batch`, of the step graph."""
+        batch = options.pop("batch", self._batch)
+        super().with_options(**options)
+        return OnnxFormat(batch)
+
     @property
     def backends(self) -> Sequence[BackendKind]:
         """ONNX Runtime."""
@@ -133,7 +168,7 @@ class OnnxFormat(ExportFormat):
 
     def files(self, network: Network, name: str) -> dict[str, bytes]:
         """See `ExportFormat.files`."""
-        return _files(network.plan, Path(name), marks_of(network))
+        return _files(network.plan, Path(name), marks_of(network), self._batch)
 
     def alterations(self, path: Path, network: Network) -> list[Alteration]:
         """See `ExportFormat.alterations`. A file with one input is a sequence."""
@@ -141,9 +176,11 @@ class OnnxFormat(ExportFormat):
         from mpsl_export.write.onnx_file import read_model
 
         got = read_model(path)
-        model = sequence_model if len(got.graph.input) == 1 else step_model
         said = {entry.key: entry.value for entry in got.metadata_props}
-        expected = model(network.plan)
+        if len(got.graph.input) == 1:
+            expected = sequence_model(network.plan)
+        else:
+            expected = step_model(network.plan, batch=_batch_of(got))
         add_properties(expected, marks_of(marked_as(network, said, str(path))))
         if SEAL in said:
             seal(expected)
@@ -206,9 +243,21 @@ def _sizes(value: Any, batch_axes: int) -> Shape:
     return tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)[batch_axes:]
 
 
-def _files(plan: Plan, path: Path, marks: Mapping[str, Any]) -> dict[str, bytes]:
+def _batch_of(model: onnx.ModelProto) -> int | None:
+    """The batch of a step graph, where it is fixed."""
+    sizes = (value.type.tensor_type.shape.dim for value in model.graph.input if value.name == "x")
+    first = next((dim[0].dim_value for dim in sizes if len(dim)), 0)
+    return first if 0 < first <= LARGEST_BATCH else None
+
+
+def _files(
+    plan: Plan, path: Path, marks: Mapping[str, Any], batch: int | None = None
+) -> dict[str, bytes]:
     """Both graphs by file name, with `marks` in their metadata, sealed."""
-    models = {path.name: sequence_model(plan), step_path(path).name: step_model(plan)}
+    models = {
+        path.name: sequence_model(plan),
+        step_path(path).name: step_model(plan, batch=batch),
+    }
     for model in models.values():
         add_properties(model, marks)
         seal(model)
@@ -239,13 +288,19 @@ def _start_states(built: StepGraph) -> tuple[list[Any], dict[str, NDArray[Any]]]
 
 
 def _step_graph(
-    plan: Plan, built: StepGraph, name: str, *, suffix: str = "", states_first: bool = False
+    plan: Plan,
+    built: StepGraph,
+    name: str,
+    *,
+    suffix: str = "",
+    states_first: bool = False,
+    batch: int | str = "B",
 ) -> onnx.GraphProto:
     """The nodes as a graph. A Scan body wants the states first, callers want x first."""
     from onnx import TensorProto, helper, numpy_helper
 
     def info(value: str, shape: Shape) -> Any:
-        return helper.make_tensor_value_info(value, TensorProto.FLOAT, ["B", *shape])
+        return helper.make_tensor_value_info(value, TensorProto.FLOAT, [batch, *shape])
 
     frame = [info(f"x{suffix}", plan.input_shape)]
     states = [info(state, shape) for state, shape in built.states.items()]

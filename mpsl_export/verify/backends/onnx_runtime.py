@@ -117,6 +117,9 @@ def _steps(
     session: Any, frames: NDArray[np.float32], frame_name: str, path: Path
 ) -> list[dict[str, Any]]:
     """Runs a step graph over frames [T, B, …] from rest; every output of every step."""
+    fixed = next(value.shape[0] for value in session.get_inputs() if value.name == frame_name)
+    if isinstance(fixed, int) and fixed != frames.shape[1]:
+        return _in_batches(session, frames, frame_name, path, fixed)
     batch = frames.shape[1]
     states = {
         value.name: np.zeros((batch, *value.shape[1:]), np.float32)
@@ -131,6 +134,23 @@ def _steps(
         states = {name: step[f"{name}_next"] for name in states}
         steps.append(step)
     return steps
+
+
+def _in_batches(
+    session: Any, frames: NDArray[np.float32], frame_name: str, path: Path, size: int
+) -> list[dict[str, Any]]:
+    """`_steps` of a graph that takes `size` samples and no others: the last ones with silence."""
+    count = frames.shape[1]
+    silence = np.zeros((len(frames), -count % size, *frames.shape[2:]), np.float32)
+    padded = np.concatenate([frames, silence], axis=1)
+    parts = [
+        _steps(session, np.ascontiguousarray(padded[:, at : at + size]), frame_name, path)
+        for at in range(0, count, size)
+    ]
+    return [
+        {name: np.concatenate([step[name] for step in steps])[:count] for name in steps[0]}
+        for steps in zip(*parts, strict=True)
+    ]
 
 
 def _recorder(model: Any, path: Path) -> tuple[Any, list[str]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mpsl_export.write.c.program import Program
 from mpsl_export.write.c.text import array, comment, fill, number
+from mpsl_runtime.model.grid import is_int8
 from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.run.reference import Reference
 
@@ -39,6 +40,8 @@ def probe_of(plan: Plan) -> Probe:
     metadata = plan.metadata
     steps = _STEPS if metadata is None else min(_STEPS, metadata.steps)
     frames = (random.random((steps, *plan.input_shape)) < _DENSITY).astype(np.float32)
+    if metadata is not None and is_int8(plan):
+        frames *= np.float32(min(1.0, metadata.input_max * metadata.input_grid))
     last = plan.output_neuron
     spikes = plan.readout == "count" and last is not None and last.is_binary
     reference = Reference(plan)

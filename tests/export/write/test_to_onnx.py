@@ -14,11 +14,20 @@ import pytest
 
 from mpsl_export.checkpoint import read_checkpoint
 from mpsl_export.write.to_nir import graph_of
-from mpsl_export.write.to_onnx import OPSET, sequence_model, step_model, step_path, write_onnx
+from mpsl_export.write.to_onnx import (
+    OPSET,
+    open_shapes,
+    sequence_model,
+    step_model,
+    step_path,
+    write_onnx,
+)
 from mpsl_runtime.errors import ModelError, OutputError
 from mpsl_runtime.model.graph import plan_of
 from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.run.reference import Reference
+
+from ...runtime.run.branching import DT_S, grown  # noqa: TID252 - tests are no package
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +208,29 @@ def test_a_node_without_an_onnx_form_is_refused_by_name(plan: Plan) -> None:
 def test_a_folder_that_is_not_there_is_refused(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(OutputError):
         write_onnx(plan, tmp_path / "absent" / "m.onnx")
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_fixed_batch_fixes_every_shape_of_the_step_graph(
+    batch: int, event_run: Any, copied: Any, mpsl: Any
+) -> None:
+    """And it is verified as any other, whatever the number of samples."""
+    run = copied(event_run)
+    code, _, err = mpsl("export", run.path, "--format", "onnx", "--batch", batch)
+    assert code == 0, err
+    step = onnx.load(run.path / "model.step.onnx")
+    assert open_shapes(step) == []
+    assert open_shapes(step_model(plan_of(graph_of(read_checkpoint(run.path)), source="t"))) != []
+    assert step.graph.input[0].type.tensor_type.shape.dim[0].dim_value == batch
+    assert "Scan" not in {node.op_type for node in step.graph.node}
+    code, out, err = mpsl("verify", run.path, "--data", run.data)
+    assert code == 0, out + err
+    code, _, err = mpsl("export", run.path, "--format", "nir", "--batch", batch)
+    assert code == 2
+    assert "format nir has no batch" in err
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_branches_loops_and_delays_have_fixed_shapes_too(seed: int) -> None:
+    graph, _ = grown(seed)
+    assert open_shapes(step_model(plan_of(graph, source="test", dt_s=DT_S), batch=1)) == []

@@ -76,6 +76,15 @@ def test_a_run_as_c_does_what_training_did(
 
 
 @needs_gcc
+def test_a_model_of_images_becomes_int8_c(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (1, 4, 1, 28, 28)).astype(np.float32) / 256
+    np.savez(tmp_path / "given.npz", input=np.repeat(frames, 4, axis=0))
+    asked = {"weights": "int8", "calibrate": tmp_path / "given.npz", "out": tmp_path / "c"}
+    export("mnist-small", "c", **asked)
+    assert len(digest(build(tmp_path / "c", "gcc", "-O1"))) == 64
+
+
+@needs_gcc
 def test_one_wrong_bit_in_a_folder_fails_and_is_not_compiled(
     event_run: Any, copied: Copy, mpsl: Command
 ) -> None:
@@ -188,7 +197,7 @@ def test_a_model_file_becomes_c_beside_it_and_nothing_is_half_written(
     assert not (tmp_path / "none").exists()
     code, _, err = mpsl(*asked[:3], "nir", *asked[4:], "--prefix", "a")
     assert code == 2
-    assert "format nir has no prefix" in err
+    assert "format nir has no prefix; got a; in --prefix" in err
 
 
 def test_what_cannot_be_said_in_c_is_refused_by_name(tmp_path: Path) -> None:
