@@ -1,10 +1,13 @@
 """A sample through the exported C on this machine, beside our engine, ONNX Runtime and snntorch.
 
 One thread, the same network and the same samples, programs in turns in one process; the answers are
-compared first, and exit code 1 says that a label differs. What is timed is a sample from its frames
-in memory to its scores: all T steps. C is built with `cc -O3 -march=native`, and called once for a
-sample with its events; ONNX Runtime gets the sequence graph in one call, snntorch the network of
-`mpsl_export.peers` step by step.
+compared first, and exit code 1 says that a label differs. What is timed is a sample from its input
+in memory to its label, all T steps, in processor time, so that others on the machine count little.
+Each program gets its input as it takes it: C the events of each step, the engine and ONNX Runtime
+(the sequence graph, in one call) frames, snntorch (the network of `mpsl_export.peers`, step by
+step) a tensor. C is built with `cc -O3 -march=native` and called once for a sample. Flash, RAM and
+instructions a step, on the first of the same samples, are those of a Cortex-M4 in qemu, where its
+compiler is installed.
 
     python tests/benchmarks/c_speed.py --data DIR nmnist8-micro nmnist
 """
@@ -25,13 +28,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import snntorch
 import torch
 from numpy.typing import NDArray
+from snntorch import utils
 
 from mpsl_export.peers import load_snntorch
 from mpsl_export.verify.backends.c_compiler import compiler
 from mpsl_export.write.c.files import read_metadata
+from mpsl_export.write.c.footprint import footprint_of, instructions
+from mpsl_export.write.c.lower import lowered
 from mpsl_export.write.to_c import c_files
 from mpsl_export.write.to_onnx import sequence_model
 from mpsl_runtime.bench.bench import processor
@@ -43,7 +48,8 @@ from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.zoo import known_models
 
 Array = NDArray[np.float32]
-Program = Callable[[Array], int]
+# Takes frames [T, C, H, W], and gives what runs the sample and gives its label.
+Program = Callable[[Array], Callable[[], int]]
 WRAPPER = """
 #include "model.h"
 static mpsl_state state;
@@ -74,15 +80,15 @@ def c_program(plan: Plan, folder: Path) -> Program:
     event = np.dtype([("at", at), ("value", value)], align=True)
     run = ctypes.CDLL(str(library)).sample
 
-    def sample(frames: Array) -> int:
+    def prepared(frames: Array) -> Callable[[], int]:
         flat = frames.reshape(len(frames), -1)
         step, active = np.nonzero(flat)
         events = np.zeros(len(active), event)
         events["at"], events["value"] = active, flat[step, active] / layout["input_unit"]
         first = np.searchsorted(step, np.arange(len(frames) + 1)).astype(np.uint32)
-        return int(run(_pointer(events), _pointer(first), len(frames)))
+        return lambda: int(run(_pointer(events), _pointer(first), len(frames)))
 
-    return sample
+    return prepared
 
 
 def _pointer(array: NDArray[Any]) -> ctypes.c_void_p:
@@ -99,27 +105,38 @@ def programs(plan: Plan, path: Path, folder: Path) -> dict[str, Program]:
     )
     network = load_snntorch(path).eval()
 
-    def run_snntorch(frames: Array) -> int:
+    def run_snntorch(given: torch.Tensor) -> int:
         state, spikes = None, []
         with torch.no_grad():
-            snntorch.utils.reset(network)
-            for frame in torch.from_numpy(frames)[:, None]:
+            utils.reset(network)
+            for frame in given:
                 out, state = network(frame, state)
                 spikes.append(out)
-        return int(label(scores("count", torch.stack(spikes).numpy()))[0])
+        return _label(torch.stack(spikes).numpy()[:, 0])
+
+    def prepared_snntorch(frames: Array) -> Callable[[], int]:
+        given = torch.from_numpy(frames)[:, None]
+        return lambda: run_snntorch(given)
+
+    def prepared_onnx(frames: Array) -> Callable[[], int]:
+        given = {"x": np.ascontiguousarray(frames[:, None])}
+        return lambda: _label(session.run(None, given)[0][:, 0])
 
     return {
         "C": c_program(plan, folder),
-        "engine": lambda frames: int(label(scores("count", engine.run(frames)))),
-        "ONNX Runtime": lambda frames: int(
-            label(scores("count", session.run(None, {"x": frames[:, None]})[0]))[0]
-        ),
-        "snntorch": run_snntorch,
+        "engine": lambda frames: lambda: _label(engine.run(frames)),
+        "ONNX Runtime": prepared_onnx,
+        "snntorch": prepared_snntorch,
     }
 
 
+def _label(spikes: Array) -> int:
+    """Of spikes [T, K]."""
+    return int(label(scores("count", spikes)))
+
+
 def measured(name: str, data: Path | None, samples: int, rounds: int) -> dict[str, Any]:
-    """Median milliseconds of a sample in each program."""
+    """Median milliseconds of processor time of a sample in each program."""
     path = known_models().get(name, Path(name))
     plan = load_plan(path)
     assert plan.metadata is not None
@@ -129,16 +146,22 @@ def measured(name: str, data: Path | None, samples: int, rounds: int) -> dict[st
     frames = [np.ascontiguousarray(split.input(int(i), plan.metadata)) for i in chosen]
     with tempfile.TemporaryDirectory() as folder:
         each = programs(plan, path, Path(folder))
-        labels = {key: [run(one) for one in frames] for key, run in each.items()}
+        runs = {key: [prepare(one) for one in frames] for key, prepare in each.items()}
+        labels = {key: [run() for run in own] for key, own in runs.items()}
         times: dict[str, list[float]] = {key: [] for key in each}
         for _ in range(rounds):
-            for key, run in each.items():
-                began = time.perf_counter()
-                for one in frames:
-                    run(one)
-                times[key].append((time.perf_counter() - began) / samples * 1e3)
+            for key, own in runs.items():
+                began = time.process_time()
+                for run in own:
+                    run()
+                times[key].append((time.process_time() - began) / samples * 1e3)
+        taken = footprint_of(plan, c_files(plan), "mpsl")
+        counted = instructions(lowered(plan, "mpsl"), Path(folder), np.concatenate(frames[:8]))
     median = {key: statistics.median(values) for key, values in times.items()}
     return {
+        "flash": taken.flash,
+        "ram": taken.ram,
+        "instructions": None if counted is None else float(counted.mean()),
         "model": name,
         "weights": plan.metadata.weights,
         "steps": plan.metadata.steps,
@@ -162,8 +185,10 @@ def main() -> int:
     rows = [measured(name, given.data, given.samples, given.rounds) for name in given.models]
     print(json.dumps(rows, indent=1))
     for row in rows:
-        cells = " | ".join(f"{value:.3f}" for value in row["ms"].values())
-        print(f"| {row['model']} | {cells} | {row['ratio_to_snntorch']['C']:.0f}x |")
+        sizes = [row[key] for key in ("flash", "ram", "instructions")]
+        cells = ["-" if value is None else f"{value:,.0f}" for value in sizes]
+        cells += [f"{value:.3f}" for value in row["ms"].values()]
+        print(f"| {row['model']} | {' | '.join(cells)} | {row['ratio_to_snntorch']['C']:.0f}x |")
     return 0 if all(row["same_labels"] for row in rows) else 1
 
 
