@@ -146,7 +146,8 @@ def export(
     if kind == "int8":
         report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed, source=calibrate)
         network, told = Network(report.graph, report.plan), {"calibrated_on": report.words}
-    files = writer.files(_for(marked(network, told), compat), target.name)
+    network = marked(network, told)
+    files = writer.files(_for(network, compat), target.name)
     if report is not None:
         files[_report_name(writer, target)] = report_bytes(report)
     counts = parameter_counts(checkpoint)
@@ -199,8 +200,8 @@ def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
     if kind != has and asked.calibrate is not None:
         report = model_to_int8(network, asked.calibrate, samples=asked.samples, seed=asked.seed)
         network = Network(report.graph, report.plan)
-    made = marked(network, _from_file(Path(source), report))
-    files = asked.writer.files(_for(made, asked.compat), target.name)
+    network = marked(network, _from_file(Path(source), report))
+    files = asked.writer.files(_for(network, asked.compat), target.name)
     if report is not None:
         files[_report_name(asked.writer, target)] = report_bytes(report)
     return Exported(

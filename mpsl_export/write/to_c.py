@@ -14,8 +14,10 @@ from mpsl_export.write.c.files import header_text, layout_of, model_text, read_m
 from mpsl_export.write.c.lower import lowered
 from mpsl_export.write.c.names import checked_prefix
 from mpsl_export.write.c.probe import probe_of, probe_text
+from mpsl_export.write.c.program import Program
 from mpsl_export.write.c.text import fill
 from mpsl_export.write.format import BackendKind, ExportFormat, Network, grid_properties
+from mpsl_export.write.marks import marked_as, marks_of
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import Plan, Shape
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from mpsl_export.verify.backends import Backend
     from mpsl_export.write.c.footprint import Footprint
 
-__all__ = ["FORMAT", "PREFIX", "CFormat", "c_files"]
+__all__ = ["FORMAT", "PREFIX", "CFormat", "c_files", "model_files"]
 
 PREFIX = "mpsl"
 _HEADER = "model.h"
@@ -53,19 +55,20 @@ class CFormat(ExportFormat):
 
     def files(self, network: Network, name: str) -> dict[str, bytes]:
         """See `ExportFormat.files`; names are those in the folder."""
-        return c_files(network.plan, self._prefix)
+        return c_files(network.plan, self._prefix, marks_of(network))
 
     def measured(self, network: Network, files: Mapping[str, bytes]) -> Footprint:
         """See `ExportFormat.measured`: on a Cortex-M4."""
         from mpsl_export.write.c.footprint import footprint_of
 
-        return footprint_of(network.plan, files, self._prefix)
+        return footprint_of(network.plan, files, self._prefix, marks_of(network))
 
     def alterations(self, path: Path, network: Network) -> list[Alteration]:
         """See `ExportFormat.alterations`; the prefix is the one that the files have."""
         prefix = self.metadata(path).get("prefix", PREFIX)
         writer = CFormat(prefix) if isinstance(prefix, str) else self
-        return ExportFormat.alterations(writer, path, network)
+        expected = marked_as(network, self.metadata(path), str(path))
+        return ExportFormat.alterations(writer, path, expected)
 
     def metadata(self, path: Path) -> Mapping[str, Any]:
         """See `ExportFormat.metadata`: the comment of model.h."""
@@ -85,26 +88,40 @@ _SHAPES = ("input_shape", "output_shape")
 FORMAT = CFormat()
 
 
-def c_files(plan: Plan, prefix: str = PREFIX) -> dict[str, bytes]:
+def c_files(
+    plan: Plan, prefix: str = PREFIX, marks: Mapping[str, Any] | None = None
+) -> dict[str, bytes]:
     """Everything of the folder, by name.
+
+    Args:
+        marks: the probe, as `write.marks` has it; None: one is looked for.
 
     Raises:
         ModelError: a node that cannot be said in C.
     """
-    program = lowered(plan, prefix)
-    metadata = plan.metadata
-    title = "a spiking network as C99, written by mpsl"
-    if metadata is not None and metadata.dataset:
-        title = f"{metadata.dataset}, {metadata.network} as C99, written by mpsl"
-    more = {**layout_of(program), **grid_properties(plan)}
+    program, marks = lowered(plan, prefix), marks or {}
     texts = {
-        _HEADER: header_text(program, title, more),
-        "model.c": model_text(program, title),
-        "probe.c": probe_text(program, title, probe_of(plan)),
+        "probe.c": probe_text(program, _title(plan), probe_of(plan, marks)),
         "Makefile": fill("Makefile", prefix=prefix),
         "CMakeLists.txt": fill("CMakeLists.txt", prefix=prefix),
     }
+    files = {name: text.encode("ascii") for name, text in texts.items()}
+    return {**model_files(program, marks), **files}
+
+
+def model_files(program: Program, marks: Mapping[str, Any] | None = None) -> dict[str, bytes]:
+    """model.h and model.c, all that a firmware needs."""
+    more = {**layout_of(program), **grid_properties(program.plan), **(marks or {})}
+    title = _title(program.plan)
+    texts = {_HEADER: header_text(program, title, more), "model.c": model_text(program, title)}
     return {name: text.encode("ascii") for name, text in texts.items()}
+
+
+def _title(plan: Plan) -> str:
+    metadata = plan.metadata
+    if metadata is None or not metadata.dataset:
+        return "a spiking network as C99, written by mpsl"
+    return f"{metadata.dataset}, {metadata.network} as C99, written by mpsl"
 
 
 def _read_header(path: Path) -> str:

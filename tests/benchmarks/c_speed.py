@@ -155,7 +155,7 @@ def measured(name: str, data: Path | None, samples: int, rounds: int) -> dict[st
                 for run in own:
                     run()
                 times[key].append((time.process_time() - began) / samples * 1e3)
-        taken = footprint_of(plan, c_files(plan), "mpsl")
+        taken = footprint_of(plan, c_files(plan), "mpsl", {})
         counted = instructions(lowered(plan, "mpsl"), Path(folder), np.concatenate(frames[:8]))
     median = {key: statistics.median(values) for key, values in times.items()}
     return {

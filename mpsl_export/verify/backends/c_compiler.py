@@ -10,7 +10,6 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +125,7 @@ class CompiledC:
 
     def _build(self, tool: str, flags: list[str]) -> None:
         folder = self._folder
-        source = resources.files("mpsl_export.verify.backends") / "replay.c"
-        (folder / "replay.c").write_bytes(source.read_bytes())
+        (folder / "replay.c").write_bytes(Path(__file__).with_name("replay.c").read_bytes())
         (folder / "trace.h").write_text(
             "#include <stdint.h>\n"
             "void replay_trace(int population, int32_t neuron, float U, int fired);\n"

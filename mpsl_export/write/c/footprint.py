@@ -144,14 +144,16 @@ class Footprint:
         return [sizes, work]
 
 
-def footprint_of(plan: Plan, files: Mapping[str, bytes], prefix: str) -> Footprint:
+def footprint_of(
+    plan: Plan, files: Mapping[str, bytes], prefix: str, marks: Mapping[str, Any]
+) -> Footprint:
     """Measures a program, as far as the tools for it are here.
 
     Args:
-        files: of the exported folder.
+        files: of the exported folder. marks: its probe, as `write.marks` has it.
     """
     program = lowered(plan, prefix)
-    frames = probe_of(plan).frames
+    frames = probe_of(plan, marks).frames(plan)
     reference = Reference(plan)
     reference.run(frames)
     updates = sum(math.prod(n.output_shape) for n in plan.nodes if isinstance(n, Neuron))

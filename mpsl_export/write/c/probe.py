@@ -1,55 +1,34 @@
-"""The probe of a model: a made input, and the SHA-256 of what the reference gives on it; as C."""
+"""The probe of a model as C: the input of `mpsl_runtime.run.probe`, and the digest it must give.
+
+probe.c holds a copy of the model that shows what every neuron did, so that its digest is that of
+all populations: the same as in the model's other files.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_export.write.c.program import Program
 from mpsl_export.write.c.text import array, comment, fill, number
-from mpsl_runtime.model.grid import is_int8
-from mpsl_runtime.model.plan import Plan
-from mpsl_runtime.run.reference import Reference
+from mpsl_runtime.model.plan import Neuron, Plan
+from mpsl_runtime.run.probe import Probe
+from mpsl_runtime.run.probe_search import answered, find_probe
 
-__all__ = ["Probe", "events_text", "probe_of", "probe_text"]
+__all__ = ["events_text", "probe_of", "probe_text"]
 
-_STEPS = 8
-_DENSITY = 0.1
-
-
-@dataclass(frozen=True, eq=False)
-class Probe:
-    """An input and what must come out of it.
-
-    Attributes:
-        frames: float32 [T, *input_shape]. digest: of the output, hexadecimal.
-        spikes: the output is spikes, and a byte of it each; else of each step the class that leads.
-    """
-
-    frames: NDArray[np.float32]
-    digest: str
-    spikes: bool
+# Where every input that is tried has a tie at once.
+_NOTHING = Probe(probe_seed=1, probe_steps=1, probe_density=1, probe_amplitude=1, probe_window=1)
 
 
-def probe_of(plan: Plan) -> Probe:
-    """The probe of a plan: a tenth of the input is active in each step."""
-    random = np.random.default_rng(0)
-    metadata = plan.metadata
-    steps = _STEPS if metadata is None else min(_STEPS, metadata.steps)
-    frames = (random.random((steps, *plan.input_shape)) < _DENSITY).astype(np.float32)
-    if metadata is not None and is_int8(plan):
-        frames *= np.float32(min(1.0, metadata.input_max * metadata.input_grid))
-    last = plan.output_neuron
-    spikes = plan.readout == "count" and last is not None and last.is_binary
-    reference = Reference(plan)
-    given = []
-    for frame in frames:
-        output = reference.step(frame)
-        given.append(output if spikes else np.argmax(reference.membrane))
-    return Probe(frames, hashlib.sha256(np.array(given, np.uint8).tobytes()).hexdigest(), spikes)
+def probe_of(plan: Plan, metadata: Mapping[str, Any]) -> Probe:
+    """The probe of a model: that which its metadata names, or else one that is found."""
+    known = Probe.of(metadata, plan.source)
+    return known or find_probe(plan) or answered(plan, _NOTHING)
 
 
 def events_text(program: Program, frames: NDArray[np.float32]) -> dict[str, str]:
@@ -74,18 +53,46 @@ def events_text(program: Program, frames: NDArray[np.float32]) -> dict[str, str]
 
 def probe_text(program: Program, title: str, probe: Probe) -> str:
     """probe.c."""
-    prefix = program.prefix
-    digested = "for (uint32_t k = 0; k < {0}_CLASSES; k++) add((uint8_t)(scores[k] - before[k]));"
-    if not probe.spikes:
-        digested = f"add((uint8_t){prefix}_label(scores));"
+    prefix, steps = program.prefix, probe.probe_steps
+    cases, at = [], 0
+    for index, node in enumerate(program.plan.nodes):
+        if not isinstance(node, Neuron) or node.kind == "integrating":
+            continue
+        signal, row = program.signals[index], -(-math.prod(node.output_shape) // 8)
+        place = "neuron"
+        if signal.image is not None:
+            channels, rows, columns = signal.image
+            place = f"neuron % {channels} * {rows * columns} + neuron / {channels}"
+        cases.append((at, row, place))
+        at += row * steps
+    begins, lengths = ([case[i] for case in cases] or [0] for i in (0, 1))
     return fill(
         "probe.c",
-        **events_text(program, probe.frames),
+        **events_text(program, probe.frames(program.plan)),
         title=comment(title),
-        digest_of="output spikes, a byte each" if probe.spikes else "the label of every step",
-        digest=probe.digest,
+        digest=probe.probe_sha256,
         prefix=prefix,
         PREFIX=prefix.upper(),
-        steps=len(probe.frames),
-        digested=digested.format(prefix.upper()),
+        steps=steps,
+        begins=array("uint32_t", "begins", np.array(begins)),
+        lengths=array("uint32_t", "lengths", np.array(lengths)),
+        bits=max(at, 1),
+        places="\n".join(
+            f"if (population == {i}) neuron = {place};"
+            for i, (_, _, place) in enumerate(cases)
+            if place != "neuron"
+        ),
+        untraced="" if cases else "(void)probe_trace;",
+        **_outputs(program, probe),
     )
+
+
+def _outputs(program: Program, probe: Probe) -> dict[str, str]:
+    """Where the output is no spikes, the scores of the last step, within the probe's tolerance."""
+    if not probe.probe_outputs or program.plan.readout != "membrane":
+        return {"outputs": "", "compared": ""}
+    values = probe.outputs.astype(np.float32)
+    return {
+        "outputs": array("float", "outputs", values),
+        "compared": fill("outputs.c", tolerance=number(probe.tolerance)),
+    }

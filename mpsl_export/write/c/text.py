@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -42,7 +42,7 @@ def fill(template: str, **values: Any) -> str:
 
 @cache
 def _template(name: str) -> str:
-    return (resources.files(__package__) / "templates" / name).read_text("utf-8")
+    return (Path(__file__).with_name("templates") / name).read_text("utf-8")
 
 
 def type_of(low: int, high: int, *, signed: bool = False) -> str:

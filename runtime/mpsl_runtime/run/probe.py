@@ -114,18 +114,28 @@ class Probe:
             inside &= line.reshape([-1 if i == axis else 1 for i in range(len(shape))])
         return inside
 
+    @property
+    def outputs(self) -> NDArray[np.float64]:
+        """The output at the last step, [K]; empty where it is spikes."""
+        return np.array([float(word) for word in self.probe_outputs.split(",") if word])
+
+    @property
+    def tolerance(self) -> float:
+        """How far an output may be from the right one."""
+        return _TOLERANCE * max(1.0, float(np.abs(self.outputs).max(initial=0)))
+
     def difference(self, spikes: Sequence[NDArray[np.bool_]], outputs: Array | None) -> str:
         """What a program gave otherwise, in words; "": nothing."""
         if digest_of(spikes) != self.probe_sha256:
             return f"sha256 {digest_of(spikes)[:12]}… instead of {self.probe_sha256[:12]}…"
         if not self.probe_outputs or outputs is None:
             return ""
-        expected = np.array([float(word) for word in self.probe_outputs.split(",")])
+        expected = self.outputs
         if expected.shape != outputs.reshape(-1).shape:
             return f"{outputs.size} outputs instead of {expected.size}"
         apart = np.abs(outputs.reshape(-1) - expected)
         worst = int(apart.argmax())
-        if not apart[worst] <= _TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        if not apart[worst] <= self.tolerance:
             return f"output {worst} is {outputs.reshape(-1)[worst]:g}, not {expected[worst]:g}"
         return ""
 

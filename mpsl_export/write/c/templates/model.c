@@ -27,13 +27,13 @@ static int ${prefix}_input(const ${prefix}_event *events, uint32_t n, $input_typ
     return ${PREFIX}_OK;
 }
 
-void ${prefix}_reset(${prefix}_state *state)
+${PREFIX}_API void ${prefix}_reset(${prefix}_state *state)
 {
     memset(state, 0, sizeof *state);
     $resets
 }
 
-int ${prefix}_step(${prefix}_state *state, const ${prefix}_event *events, uint32_t n,
+${PREFIX}_API int ${prefix}_step(${prefix}_state *state, const ${prefix}_event *events, uint32_t n,
     ${prefix}_score scores[${PREFIX}_CLASSES])
 {
     $pointers
@@ -44,7 +44,7 @@ int ${prefix}_step(${prefix}_state *state, const ${prefix}_event *events, uint32
     return ${PREFIX}_OK;
 }
 
-uint32_t ${prefix}_label(const ${prefix}_score scores[${PREFIX}_CLASSES])
+${PREFIX}_API uint32_t ${prefix}_label(const ${prefix}_score scores[${PREFIX}_CLASSES])
 {
     uint32_t best = 0;
     for (uint32_t k = 1; k < ${PREFIX}_CLASSES; k++)

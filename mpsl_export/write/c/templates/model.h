@@ -12,6 +12,11 @@ $metadata
 
 #include <stdint.h>
 
+/* What declarations begin with; `static` for who includes model.c. */
+#ifndef ${PREFIX}_API
+#define ${PREFIX}_API
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -47,14 +52,14 @@ enum {
 extern const char *const ${prefix}_classes[${PREFIX}_CLASSES];
 
 /* To rest: before the first step, and before each sample. */
-void ${prefix}_reset(${prefix}_state *state);
+${PREFIX}_API void ${prefix}_reset(${prefix}_state *state);
 
 /* One step on `n` events, in any order; values of one input add up. Writes the scores so far. */
-int ${prefix}_step(${prefix}_state *state, const ${prefix}_event *events, uint32_t n,
+${PREFIX}_API int ${prefix}_step(${prefix}_state *state, const ${prefix}_event *events, uint32_t n,
     ${prefix}_score scores[${PREFIX}_CLASSES]);
 
 /* The class of the highest score; of equals the lowest class. */
-uint32_t ${prefix}_label(const ${prefix}_score scores[${PREFIX}_CLASSES]);
+${PREFIX}_API uint32_t ${prefix}_label(const ${prefix}_score scores[${PREFIX}_CLASSES]);
 $camera
 
 #ifdef __cplusplus

@@ -1,11 +1,19 @@
 /* The probe of $title
  *
- * Runs the model on an input that was made for it and prints the SHA-256 of what it gave: $digest_of.
- * Exits with 1 if that is another than the exporter's reference gave. */
-#include "model.h"
+ * Runs the model on an input that was made for it and prints the SHA-256 of the spikes of every
+ * neuron at every step. Exits with 1 if that is another than the exporter's reference gave.
+ *
+ * The model is compiled in here once more, so that it shows its neurons: model.c itself has nothing
+ * for that. */
+#include <stdint.h>
+
+static void probe_trace(int population, int32_t neuron, int fired);
+#define ${PREFIX}_TRACE(population, neuron, U, fired) probe_trace(population, neuron, fired)
+#define ${PREFIX}_API static
+#define ${prefix}_classes ${prefix}_classes_of_probe
+#include "model.c"
 
 #include <stdio.h>
-#include <string.h>
 
 static const char expected[] =
     "$digest";
@@ -13,7 +21,22 @@ static const char expected[] =
 /* The events of step t are those from first[t] to first[t + 1]. */
 $first
 $events
+$outputs
+/* A bit for each neuron, a row for each step, one population behind the other: where a population
+ * begins, and the bytes of a row. */
+$begins
+$lengths
+static uint8_t bits[$bits];
+static uint32_t step;
 static ${prefix}_state state;
+
+static void probe_trace(int population, int32_t neuron, int fired)
+{
+    $places
+    if (fired)
+        bits[begins[population] + step * lengths[population] + (uint32_t)(neuron / 8)]
+            |= (uint8_t)(128 >> neuron % 8);
+}
 
 /* SHA-256 (FIPS 180-4), a byte at a time. */
 static uint32_t hash[8] = {
@@ -80,23 +103,22 @@ static void finish(char *text)
 
 int main(void)
 {
-    ${prefix}_score scores[${PREFIX}_CLASSES], before[${PREFIX}_CLASSES];
+    ${prefix}_score scores[${PREFIX}_CLASSES];
     char text[65];
+    $untraced
     ${prefix}_reset(&state);
-    memset(before, 0, sizeof before);
-    for (int t = 0; t < $steps; t++) {
-        if (${prefix}_step(&state, events + first[t], first[t + 1] - first[t], scores) != ${PREFIX}_OK) {
+    for (step = 0; step < $steps; step++)
+        if (${prefix}_step(&state, events + first[step], first[step + 1] - first[step], scores) != ${PREFIX}_OK) {
             puts("a step was refused");
             return 1;
         }
-        $digested
-        memcpy(before, scores, sizeof before);
-    }
+    for (uint32_t k = 0; k < sizeof bits; k++) add(bits[k]);
     finish(text);
     puts(text);
     if (strcmp(text, expected) != 0) {
         printf("expected %s\n", expected);
         return 1;
     }
-    return 0;
+    $compared
+    return ${prefix}_label(scores) < ${PREFIX}_CLASSES ? 0 : 1;
 }

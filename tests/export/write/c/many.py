@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mpsl_export.verify.backends.c_compiler import Population, populations_of
 from mpsl_export.write.c.files import read_metadata
-from mpsl_export.write.to_c import c_files
+from mpsl_export.write.c.lower import lowered
+from mpsl_export.write.to_c import model_files
 from mpsl_runtime.model.plan import Plan
 
 Array = NDArray[np.float32]
@@ -126,7 +127,7 @@ class Many:
         for index, plan in enumerate(self.plans):
             prefix = f"g{index:04d}"
             (folder / prefix).mkdir(parents=True)
-            for name, content in c_files(plan, prefix).items():
+            for name, content in model_files(lowered(plan, prefix)).items():
                 (folder / prefix / name).write_bytes(content)
             layout = read_metadata((folder / prefix / "model.h").read_text())
             self._layouts.append(layout)

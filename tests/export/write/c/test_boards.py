@@ -45,7 +45,7 @@ def test_a_board_gives_the_digest_of_the_reference(
 ) -> None:
     board, source = installed(name), request.getfixturevalue(which)
     export(source.path, "c", weights=weights, data=source.data, samples=4, out=tmp_path)
-    image = build_for(board, tmp_path, ["model.c", "probe.c"], "-Wall", "-Wextra", "-Werror")
+    image = build_for(board, tmp_path, ["probe.c"], "-Wall", "-Wextra", "-Werror")
     assert image is not None
     (digest,) = run(board, image)
     text = (tmp_path / "probe.c").read_text()
@@ -55,7 +55,7 @@ def test_a_board_gives_the_digest_of_the_reference(
         return
     # A program that gives another one says so, with its exit code.
     (tmp_path / "probe.c").write_text(text.replace(digest, "0" * 64))
-    wrong = build_for(board, tmp_path, ["model.c", "probe.c"])
+    wrong = build_for(board, tmp_path, ["probe.c"])
     assert subprocess.run([*board.run, "-kernel", str(wrong)], check=False).returncode == 1
 
 
