@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mpsl_export.verify.forced import Forced
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.plan import Neuron, Node, Plan
-from mpsl_runtime.run.reference import apply
+from mpsl_runtime.model.plan import Neuron, Plan
 
-__all__ = ["TIE_TOLERANCE", "Found", "Tie", "TieSearch", "chains_of", "tie_tolerance"]
+__all__ = ["TIE_TOLERANCE", "Found", "Tie", "TieSearch", "tie_tolerance"]
 
 TIE_TOLERANCE = 1e-5
 
@@ -68,33 +68,6 @@ def tie_tolerance(neuron: Neuron) -> NDArray[np.float64]:
     return TIE_TOLERANCE * np.maximum(1.0, neuron.threshold.reshape(-1).astype(np.float64))
 
 
-def chains_of(plan: Plan) -> list[list[Node]]:
-    """For each population the nodes between the one before it and itself.
-
-    Raises:
-        ModelError: a population that is none of mpsl.
-    """
-    if not plan.is_chain:
-        raise ModelError("only layers one behind the other can be compared", where=plan.source)
-    chains: list[list[Node]] = []
-    nodes: list[Node] = []
-    for node in plan.nodes:
-        if not isinstance(node, Neuron):
-            nodes.append(node)
-            continue
-        if not _is_ours(node):
-            raise ModelError("only neurons of mpsl can be compared", where=node.name)
-        chains.append(nodes)
-        nodes = []
-    return chains
-
-
-def _is_ours(node: Neuron) -> bool:
-    steps_otherwise = node.has_input_map or node.many or node.resets_late
-    arrays = (node.synaptic_decay, node.drop, node.initial)
-    return node.kind == "spiking" and not steps_otherwise and all(array is None for array in arrays)
-
-
 class TieSearch:
     """The search, for one network.
 
@@ -104,14 +77,23 @@ class TieSearch:
 
     def __init__(self, plan: Plan) -> None:
         self._neurons = plan.spiking
-        self._chains = chains_of(plan)
+        self._forced = Forced(plan)
+        last = plan.output_neuron
+        self._last = next((i for i, neuron in enumerate(self._neurons) if neuron is last), None)
 
     def find(self, frames: NDArray[np.float32], output: NDArray[np.bool_]) -> Found:
         """Few ties that give an output; those are tried first whose output is right for longest.
 
         Args:
             frames: [T, C, H, W]. output: [T, K].
+
+        Raises:
+            ModelError: the output of the network is no spikes.
         """
+        if self._last is None:
+            raise ModelError(
+                "ties are searched for in output spikes", where=self._forced.plan.source
+            )
         first: Tie | None = None
         # (−step up to which its parent is right, number of ties, order of arrival, ties)
         waiting: list[tuple[int, int, int, tuple[Tie, ...]]] = [(0, 0, 0, ())]
@@ -124,7 +106,7 @@ class TieSearch:
                 step, neuron = (int(i) for i in apart[0]) if len(apart) else (0, 0)
                 if first is None:
                     membrane = float(run.membrane[step, neuron])
-                    first = Tie(step, len(self._neurons) - 1, neuron, membrane)
+                    first = Tie(step, self._last, neuron, membrane)
                 if not len(apart):
                     return Found(run.flipped, first)
                 if len(run.flipped) == _MOST_FLIPPED:
@@ -145,33 +127,27 @@ class TieSearch:
     ) -> list[_Run]:
         """The reference, once for each set of ties, side by side."""
         count, near = len(hypotheses), [list[Tie]() for _ in hypotheses]
-        forced = {
-            (tie.step, tie.layer, number, tie.neuron)
-            for number, ties in enumerate(hypotheses)
-            for tie in ties
-        }
-        states = [np.zeros((count, n.threshold.size), np.float32) for n in self._neurons]
-        outputs, membranes = [], []
-        for step, frame in enumerate(frames):
-            x = np.repeat(frame[None], count, axis=0)
-            for index, neuron in enumerate(self._neurons):
-                for node in self._chains[index]:
-                    x = apply(node, x)
-                decay, threshold, low = (
-                    v.reshape(-1) for v in (neuron.decay, neuron.threshold, neuron.reset_value)
-                )
-                membrane = decay * states[index] + x.reshape(count, -1)
-                fired = membrane >= threshold
-                for b, i in np.argwhere(np.abs(membrane - threshold) <= tie_tolerance(neuron)):
-                    tie = Tie(step, index, int(i), float(membrane[b, i]))
-                    near[int(b)].append(tie)
-                for at, layer, b, i in forced:
-                    if (at, layer) == (step, index):
-                        fired[b, i] ^= True
-                after = membrane - threshold if neuron.reset == "subtract" else low
-                states[index] = np.where(fired, after, membrane)
-                x = fired.astype(np.float32).reshape(count, *neuron.output_shape)
-            outputs.append(fired)
-            membranes.append(membrane)
-        spikes, U = np.stack(outputs, axis=1), np.stack(membranes, axis=1)
+        forced: dict[tuple[int, int], list[tuple[int, int]]] = {}
+        for number, ties in enumerate(hypotheses):
+            for tie in ties:
+                forced.setdefault((tie.step, tie.layer), []).append((number, tie.neuron))
+        tolerances = [tie_tolerance(neuron) for neuron in self._neurons]
+        thresholds = [neuron.threshold.reshape(-1) for neuron in self._neurons]
+        membranes: list[NDArray[np.float32]] = []
+
+        def decide(
+            step: int, index: int, U: NDArray[np.float32], fired: NDArray[np.bool_]
+        ) -> NDArray[np.bool_]:
+            for b, i in np.argwhere(np.abs(U - thresholds[index]) <= tolerances[index]):
+                near[int(b)].append(Tie(step, index, int(i), float(U[b, i])))
+            if index == self._last:
+                membranes.append(U.copy())
+            decided = fired.copy()
+            for b, i in forced.get((step, index), ()):
+                decided[b, i] ^= True
+            return decided
+
+        frames = np.repeat(frames[:, None], count, axis=1)
+        spikes = self._forced.run_decided(frames, decide).swapaxes(0, 1) > 0
+        U = np.stack(membranes, axis=1)
         return [_Run(*each) for each in zip(hypotheses, spikes, U, near, strict=True)]

@@ -30,9 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_export.verify.backends import Backend, LayerActivity
-from mpsl_export.verify.tie_search import Tie, TieSearch, chains_of, tie_tolerance
+from mpsl_export.verify.forced import Forced
+from mpsl_export.verify.tie_search import Tie, TieSearch, tie_tolerance
 from mpsl_runtime.model.plan import Plan
-from mpsl_runtime.run.reference import apply
 
 __all__ = ["MOST_TIES", "Difference", "Explanation", "Referee"]
 
@@ -98,12 +98,12 @@ class Referee:
     """Judges what programs did on a sample.
 
     Args:
-        plan: the right network; spiking populations only.
+        plan: the right network, of any form; its neurons fire at most once a step.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._neurons = plan.spiking
-        self._chains = chains_of(plan)
+        self._forced = Forced(plan)
         self._search = TieSearch(plan)
 
     def explain_program(
@@ -129,8 +129,8 @@ class Referee:
             frames: [T, C, H, W]. activity: of every spiking population, in order.
         """
         found: list[Tie] = []
-        for index in range(len(self._neurons)):
-            found += self._departures(frames, activity, index)
+        for index, U in enumerate(self._membranes(frames, activity)):
+            found += self._departures(activity[index], U, index)
         differences = [self._difference(sample, program, place) for place in sorted(found)]
         wrong = next((difference for difference in differences if not difference.tie), None)
         neurons = list(dict.fromkeys((d.layer, d.neuron) for d in differences))
@@ -164,10 +164,11 @@ class Referee:
         if spike is not None:
             return spike
         found: list[Difference] = []
-        for index, layer in enumerate(activity):
-            if layer.membrane is None:
+        driven = self._membranes(frames, activity)
+        for index, (layer, expected) in enumerate(zip(activity, driven, strict=True)):
+            # A Threshold has no potential to show.
+            if layer.membrane is None or self._neurons[index].kind == "threshold":
                 continue
-            expected = self._membranes(frames, activity, index)
             tolerance = tie_tolerance(self._neurons[index])
             scale = np.maximum(tolerance, tolerance * np.abs(expected))
             apart = np.argwhere(np.abs(layer.membrane - expected) > scale)
@@ -179,44 +180,33 @@ class Referee:
                 found.append(replace(difference, tie=False, seen=seen))
         return min(found, key=lambda difference: difference.step, default=None)
 
-    def _departures(
-        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity], index: int
-    ) -> list[Tie]:
-        """Where a layer fired other than the reference would, on the same spikes up to there."""
-        U = self._membranes(frames, activity, index)
+    def _departures(self, layer: LayerActivity, U: NDArray[np.float32], index: int) -> list[Tie]:
+        """Where a layer fired other than the reference would, on the same spikes up to there.
+
+        Args:
+            U: [T, n] in the reference on these spikes.
+        """
         threshold = self._neurons[index].threshold.reshape(-1)
-        places = np.argwhere((threshold <= U) != activity[index].spikes)
+        places = np.argwhere((threshold <= U) != layer.spikes)
         # A wrong program differs nearly everywhere: no more than are looked at.
-        most = (MOST_TIES + 1) * len(frames)
+        most = (MOST_TIES + 1) * len(U)
         return [Tie(int(t), index, int(i), float(U[t, i])) for t, i in places[:most]]
 
     def _membranes(
-        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity], index: int
-    ) -> NDArray[np.float32]:
-        """U [T, n] of layer `index` in the reference, driven by given spikes.
+        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity]
+    ) -> list[NDArray[np.float32]]:
+        """U [T, n] of every population in the reference, driven by given spikes: each sees those of
+        the others, and is reset by its own."""
+        rows: list[list[NDArray[np.float32]]] = [[] for _ in self._neurons]
 
-        Input of the layer are the spikes of the one before it, and its neurons are reset by their
-        own given spikes.
-        """
-        neuron, steps = self._neurons[index], len(frames)
-        drive = frames
-        if index:
-            shape = self._neurons[index - 1].output_shape
-            drive = activity[index - 1].spikes.astype(np.float32).reshape(steps, *shape)
-        for node in self._chains[index]:
-            drive = apply(node, drive)
-        current = drive.reshape(steps, -1)
-        decay, threshold, low = (
-            values.reshape(-1) for values in (neuron.decay, neuron.threshold, neuron.reset_value)
-        )
-        state = np.zeros(current.shape[1], np.float32)
-        rows = []
-        for step in range(steps):
-            membrane = decay * state + current[step]
-            after = membrane - threshold if neuron.reset == "subtract" else low
-            state = np.where(activity[index].spikes[step], after, membrane)
-            rows.append(membrane)
-        return np.stack(rows)
+        def decide(
+            step: int, index: int, U: NDArray[np.float32], fired: NDArray[np.bool_]
+        ) -> NDArray[np.bool_]:
+            rows[index].append(U[0].copy())
+            return np.asarray(activity[index].spikes[step][None], np.bool_)
+
+        self._forced.run_decided(frames[:, None], decide)
+        return [np.stack(row) for row in rows]
 
     def _difference(self, sample: str, program: str, place: Tie) -> Difference:
         neuron = self._neurons[place.layer]
