@@ -12,7 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Backend", "LayerActivity", "Outcome", "outputs"]
+from mpsl_runtime.errors import DataError
+
+__all__ = ["Backend", "LayerActivity", "Outcome", "check_steps", "outputs"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,12 @@ class Outcome:
 
     spikes: NDArray[np.uint8] | NDArray[np.float32]
     membrane: NDArray[np.float32] | None
+
+
+def check_steps(frames: NDArray[np.float32]) -> None:
+    """Raises DataError: frames [T, B, …] without a time step, of which nothing can come out."""
+    if not len(frames):
+        raise DataError("input has no time step", got=frames.shape, expected="[T, B, …], T ≥ 1")
 
 
 def outputs(values: NDArray[np.float32]) -> NDArray[np.uint8] | NDArray[np.float32]:
@@ -66,7 +74,7 @@ class Backend(Protocol):
         """Runs B independent samples from rest; `frames` float32 [T, B, C, H, W].
 
         Raises:
-            ModelError: the program fails on this file.
+            ModelError: the program fails on this file. DataError: T is 0.
         """
         ...
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import LayerActivity, Outcome, outputs
+from mpsl_export.verify.backends import LayerActivity, Outcome, check_steps, outputs
 from mpsl_export.write.onnx_file import graphs_of, read_model
 from mpsl_export.write.onnx_nodes import STATES
 from mpsl_runtime.errors import MissingExtraError, ModelError
@@ -51,6 +51,7 @@ class OnnxRuntime:
 
     def run(self, frames: NDArray[np.float32]) -> Outcome:
         """See `Backend.run`."""
+        check_steps(frames)
         frames = np.ascontiguousarray(frames)
         if self._is_step:
             kept = _steps(self._session, frames, "x", self._path)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import LayerActivity, Outcome, outputs
+from mpsl_export.verify.backends import LayerActivity, Outcome, check_steps, outputs
 from mpsl_runtime.model.plan import Plan
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class RuntimeProgram:
 
     def run(self, frames: NDArray[np.float32]) -> Outcome:
         """See `Backend.run`."""
+        check_steps(frames)
         if self._batched is not None:
             spikes = self._batched.run_batch(np.ascontiguousarray(frames))
             membrane = self._batched.membrane.reshape(frames.shape[1], -1)

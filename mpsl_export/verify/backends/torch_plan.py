@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from mpsl_export.verify.backends import LayerActivity, Outcome, outputs
+from mpsl_export.verify.backends import LayerActivity, Outcome, check_steps, outputs
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import (
     Convolution,
@@ -82,6 +82,7 @@ class TorchPlan:
 
     def run(self, frames: NDArray[np.float32]) -> Outcome:
         """See `Backend.run`."""
+        check_steps(frames)
         spikes, membrane = [], None
         last = self._plan.output_neuron
         for values, kept in self._steps(frames):

@@ -15,10 +15,12 @@ from mpsl_export.inspection import inspect_onnx
 from mpsl_export.int8.to_int8 import to_int8
 from mpsl_export.verify.backends.onnx_runtime import OnnxRuntime
 from mpsl_export.verify.backends.runtime import RuntimeProgram
+from mpsl_export.verify.backends.torch_plan import TorchPlan
 from mpsl_export.write.format import Network
 from mpsl_export.write.onnx_file import constants_of
 from mpsl_export.write.to_nir import graph_of
 from mpsl_export.write.to_onnx import FORMAT, write_onnx
+from mpsl_runtime.errors import DataError
 
 Copy = Callable[[Any], Any]
 
@@ -99,3 +101,13 @@ def test_one_changed_quantum_is_found_and_named(int8: Any, tmp_path: Path) -> No
         (found,) = FORMAT.alterations(path, Network(result.graph, result.plan))
         assert str(found).startswith(f"{name} weight_int8[0, 0, 0, 0] is ")
         assert found.runs
+
+
+def test_no_time_step_is_one_clear_line_in_every_program(int8: Any, tmp_path: Path) -> None:
+    _, result = int8
+    none = np.zeros((0, 1, *result.plan.input_shape), np.float32)
+    programs = [OnnxRuntime(path) for path in write_onnx(result.plan, tmp_path / "model.onnx")]
+    programs += [RuntimeProgram(result.plan, name) for name in ("engine", "reference")]
+    for program in (*programs, TorchPlan(result.plan)):
+        with pytest.raises(DataError, match=r"input has no time step; got \(0, 1"):
+            program.run(none)
