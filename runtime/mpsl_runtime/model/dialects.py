@@ -36,6 +36,7 @@ Start = Literal["leak", "zero", "reset"]
 Spikes = Literal["one", "many"]
 Leak = Literal["euler", "exact"]
 Norm = Literal["yes", "no"]
+Synapse = Literal["filter", "sum"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class StepRule:
         leak: `euler`, 1 − dt/tau, or `exact`, exp(−dt/tau).
         norm_input: of `exact`: the input is multiplied by 1 − exp(−dt/tau), as by dt/tau of Euler;
             else it is taken as it is.
+        synapse: of a CubaLIF, J is its input filtered, as NIR has it, or the `sum` of its inputs,
+            each decaying from then on: J = decay·J + w_in·I.
     """
 
     dialect: str
@@ -62,11 +65,12 @@ class StepRule:
     spikes: Spikes
     leak: Leak
     norm_input: Norm
+    synapse: Synapse
 
     @classmethod
     def nir(cls, dt_s: float) -> StepRule:
         """NIR's own equations by forward Euler: what holds where nothing is said."""
-        return cls("nir", dt_s, ">", "value", "leak", "one", "euler", "yes")
+        return cls("nir", dt_s, ">", "value", "leak", "one", "euler", "yes", "filter")
 
     @classmethod
     def of(cls, metadata: object, where: str) -> StepRule | None:
@@ -97,7 +101,7 @@ class Dialect:
             where that is another: r is then what an input adds in one step.
         reset: its default. soft: its own reset by subtraction. hard: its own reset to a value, and
             hard_late that of its CubaLIF and of a LIF that sees its own spikes.
-        fires, start, spikes, leak, norm_input: see `StepRule`.
+        fires, start, spikes, leak, norm_input, synapse: see `StepRule`.
     """
 
     name: str
@@ -108,6 +112,7 @@ class Dialect:
     spikes: Spikes = "one"
     leak: Leak = "euler"
     norm_input: Norm = "yes"
+    synapse: Synapse = "filter"
     dt_if_s: float | None = None
     soft: ResetRule = "subtract"
     hard_late: ResetRule = "value"
@@ -140,8 +145,9 @@ DIALECTS = {
         # θ is taken off in the step after the spike, and has not decayed by then; `zero` of
         # Synaptic, RSynaptic and RLeaky loses the current of that step.
         Dialect("snntorch", 1e-4, ">", "soft", "zero", soft="subtract-undecayed", hard_late="lost"),
-        # Its exporter writes dt·tau for tau: with dt = 1 ms the step is dt². Its IF adds its input.
-        Dialect("norse", 1e-6, ">", "hard", "leak", dt_if_s=1.0),
+        # Its exporter writes dt·tau for tau: with dt = 1 ms the step is dt². Its IF adds its input,
+        # and so does the synapse of its LIFCell, which becomes a CubaLIF.
+        Dialect("norse", 1e-6, ">", "hard", "leak", synapse="sum", dt_if_s=1.0),
         Dialect("spikingjelly", 1e-4, ">=", "hard", "reset"),
         # tau counts steps.
         Dialect("sinabs", 1.0, ">=", "soft", "zero", "many", "exact", dt_if_s=1.0),

@@ -286,6 +286,7 @@ class _Inference:
                 given.spikes or dialect.spikes,
                 given.leak or dialect.leak,
                 given.norm_input or dialect.norm_input,
+                dialect.synapse,
             )
             for name, node in self._open.items()
         }

@@ -89,7 +89,8 @@ def _membrane(node: nir.NIRNode, values: NeuronValues, rule: StepRule) -> dict[s
     has_synapse = isinstance(node, nir.CubaLIF | nir.CubaLI)
     if has_synapse:
         decay, rate = _leak(values, "tau_syn", rule)
-        synapse = {"synaptic_decay": decay, "synaptic_gain": _whole(rate * values["w_in"])}
+        counts = 1.0 if rule.synapse == "sum" else rate
+        synapse = {"synaptic_decay": decay, "synaptic_gain": _whole(counts * values["w_in"])}
     decay, rate = _leak(values, "tau_mem" if has_synapse else "tau", rule)
     as_it_is = rule.leak == "exact" and rule.norm_input == "no"
     return {
@@ -116,4 +117,5 @@ def _start(node: nir.NIRNode, values: NeuronValues, rule: StepRule) -> Array | N
 
 
 def _whole(factor: Array) -> Array:
+    """The factor; 1 where it is that but for rounding."""
     return np.where(np.abs(factor - 1) <= _ROUNDED, 1.0, factor)

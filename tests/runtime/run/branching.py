@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 DT_S = 1e-4
 PLAIN = {"fires": ">", "reset": "value", "start": "leak", "spikes": "one", "leak": "euler",
-         "norm_input": "yes"}  # fmt: skip
+         "norm_input": "yes", "synapse": "filter"}  # fmt: skip
 RULES = [
     {"dialect": "any", "dt_s": DT_S, **dict(zip(PLAIN, words, strict=True))}
     for words in product(
         [">", ">="], ["value", "subtract", "subtract-undecayed", "lost"],
         ["leak", "zero", "reset"], ["one", "many"], ["euler", "exact"], ["yes", "no"],
+        ["filter", "sum"],
     )
 ]  # fmt: skip
 Array = NDArray[np.float64]
@@ -194,7 +195,8 @@ def stepped(node: Any, v: Any, J: Any, current: Any) -> tuple[Any, Any, Any]:
         return np.exp(-DT_S / tau) if rule["leak"] == "exact" else 1 - DT_S / tau
 
     if hasattr(node, "tau_syn"):
-        J = decay(node.tau_syn) * J + (1 - decay(node.tau_syn)) * node.w_in * current
+        counts = 1.0 if rule["synapse"] == "sum" else 1 - decay(node.tau_syn)
+        J = decay(node.tau_syn) * J + counts * node.w_in * current
         current = J
     late = fired(node, v) if hasattr(node, "v_threshold") else 0.0
     if isinstance(node, nir.IF):
