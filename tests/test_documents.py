@@ -17,8 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+import nir
 import numpy as np
 import pytest
 
@@ -91,6 +93,32 @@ def write_images(root: Path, part: str, number: int, random: np.random.Generator
     (root / f"{part}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(header + labels.tobytes()))
 
 
+def write_foreign(folder: Path) -> None:
+    """A layer of neurons as each exporter writes it, and what one gives that never fires."""
+    full = np.ones(10, np.float32)
+    tau = np.float32(1e-4) / (1 - np.float32(0.9) * full)
+    home = {"v_leak": 0 * full, "v_threshold": 1e6 * full, "v_reset": 0 * full}
+    neurons = {
+        "snntorch": nir.LIF(tau=tau, r=tau / np.float32(1e-4), **home),
+        "norse": nir.LIF(tau=5e-6 * full, r=full, **home),
+        "jelly": nir.LIF(tau=2e-4 * full, r=full, **home),
+        "sinabs": nir.IF(full, 1e6 * full, 0 * full),
+        "paper": nir.LIF(tau=2e-3 * full, r=3 * full, **home),
+    }
+    for name, neuron in neurons.items():
+        nodes = {
+            "input": nir.Input({"input": np.array([2, 34, 34])}),
+            "flat": nir.Flatten({"input": np.array([2, 34, 34])}, 0, -1),
+            "fc": nir.Affine(np.full((10, 2312), 0.1, np.float32), full),
+            "neurons": neuron,
+            "output": nir.Output({"output": np.array([10])}),
+        }
+        graph = nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
+        nir.write(str(folder / f"{name}.nir"), graph)
+        x = np.zeros((8, 2, 2, 34, 34), np.float32)
+        np.savez(folder / f"{name}.npz", input=x, expected=np.zeros((8, 2, 10)))
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the documents speak of: DIR, recording.bin, recordings, model.nir."""
@@ -105,6 +133,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "recordings").mkdir()
     shutil.copy(folder / "recording.bin", folder / "recordings")
     shutil.copy(ROOT / "models" / "nmnist8-small" / "model.nir", folder)
+    write_foreign(folder)
     for run in ("a", "b"):  # nmnist8 twice: with two seeds, so that a card can have both
         mpsl(
             f"mpsl train nmnist8 --data DIR --out runs/{run} --set seed={'ab'.index(run)}"

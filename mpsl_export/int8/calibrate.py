@@ -160,11 +160,10 @@ def calibrate(
     metadata = replace(metadata, input_grid=_input_grid(frames, metadata))
     plan = replace(plan, metadata=metadata)
     largest = int(np.abs(frames).max(initial=0.0) / np.float32(metadata.input_grid))
-    bound = input_bound(metadata, largest)
     found = stages(plan)
     given = [[scale] for scale in trained] if trained else [_scales(stage) for stage in found]
     trials = try_scales(plan, found, given, frames)
-    tried = _choose(_bounded(plan, bound), found, trials)
+    bound, tried = _within_a_bound(plan, found, trials, largest)
     scales = tuple(candidates[0].scale for candidates in tried)
     on_grid = quantised_plan(plan, scales, bound)
     drift, scores = drift_of(plan, on_grid, frames)
@@ -269,6 +268,28 @@ def _choose(
                 placed = quantised_node(stage, chosen[-1][0].scale)
         walk.passed(index, placed)  # refuses a layer that sees values on no grid
     return tuple(chosen)
+
+
+def _within_a_bound(
+    plan: Plan, found: Sequence[Stage], trials: Sequence[Sequence[Trial]], largest: int
+) -> tuple[int, tuple[tuple[Candidate, ...], ...]]:
+    """The bound on the input, and `_choose` for it.
+
+    Neurons that fire many times a step pass a large input on: there the margin is as large as the
+    proof allows.
+    """
+    if plan.metadata is None:
+        raise ModelError("network has no metadata of mpsl", where=plan.source)
+    bound = input_bound(plan.metadata, largest)
+    counts = plan.metadata.input_kind != "image" and plan.metadata.coding == "count"
+    shrinks = counts and any(neuron.many for neuron in plan.spiking)
+    while True:
+        try:
+            return bound, _choose(_bounded(plan, bound), found, trials)
+        except ModelError:
+            if not shrinks or bound == largest:
+                raise
+        bound = max(bound // 2, largest)
 
 
 def _candidate(stage: Stage, trial: Trial, seen: GridSignal) -> Candidate:

@@ -40,6 +40,7 @@ from mpsl_runtime.model.plan import (
     Scaling,
     Sum,
 )
+from mpsl_runtime.model.spike_bound import most_spikes
 
 __all__ = [
     "EXACT_LIMIT",
@@ -200,14 +201,14 @@ class GridWalk:
         """
         where, seen = self._where(index), self.seen(index)
         if isinstance(node, Neuron):
-            self._signals[index] = _fired(node)
+            self._signals[index] = _fired(node, seen)
             return None
         if seen is None:
             if not isinstance(node, Flatten | Sum):
                 raise ModelError(
                     "node of an int8 model sees values that are on no grid or have no bound",
-                    got="U of neurons that do not fire, or many spikes of one in a step",
-                    expected="spikes of 0 and 1, sums of them, or input",
+                    got="U of neurons that do not fire, or any number of spikes in a step",
+                    expected="spikes, sums of them, or input",
                     where=where,
                 )
             self._signals[index] = None
@@ -224,7 +225,7 @@ class GridWalk:
         if delayed and index not in self._signals:
             if not isinstance(node, Neuron):
                 raise ModelError("loop of an int8 model passes no neurons", where=where)
-            return _fired(node)
+            return _fired(node, None)
         return self._signals[index]
 
     def _neuron_behind(self, index: int) -> Neuron | None:
@@ -302,10 +303,12 @@ def _layer(
     )
 
 
-def _fired(neuron: Neuron) -> GridSignal | None:
-    """The output of a population: 0 or 1, or None: U, which is on no grid, or as many spikes as
-    there are in a step."""
-    return GridSignal(1.0, 1) if neuron.is_binary else None
+def _fired(neuron: Neuron, seen: GridSignal | None) -> GridSignal | None:
+    """The output of a population that sees `seen`; None: U, which is on no grid, or spikes without
+    a bound."""
+    current = math.inf if seen is None else seen.largest * seen.quantum
+    most = most_spikes(neuron, current)
+    return None if most is None or most >= EXACT_LIMIT else GridSignal(1.0, most)
 
 
 def _threshold(neuron: Neuron, quantum: float) -> int | None:

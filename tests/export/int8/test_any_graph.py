@@ -140,13 +140,48 @@ def test_a_network_of_each_framework_gives_the_same_bits(filling: Filling, tmp_p
     _same_bits(after, np.ascontiguousarray(given[:, 0]), tmp_path)
 
 
-def test_many_spikes_a_step_are_refused_by_name(tmp_path: Path) -> None:
+def test_many_spikes_a_step_have_a_bound_that_the_proof_takes(tmp_path: Path) -> None:
+    random = np.random.default_rng(5)
+    ones = np.ones(20, np.float32)
+    nodes = {
+        "input": nir.Input({"input": np.array([30])}),
+        "a": nir.Affine(random.normal(0.1, 0.4, (20, 30)), random.normal(0, 0.2, 20)),
+        "b": nir.IF(ones, ones, 0 * ones),
+        "c": nir.Affine(random.normal(0.1, 0.4, (5, 20)), random.normal(0, 0.2, 5)),
+        "d": nir.IF(ones[:5], ones[:5], 0 * ones[:5]),
+        "output": nir.Output({"output": np.array([5])}),
+    }
+    graph = nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
+    path = _written(tmp_path, graph, Filling("sinabs", steps=6))
+    given = random.integers(0, 3, (6, 3, 30)).astype(np.float32)
+    np.savez(tmp_path / "calibration.npz", input=given)
+    report = model_to_int8(read_network(path), tmp_path / "calibration.npz", samples=3, seed=0)
+    assert report.calibration.input_max >= 2
+    assert Reference(report.plan).run(np.ascontiguousarray(given[:, 0])).max() > 2
+    _same_bits(report.plan, np.ascontiguousarray(given[:, 0]), tmp_path)
+
+
+def test_a_deep_network_of_many_spikes_is_refused_by_name(tmp_path: Path) -> None:
+    """The bound grows with every layer."""
     random = np.random.default_rng(5)
     filling = Filling("sinabs", dt_s=DT_S, steps=6, step_us=1000)
     path = _written(tmp_path, _convolutional(random), filling)
     np.savez(tmp_path / "calibration.npz", input=np.ones((6, 2, 8, 8), np.float32))
-    with pytest.raises(ModelError, match=r"many spikes of one in a step.*'d_pool'"):
+    with pytest.raises(ModelError, match=r"sums may not be exact.*'?h_affine"):
         export(path, weights="int8", calibrate=tmp_path / "calibration.npz")
+
+
+def test_many_spikes_that_come_back_have_no_bound(tmp_path: Path) -> None:
+    graph, _ = next((g, late) for g, late in map(grown, range(0, 60, 2)) if late)
+    nir.write(tmp_path / "loop.nir", graph)
+    given = frames(graph)
+    np.savez(tmp_path / "calibration.npz", input=given)
+    words = {"dialect": "sinabs", "leak": "exact", "dt_s": DT_S}
+    with pytest.raises(ModelError, match=r"no bound|on no grid"):
+        export(
+            tmp_path / "loop.nir", weights="int8", calibrate=tmp_path / "calibration.npz",
+            filling=Filling(**words),
+        )  # fmt: skip
 
 
 def test_a_model_of_events_is_calibrated_on_recordings(
