@@ -150,9 +150,10 @@ def filled_model(
 
     Raises:
         UsageError: a word that is not known, or something that is missing: all of it is named.
-        ModelError: see `mpsl_runtime.model.graph`.
+        ModelError: see `mpsl_runtime.model.graph`; or it would take too much memory.
     """
     from mpsl_runtime.model.filling import load_filled
+    from mpsl_runtime.run.engine_memory import check_engine
     from mpsl_runtime.zoo import find_model
 
     filled = load_filled(
@@ -162,6 +163,9 @@ def filled_model(
         labelled=labelled,
         overrules=overrules,
     )
+    # What was taken is said of a model that can run: one that cannot gets its one line alone.
+    if filled.lines or filled.plan.notes:
+        check_engine(filled.plan)
     show_inferred(filled)
     return filled
 

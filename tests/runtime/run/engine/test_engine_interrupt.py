@@ -236,6 +236,8 @@ def test_ctrl_c_ends_the_command_line_in_one_line(tmp_path: Path) -> None:
         "1000",
         "--dt-s",
         "1e-4",
+        "--from",
+        "nir",
     ]
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *words], cwd=tmp_path, text=True,
