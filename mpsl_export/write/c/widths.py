@@ -94,23 +94,27 @@ def _largest(
     """The largest |value| that any membrane takes in T steps, in its units."""
     low_I, high_I, bias = (values << about.places for values in _currents(grid, negative_input))
     theta, back = about.threshold, about.reset_value
-    V_low = V_high = np.zeros_like(bias)
-    largest = max(abs(theta), abs(back))
+    low = high = bias
+    largest = max(abs(theta), abs(back), _most(bias))
     for _ in range(max(steps, 1)):
-        # What waits for the next step, ρ·V + b, and then its sum: rounded outwards.
-        low = (V_low * about.factor >> about.shift) + bias
-        high = -(-V_high * about.factor >> about.shift) + bias
         U_low, U_high = low + low_I, high + high_I
-        largest = max(largest, *(int(np.abs(each).max()) for each in (low, high, U_low, U_high)))
-        if largest > EXACT_LIMIT:
-            break
         fires, rests = U_high >= theta, U_low < theta
         after = (U_high - theta) if neuron.reset == "subtract" else np.full_like(bias, back)
         least = np.maximum(U_low - theta, 0) if neuron.reset == "subtract" else after
         quiet = np.minimum(U_high, theta - 1)
         V_high = np.where(fires, np.where(rests, np.maximum(after, quiet), after), U_high)
         V_low = np.where(fires, np.where(rests, np.minimum(least, U_low), least), U_low)
+        # What waits for the next step, ρ·V + b, behind the last one too; rounded outwards.
+        low = (V_low * about.factor >> about.shift) + bias
+        high = -(-V_high * about.factor >> about.shift) + bias
+        largest = max(largest, *map(_most, (U_low, U_high, low, high)))
+        if largest > EXACT_LIMIT:
+            break
     return largest
+
+
+def _most(values: NDArray[np.int64]) -> int:
+    return int(np.abs(values).max())
 
 
 def _currents(grid: LayerGrid, negative_input: bool) -> tuple[NDArray[np.int64], ...]:

@@ -36,6 +36,7 @@ int run_{prefix}(void)
     {prefix}_score scores[{PREFIX}_CLASSES];
     const uint32_t steps = number();
     float shown;
+    (void){prefix}_begins;
     if (!state || !events) return 2;
     {prefix}_reset(state);
     for (uint32_t t = 0; t < steps; t++) {{
