@@ -16,7 +16,7 @@ from mpsl_runtime.model.plan import Neuron, Node, Plan
 from mpsl_runtime.run.neuron_step import after_spikes
 from mpsl_runtime.run.reference import Reference
 
-__all__ = ["Decide", "Forced"]
+__all__ = ["Forced"]
 
 Array = NDArray[np.float32]
 Decide = Callable[[int, int, Array, NDArray[np.bool_]], NDArray[np.bool_]]

@@ -162,13 +162,13 @@ def test_a_record_with_a_member_of_a_stranger_is_one_line(
     event_run: Any, copied: Copy, mpsl: Command, what: str
 ) -> None:
     run = copied(event_run)
+    export(run.path, "nir")
     members = _archive(run)
     name, content = MEMBERS[what]
     members[name] = content
     with zipfile.ZipFile(run.path / "evaluation.npz", "w") as archive:
         for key, value in members.items():
             archive.writestr(key, value)
-    export(run.path, "nir")
     _one_line(mpsl("verify", run.path, "--data", run.data), "evaluation.npz")
     if name != "ids.npy":  # whose samples nobody compares with a data set
         _one_line(mpsl("inspect", run.path), "evaluation.npz")

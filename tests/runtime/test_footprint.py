@@ -21,7 +21,7 @@ from mpsl_runtime import _native
 # page of `mpsl view` with its server is 45 kB of it, the neurons of other frameworks 10 kB of the
 # engine.
 LARGEST_NATIVE = 270_000
-LARGEST_CODE = 700_000
+LARGEST_CODE = 820_000
 LARGEST_INSTALLATION = 100_000_000
 
 

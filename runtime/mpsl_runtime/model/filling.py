@@ -153,12 +153,17 @@ def fill(
 
     Raises:
         UsageError: something is not said and cannot be inferred: all of it is named; or something
-            is given that the file says itself, or that cannot be.
+            is given that the file itself says otherwise, or that cannot be.
         ModelError: see `graph.plan_of`.
     """
     if isinstance(graph.metadata, dict) and "mpsl" in graph.metadata:
+        plan = plan_of(graph, source=source)
         times = _TIMES if overrules else ()
-        refused = [option for option in filling.given if option not in times]
+        refused = [
+            option
+            for option, value in filling.given.items()
+            if option not in times and value != _said(plan, option)
+        ]
         if refused:
             raise UsageError(
                 "model says itself how it steps",
@@ -166,7 +171,7 @@ def fill(
                 expected="none of these options",
                 where=source,
             )
-        return Filled(graph, plan_of(graph, source=source))
+        return Filled(graph, plan)
     flat = flatten_graph(graph, source)
     inside = _Inference(flat, source, filling)
     takes_events = _takes_events(input_shape_of(graph, source))
@@ -179,6 +184,11 @@ def fill(
     metadata = _metadata(plan, filling, inside, Path(source).name, source_sha256)
     ruled.metadata = {**graph.metadata, **metadata.to_mapping()}
     return Filled(ruled, plan_of(ruled, source=source), tuple(inside.lines), is_new=True)
+
+
+def _said(plan: Plan, option: str) -> object:
+    """What the metadata of a plan say of an option; None: nothing of that name."""
+    return getattr(plan.metadata, option.removeprefix("--").replace("-", "_"), None)
 
 
 def plan_of_shapes(graph: nir.NIRGraph, source: str) -> Plan:
