@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: FORCE help setup peers aarch64 boards demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
+.PHONY: FORCE help setup peers aarch64 boards browser demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -44,6 +44,7 @@ $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
 	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru neurobench sinabs pbr snn-mlir
 	$(PEERS) $(READERS)
 	$(PEERS) --no-build-isolation norse
+	$(PEERS) selenium websocket-client
 	$(PIP) ray
 	touch $@
 
@@ -74,6 +75,9 @@ boards: ## clang, compilers and emulators for microcontrollers, where they can b
 		clang gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf \
 		picolibc-riscv64-unknown-elf qemu-system-misc,microcontrollers)
 
+browser: ## Chromium and its driver, where they can be installed (tests only)
+	@$(call debian-packages,command -v chromium && command -v chromedriver,chromium chromium-driver,the page in a browser)
+
 demo: setup ## data, training, export, proof and run, in one go
 	$(MPSL) data make dvs-digits --data runs/data/dvs-digits
 	$(MPSL) train dvs-digits --data runs/data/dvs-digits --out $(DEMO) \
@@ -95,7 +99,7 @@ test-alone:
 	$(MAKE) -j1 test-runtime
 	$(MAKE) -j1 sanitize
 
-test-main: setup peers aarch64 boards ## all tests but those of the sanitizers
+test-main: setup peers aarch64 boards browser ## all tests but those of the sanitizers
 	$(BIN)/python -m pytest tests
 
 # The runtime must pass with nothing else installed: this is what an edge box has.

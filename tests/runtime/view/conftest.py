@@ -99,7 +99,10 @@ class Page:
 
     def _next(self) -> Any:
         while not self._waiting:
-            data = self._tcp.recv(1 << 16)
+            try:
+                data = self._tcp.recv(1 << 16)
+            except ConnectionError:
+                data = b""
             self._ws.receive_data(data or None)
             self._waiting += list(self._ws.events())
         return self._waiting.pop(0)
@@ -108,7 +111,10 @@ class Page:
         self.send(json.dumps(words))
 
     def send(self, text: str) -> None:
-        self._tcp.sendall(self._ws.send(self._events.TextMessage(data=text)))
+        """Nothing where the other side has ended it already; `receive` says so."""
+        if self._ws.state.name == "OPEN":
+            with suppress(ConnectionError):
+                self._tcp.sendall(self._ws.send(self._events.TextMessage(data=text)))
 
     def receive(self) -> Any:
         """The next message: words, or a frame with its pictures; None after the end."""
@@ -128,8 +134,7 @@ class Page:
                 self._bytes += event.data
                 if event.message_finished:
                     data, self._bytes = self._bytes, b""
-                    if self._ws.state.name == "OPEN":  # the end may wait behind it
-                        self.say(got=1)
+                    self.say(got=1)
                     return frame_of(data)
 
     def wait_for(self, condition: Callable[[Any], Any]) -> Any:

@@ -15,6 +15,8 @@ export class Controls {
     this.freeze = freeze;
     this.about = null;
     this.frame = null;
+    this.speed = 1;
+    this.asked = -Infinity;
     this.buttons();
     this.keys();
     this.seeking();
@@ -82,8 +84,12 @@ export class Controls {
   faster(direction) {
     if (this.isLive || !this.frame) return;
     const speeds = direction > 0 ? SPEEDS : [...SPEEDS].reverse();
-    const found = speeds.find((speed) => direction * (speed - this.frame.speed) > 1e-9);
-    if (found) this.send({ do: "speed", to: found });
+    // From what was asked for last: its frame may still be on the way.
+    const found = speeds.find((speed) => direction * (speed - this.speed) > 1e-9);
+    if (!found) return;
+    this.speed = found;
+    this.asked = performance.now();
+    this.send({ do: "speed", to: found });
   }
 
   seeking() {
@@ -150,6 +156,7 @@ export class Controls {
     const [at, all] = [frame.position_us, length].map((us) => ((us || 0) / 1e6).toFixed(length > 1e8 ? 0 : length > 1e7 ? 1 : 3));
     $("clock").textContent = length ? `${at} / ${all} s` : `${at} s`;
     const speed = frame.speed;
+    if (performance.now() - this.asked > 1000) this.speed = speed;
     $("speed").textContent = speed >= 1 || !Number.isInteger(1 / speed) ? `${+speed.toFixed(2)}×` : `1/${1 / speed}×`;
     $("previous").disabled = frame.track === 0;
     $("seek").setAttribute("aria-valuemax", Math.round((length || 0) / 1000));
