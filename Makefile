@@ -44,7 +44,7 @@ $(VENV)/.peers: constraints-peers.txt $(VENV)/.installed
 	$(PEERS) nirtorch setuptools-scm snntorch spikingjelly loguru neurobench sinabs pbr snn-mlir
 	$(PEERS) $(READERS)
 	$(PEERS) --no-build-isolation norse
-	$(PEERS) selenium websocket-client
+	$(PEERS) selenium websocket-client imageio-ffmpeg
 	$(PIP) ray
 	touch $@
 

@@ -20,6 +20,7 @@ from mpsl_runtime.verbs.summary import print_losses, print_summary
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from mpsl_runtime.view.film import Film
     from mpsl_runtime.view.server import Server
     from mpsl_runtime.view.session import Session, Shown
 
@@ -51,6 +52,13 @@ TokenFile = Annotated[
 Speed = Annotated[
     float, typer.Option(metavar="X", min=1 / 64, max=64, help="Of files: 1 is the camera's own.")
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="A film of it, .gif (a minute at most) or .mp4. A file is then played once, at once.",
+    ),
+]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of each native engine.")]
 
 
@@ -61,6 +69,7 @@ def view(
     host: Host = "127.0.0.1",
     token_file: TokenFile = None,
     speed: Speed = 1.0,
+    record: Record = None,
     policy: policies.PolicyWord = "auto",
     every: policies.Every = 1,
     onset: policies.OnsetWord = None,
@@ -111,8 +120,14 @@ def view(
     }  # fmt: skip
     token = read_token(token_file)
     shown = _models(words, policy, rule, {"steps": steps, "step_us": step_us, "threads": threads})
-    session = Session(shown, words[-1], sources.stream_options(given), speed=speed, say=tell)
-    _serve(session, lambda: Server(session, host, port, token=token, say=tell), as_json=as_json)
+    options = sources.stream_options(given)
+    session = Session(shown, words[-1], options, speed=speed, once=record is not None, say=tell)
+    _serve(
+        session,
+        lambda: Server(session, host, port, token=token, say=tell),
+        None if record is None else _film(record, shown),
+        as_json=as_json,
+    )
 
 
 def _models(
@@ -138,13 +153,34 @@ def _models(
     return shown
 
 
-def _serve(session: Session, listen: Callable[[], Server], *, as_json: bool) -> None:
+def _film(path: Path, shown: Sequence[Shown]) -> Film:
+    from mpsl_runtime.view.film import Film
+
+    return Film(
+        path,
+        [each.name for each in shown],
+        [tuple(each.model.class_names) for each in shown],
+        say=tell,
+    )
+
+
+def _serve(
+    session: Session, listen: Callable[[], Server], film: Film | None, *, as_json: bool
+) -> None:
     """Shows it until it ends, and says what there was."""
-    from mpsl_runtime.view.composer import Composer
+    from mpsl_runtime.view.composer import Composer, Frame
 
     server = listen()
-    composer = Composer(session, server.see, lambda: server.is_watched)
+
+    def see(frame: Frame) -> None:
+        server.see(frame)
+        if film is not None:
+            film.see(frame)
+
+    composer = Composer(session, see, lambda: film is not None or server.is_watched)
     try:
+        if film is not None:
+            film.start()
         with _ended_by_signals(session.ended):
             session.start()
             server.start()
@@ -158,6 +194,8 @@ def _serve(session: Session, listen: Callable[[], Server], *, as_json: bool) -> 
         composer.stop()
         server.stop()
         session.stop()
+        if film is not None:
+            film.close()
     if session.error is not None:
         raise session.error
     for channel in session.channels:
@@ -167,6 +205,8 @@ def _serve(session: Session, listen: Callable[[], Server], *, as_json: bool) -> 
         if channel.stream.feed is not None:
             print_losses(channel.stream.feed.counts())
     print_losses({"pictures left out for slow pages": {"pictures": server.dropped}})
+    if film is not None:
+        print_losses({"pictures left out of the film": {"pictures": film.dropped}})
 
 
 @contextmanager
