@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: FORCE help setup peers aarch64 boards browser demo test test-main test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
+.PHONY: FORCE help setup peers aarch64 boards browser demo test test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -90,17 +90,20 @@ demo: setup ## data, training, export, proof and run, in one go
 	@echo
 	@echo "Pictures: $(DEMO)/report.png (training), $(DEMO)/run.png (one recording)"
 
-# Most tests use one core: the two halves share two.
-test: check setup ## everything CI runs
-	$(MAKE) -j2 test-main test-alone
+# Most tests use one core: parts share two, the longest first. The engine's own tests run where
+# nothing else is installed and under sanitizers, and not a third time. A new folder is in the last part.
+PART_documents := tests/models $(wildcard tests/test_*.py)
+PART_runtime := tests/runtime --ignore=tests/runtime/run/engine
+PART_train := tests/train
+PART_rest := $(filter-out tests/__pycache__ tests/models tests/runtime tests/train,$(patsubst %/,%,$(wildcard tests/*/)))
+PARTS := documents runtime train rest
 
-.PHONY: test-alone
-test-alone:
-	$(MAKE) -j1 test-runtime
-	$(MAKE) -j1 sanitize
+test: check setup peers aarch64 boards browser ## everything CI runs
+	$(MAKE) -j2 --output-sync=target test-documents-part test-runtime sanitize $(filter-out test-documents-part,$(PARTS:%=test-%-part))
 
-test-main: setup peers aarch64 boards browser ## all tests but those of the sanitizers
-	$(BIN)/python -m pytest tests
+.PHONY: $(PARTS:%=test-%-part)
+$(PARTS:%=test-%-part): test-%-part: setup
+	$(BIN)/python -m pytest -q $(PART_$*)
 
 # The runtime must pass with nothing else installed: this is what an edge box has.
 test-runtime: .venv-runtime/.installed ## the runtime's tests where nothing else is installed

@@ -55,7 +55,7 @@ ISAS = available()
 METADATA = ModelMetadata(
     mpsl=2, dataset="nmnist", network="", input_kind="events", steps=5, step_us=1000,
     coding="count", origin="zero", downsample=1, sensor_width=8, sensor_height=6, crop="",
-    image_mean="", image_std="", input_grid=1.0, classes="0,1,2", readout="count", dt_s=1e-4,
+    image_mean="", image_std="", input_grid=1.0, classes="", readout="count", dt_s=1e-4,
     recipe_hash="0" * 64, weights="int8", input_max=3,
 )  # fmt: skip
 
