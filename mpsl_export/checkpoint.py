@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from mpsl_export.strict_json import parse_json
 from mpsl_runtime.errors import ModelError, RunError
-from mpsl_runtime.model.grid import EXACT_LIMIT
 from mpsl_runtime.model.metadata import ModelMetadata, Reset
+from mpsl_runtime.model.quanta import EXACT_LIMIT
 from mpsl_runtime.model.scale import Scale
 from mpsl_runtime.model.shapes import LARGEST_SIGNAL
 from mpsl_runtime.run_folder import RunFolder

@@ -30,16 +30,10 @@ from mpsl_export.int8.trial import Trial, try_scales
 from mpsl_runtime.data import datasets
 from mpsl_runtime.errors import DataError, ModelError
 from mpsl_runtime.model import readout
-from mpsl_runtime.model.grid import (
-    EXACT_LIMIT,
-    LARGEST_WEIGHT,
-    GridSignal,
-    GridWalk,
-    layer_grids,
-    worst_sum,
-)
+from mpsl_runtime.model.grid import GridSignal, GridWalk, layer_grids
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Node, Plan
+from mpsl_runtime.model.quanta import EXACT_LIMIT, LARGEST_WEIGHT, worst_sum
 from mpsl_runtime.model.scale import Scale, unclipped_threshold
 
 __all__ = ["Calibration", "Candidate", "calibrate", "input_bound"]

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.grid import EXACT_LIMIT, LARGEST_WEIGHT
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan
 from mpsl_runtime.model.provenance import PROVENANCE_KEYS
+from mpsl_runtime.model.quanta import EXACT_LIMIT, LARGEST_WEIGHT
 from mpsl_runtime.model.scale import Scale, is_exact_decay, whole_numbers
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.errors import ModelError
-from mpsl_runtime.model.grid import integer_bias, integer_weights
 from mpsl_runtime.model.plan import (
     Convolution,
     Delay,
@@ -35,6 +34,7 @@ from mpsl_runtime.model.plan import (
     Shape,
     Sum,
 )
+from mpsl_runtime.model.quanta import integer_bias, integer_weights
 
 __all__ = ["STATES", "StepGraph", "build_step", "output_names"]
 

@@ -27,7 +27,7 @@ from mpsl_runtime.errors import RunError
 from mpsl_runtime.model.graph import load_graph
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.nir_writer import graph_bytes, write_graph
-from mpsl_runtime.model.seal import sealed_bytes
+from mpsl_runtime.model.seal import sealed, sealed_bytes
 
 if TYPE_CHECKING:
     import nir
@@ -147,7 +147,7 @@ class NirFormat(ExportFormat):
         """See `ExportFormat.stamp`."""
         graph = load_graph(path)
         # Of a file for an older nir, writing what was read would make another one.
-        if "seal" not in graph.metadata or graph_bytes(graph) != path.read_bytes():
+        if "seal" not in graph.metadata or sealed(graph).metadata["seal"] != graph.metadata["seal"]:
             return
         graph.metadata = {**graph.metadata, "verified": verified}
         content = sealed_bytes(graph)

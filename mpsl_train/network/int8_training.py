@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mpsl_runtime.model.grid import EXACT_LIMIT, LARGEST_WEIGHT
+from mpsl_runtime.model.quanta import EXACT_LIMIT, LARGEST_WEIGHT
 from mpsl_runtime.model.scale import Scale, whole_numbers
 
 __all__ = ["fold", "on_grid", "on_grid_bias"]

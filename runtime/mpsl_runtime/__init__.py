@@ -10,10 +10,11 @@ The public names below are loaded on first use, so that importing the package co
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# Type checkers know this name as true; `typing` itself takes longer to load than all of this.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mpsl_runtime.errors import MpslError
     from mpsl_runtime.events.events import Events
     from mpsl_runtime.events.readers import read_events
@@ -63,6 +64,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

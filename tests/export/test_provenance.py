@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nir
 import pytest
 
 from mpsl_export.export import export
@@ -14,7 +15,7 @@ from mpsl_export.verify.verify import verify
 from mpsl_export.write.onnx_file import read_model
 from mpsl_runtime import __version__
 from mpsl_runtime.model.graph import load_graph
-from mpsl_runtime.model.seal import sealed_bytes
+from mpsl_runtime.model.seal import sealed, sealed_bytes
 from mpsl_runtime.run_folder import RunFolder
 
 Copy = Callable[[Any], Any]
@@ -76,6 +77,20 @@ def test_verify_writes_its_result_and_the_file_stays_proven(run: Any, mpsl: Comm
     before = [file.read_bytes() for file in files]
     assert mpsl("verify", run.path, "--data", run.data)[0] == 0
     assert [file.read_bytes() for file in files] == before
+
+
+def test_a_file_whose_arrays_are_compressed_otherwise_gets_its_result_too(
+    run: Any, mpsl: Command
+) -> None:
+    """As an older version of ours would have written it."""
+    path = run.path / "model.nir"
+    graph = load_graph(path)
+    graph.metadata = {key: v for key, v in graph.metadata.items() if key != "verified"}
+    nir.write(path, sealed(graph))
+    assert path.read_bytes() != sealed_bytes(graph)
+    done = mpsl("verify", run.path, "--data", run.data, "--backend", "engine")
+    assert done[0] == 0, done
+    assert _shown(mpsl, path)["provenance"]["verified"]["passed"]
 
 
 @pytest.mark.parametrize("option", [("--limit", "4"), ("--no-stamp",)])

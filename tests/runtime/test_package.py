@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,18 @@ def modules_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
+
+
+def test_importing_the_package_loads_nothing_but_itself() -> None:
+    """Without `site`, whose hooks for editable installs load some of the standard library."""
+    home = Path(str(mpsl_runtime.__file__)).parents[1]
+    code = (
+        f"import sys; sys.path.insert(0, {str(home)!r}); before = set(sys.modules)\n"
+        "import mpsl_runtime\nprint(*sorted(set(sys.modules) - before))"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["__future__", "mpsl_runtime"]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

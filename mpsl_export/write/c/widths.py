@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_export.write.c.text import type_of
-from mpsl_runtime.model.grid import EXACT_LIMIT, LayerGrid
+from mpsl_runtime.model.grid import LayerGrid
 from mpsl_runtime.model.plan import Neuron
+from mpsl_runtime.model.quanta import EXACT_LIMIT
 
 __all__ = ["Membrane", "integer_membrane"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from struct import Struct
 
 from mpsl_runtime.hdf5.heaps import LinkHeap, name_heap
 from mpsl_runtime.hdf5.objects import LINK_INFO, SYMBOL_TABLE, UNDEFINED, Header
@@ -14,6 +15,7 @@ __all__ = ["Entry", "entries"]
 
 _LONGEST_NAME = 1024
 _SOFT_LINK = 2
+_SYMBOL = Struct("<QQI20x")  # offset of the name, address of the header, kind of what is cached
 _NAME_INDEX, _NAME_RECORD = 5, 11
 
 
@@ -89,8 +91,7 @@ def _symbols(source: Source, address: int, where: str) -> Iterator[tuple[int, in
     source.spend("reads", count)
     node = source.cursor(address + 8, 40 * count, "symbol node")
     for _ in range(count):
-        offset, header, cache = node.number(8), node.number(8), node.number(4)
-        node.take(20)
+        offset, header, cache = node.numbers(_SYMBOL)
         if cache == _SOFT_LINK or header == UNDEFINED:
             raise source.refused("links are not read", expected="the data itself", where=where)
         yield offset, header

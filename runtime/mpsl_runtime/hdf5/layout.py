@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ _DEFLATE, _SHUFFLE = 1, 2
 _FILTER_NAMES = {3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
 _MOST_FILTERS = 4
 _PIECE = 1 << 16
+_ELEMENTS = 1 << 15
 
 
 def data_of(
@@ -120,7 +122,7 @@ class _Chunked:
         self.source.spend("chunks", number, self.where)
         # Chunks may hold more than the data: what is inflated counts too.
         self.source.spend("data_bytes", number * room - size, self.where)
-        result = np.empty(self.shape, f"V{self.width}")
+        result = np.empty(self.shape, self._element)
         missing = set(np.ndindex(*counts))
         for chunk in self.index.chunks(
             self.source, self.shape, self.width, filtered=bool(self.filters), where=self.where
@@ -131,44 +133,56 @@ class _Chunked:
                 fact = f"a chunk at {chunk.start} of {self.shape}"
                 raise self.source.damaged(fact, self.where)
             missing.remove(place)
-            values = self._values(chunk, room)
-            if piece == self.shape:
-                return values
-            self._place(result, values, chunk.start)
+            target = result[self._target(chunk.start)]
+            if target.flags.c_contiguous and target.nbytes == room:
+                self._fill(target.reshape(-1).view(np.uint8), chunk)
+            else:
+                values = np.empty(piece, self._element)
+                self._fill(values.reshape(-1).view(np.uint8), chunk)
+                target[...] = values[tuple(slice(size) for size in target.shape)]
         if missing:
             raise self.source.refused(
                 "data was never written", got=f"{len(missing)} of {number} chunks", where=self.where
             )
         return result.reshape(-1).view(np.uint8)
 
-    def _place(self, result: NDArray[np.void], values: Bytes, start: tuple[int, ...]) -> None:
-        target = tuple(
+    def _target(self, start: tuple[int, ...]) -> tuple[slice, ...]:
+        return tuple(
             slice(at, min(at + piece, size))
             for at, piece, size in zip(start, self.index.shape, self.shape, strict=True)
         )
-        inside = tuple(slice(part.stop - part.start) for part in target)
-        result[target] = values.view(f"V{self.width}").reshape(self.index.shape)[inside]
 
-    def _values(self, chunk: Chunk, room: int) -> Bytes:
-        """A chunk as it was before it was written: exactly `room` bytes."""
+    @property
+    def _element(self) -> np.dtype[Any]:
+        """Of any type, by its width alone; numpy copies whole numbers faster than what it does not
+        know."""
+        return np.dtype(f"u{self.width}" if self.width in (1, 2, 4, 8) else f"V{self.width}")
+
+    def _fill(self, place: Bytes, chunk: Chunk) -> None:
+        """Puts a chunk as it was before it was written into `place`: exactly as many bytes."""
+        room = place.size
         if chunk.stored > room + room // 8 + 4096:
             raise self.source.damaged(f"a chunk of {chunk.stored} bytes for {room}", self.where)
         data = self.source.read_array(chunk.address, chunk.stored, f"chunk of {self.where}")
-        for index in reversed(range(len(self.filters))):
-            if chunk.skipped >> index & 1:
-                continue
-            if self.filters[index] == _DEFLATE:
-                data = self._inflated(data, room)
-            elif self.width > 1 and data.size % self.width == 0:
-                data = np.ascontiguousarray(data.reshape(self.width, -1).T).reshape(-1)
+        done = [kind for i, kind in enumerate(self.filters) if not chunk.skipped >> i & 1]
+        while done:
+            kind = done.pop()
+            # What was done first is undone last, where the bytes are to be.
+            into = np.empty(room if kind == _DEFLATE else data.size, np.uint8) if done else place
+            if kind == _DEFLATE:
+                data = self._inflated(data, into)
+            elif data.size == into.size and data.size % self.width == 0:
+                data = _unshuffled(data, self.width, into)
         if data.size != room:
             fact = f"a chunk of {data.size} bytes where {room} belong"
             raise self.source.damaged(fact, self.where)
-        return data
+        if not np.may_share_memory(data, place):
+            place[:] = data
 
-    def _inflated(self, data: Bytes, room: int) -> Bytes:
-        """Goes on only as long as it fits: a thousand times as much could come out."""
-        result, at = np.empty(room, np.uint8), 0
+    def _inflated(self, data: Bytes, result: Bytes) -> Bytes:
+        """As much of `result` as was filled. Goes on only as long as it fits: a thousand times as
+        much could come out."""
+        room, at = result.size, 0
         inflater = zlib.decompressobj()
         for begin in range(0, data.size, _PIECE):
             try:
@@ -183,3 +197,15 @@ class _Chunked:
             if inflater.eof:
                 return result[:at]
         raise self.source.damaged("compressed data that is cut short or too long", self.where)
+
+
+def _unshuffled(data: Bytes, width: int, result: Bytes) -> Bytes:
+    """Elements out of their first bytes, then their second ones, and so on; `result`, filled.
+
+    A piece at a time: what is written with gaps then stays in the cache until it is complete.
+    """
+    planes, elements = data.reshape(width, -1), result.reshape(-1, width)
+    for begin in range(0, len(elements), _ELEMENTS):
+        for place, plane in enumerate(planes):
+            elements[begin : begin + _ELEMENTS, place] = plane[begin : begin + _ELEMENTS]
+    return result

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from struct import Struct
 
 from mpsl_runtime.hdf5.source import Cursor, Source
 
@@ -36,6 +37,7 @@ _SHARED = 0x02
 _MOST_MESSAGES = 1000
 _LARGEST_BLOCK = 1 << 20
 _CHECKSUM = 4
+_MESSAGE = Struct("<HHB3x")  # of the older kind: type, length, flags
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,7 @@ def _messages(source: Source, address: int, where: str) -> Iterator[tuple[int, i
                 kind, length, flags = block.number(1), block.number(2), block.number(1)
                 block.take(2 if ordered else 0)
             else:
-                kind, length, flags = block.number(2), block.number(2), block.number(1)
-                block.take(3)
+                kind, length, flags = block.numbers(_MESSAGE)
             data = block.take(length)
             if kind != _CONTINUATION:
                 yield kind, flags, data

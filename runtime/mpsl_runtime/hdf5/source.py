@@ -6,8 +6,9 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from struct import Struct
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -188,14 +189,26 @@ class Cursor:
 
     def take(self, size: int) -> bytes:
         """The next bytes."""
-        if size > self.left:
+        at, end = self.at, self.at + size
+        if end > len(self.data):
             raise self.source.damaged(f"{self.what} that is cut short")
-        self.at += size
-        return self.data[self.at - size : self.at]
+        self.at = end
+        return self.data[at:end]
 
     def number(self, size: int) -> int:
         """The next bytes as a whole number ≥ 0, little-endian."""
-        return int.from_bytes(self.take(size), "little")
+        # As `take`, without the call: a file has thousands of them.
+        at, end = self.at, self.at + size
+        if end > len(self.data):
+            raise self.source.damaged(f"{self.what} that is cut short")
+        self.at = end
+        return int.from_bytes(self.data[at:end], "little")
+
+    def numbers(self, form: Struct) -> tuple[Any, ...]:
+        """The next bytes as several numbers at once."""
+        at = self.at
+        self.take(form.size)
+        return form.unpack_from(self.data, at)
 
     def expect(self, value: bytes) -> None:
         """An error where the next bytes are others."""

@@ -40,24 +40,16 @@ from mpsl_runtime.model.plan import (
     Scaling,
     Sum,
 )
+from mpsl_runtime.model.quanta import EXACT_LIMIT, integer_bias, integer_weights, worst_sum
 from mpsl_runtime.model.spike_bound import most_spikes
 
 __all__ = [
-    "EXACT_LIMIT",
-    "LARGEST_WEIGHT",
     "GridSignal",
     "GridWalk",
     "LayerGrid",
-    "integer_bias",
-    "integer_weights",
     "is_int8",
     "layer_grids",
-    "worst_sum",
 ]
-
-LARGEST_WEIGHT = 127
-EXACT_LIMIT = 1 << 24
-"""Whole numbers below it, and their sums below it, are exact in float32."""
 
 _FINEST_INPUT = 2.0**-24
 # So that no product of a current is a subnormal number, which a program may take for 0.
@@ -97,25 +89,6 @@ class LayerGrid:
 def is_int8(plan: Plan) -> bool:
     """Whether a model says that it lies on a grid; `layer_grids` tells whether it does."""
     return plan.metadata is not None and plan.metadata.weights == "int8"
-
-
-def integer_weights(node: Convolution | Dense) -> tuple[NDArray[np.int8], float]:
-    """The weights of a node as whole numbers, and their quantum: weight = integers · quantum.
-
-    Raises:
-        ModelError: the node has no grid, or a weight that is not on it or beyond ±127 quanta.
-    """
-    quantum = _quantum(node)
-    quanta = _on_grid(node.weight, quantum, f"weight of {node.name!r}")
-    if np.abs(quanta).max() > LARGEST_WEIGHT:
-        index = tuple(int(i) for i in np.argwhere(np.abs(quanta) > LARGEST_WEIGHT)[0])
-        raise ModelError(
-            "weight is no int8",
-            got=f"{int(quanta[index])} quanta at {index}",
-            expected=f"−{LARGEST_WEIGHT} … {LARGEST_WEIGHT}",
-            where=f"node {node.name!r}",
-        )
-    return quanta.astype(np.int8), quantum
 
 
 def layer_grids(plan: Plan) -> tuple[LayerGrid, ...]:
@@ -242,33 +215,6 @@ class GridWalk:
         return f"node {self._plan.nodes[index].name!r} of {self._plan.source}"
 
 
-def integer_bias(node: Convolution | Dense) -> NDArray[np.int32]:
-    """The bias of a node in quanta of its weights, below 2^24.
-
-    Raises:
-        ModelError: the node has no grid, or a value that is not on it.
-    """
-    quanta = _on_grid(node.bias, _quantum(node), f"bias of {node.name!r}")
-    return quanta.astype(np.int32)
-
-
-def worst_sum(
-    weight: NDArray[np.integer], bias: NDArray[np.integer], input_quantum: float, input_max: int
-) -> int:
-    """The largest that |Σ weight·input + bias|, or any part of the sum, can be, in current quanta.
-
-    Args:
-        weight: [Co, …] in weight quanta. bias: [Co] in weight quanta.
-        input_quantum, input_max: of the layer's input.
-    """
-    flat = np.abs(weight.reshape(len(weight), -1).astype(np.int32))
-    # Python's integers from here on: what a file declares may be any number.
-    rows: list[int] = flat.sum(axis=1, dtype=np.int64).tolist()
-    scale = round(1 / input_quantum)
-    offsets: list[int] = [abs(b) * scale for b in bias.astype(np.int64).tolist()]
-    return max(row * input_max + offset for row, offset in zip(rows, offsets, strict=True))
-
-
 def _layer(
     node: Convolution | Dense, neuron: Neuron | None, seen: GridSignal, where: str
 ) -> LayerGrid:
@@ -366,31 +312,6 @@ def _within(signal: GridSignal, what: str, where: str) -> GridSignal:
             where=where,
         )
     return signal
-
-
-def _quantum(node: Convolution | Dense) -> float:
-    if node.weight_grid is None:
-        raise ModelError("node has no weight_grid", where=f"node {node.name!r}")
-    return math.ldexp(1.0, node.weight_grid)
-
-
-def _on_grid(values: NDArray[np.float32], quantum: float, what: str) -> NDArray[np.floating]:
-    """Values as whole multiples of a power of two; ModelError for one that is none."""
-    # Dividing by a power of two is exact: in float64, and in float32, which takes half the time,
-    # where nothing can underflow. What overflows is beyond the limit anyway.
-    kind = np.dtype(np.float32 if 2.0**-100 <= quantum <= 1 else np.float64)
-    with np.errstate(over="ignore"):
-        quanta: NDArray[np.floating] = values.astype(kind, copy=False) / kind.type(quantum)
-    off = np.rint(quanta) != quanta
-    if off.any() or np.abs(quanta).max(initial=0) >= EXACT_LIMIT:
-        off |= np.abs(quanta) >= EXACT_LIMIT
-        index = tuple(int(i) for i in np.argwhere(off)[0])
-        raise ModelError(
-            f"{what} is off its grid",
-            got=f"{values[index]} at {index}",
-            expected=f"a multiple of {quantum:g} below 2^24 of them",
-        )
-    return quanta
 
 
 def _is_power_of_two(value: float) -> bool:

@@ -10,16 +10,17 @@ import io
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 
 from mpsl_runtime.atomic import replacing
+from mpsl_runtime.model.array_writer import write_array
 
 __all__ = ["graph_bytes", "write_graph"]
 
 _TERMINALS = {"Input": "input", "Output": "output"}
-# Strides, paddings, shapes: HDF5 spends 2 kB on the index of a compressed array.
-_FEW = 8
+_FEW = 8  # strides, paddings, shapes
 
 
 def graph_bytes(graph: nir.NIRGraph) -> bytes:
@@ -29,7 +30,9 @@ def graph_bytes(graph: nir.NIRGraph) -> bytes:
     bytes.
     """
     content = io.BytesIO()
-    nir.write(content, _Written(graph))
+    with h5py.File(content, "w") as file:
+        file.create_dataset("version", data=nir.version, dtype=h5py.string_dtype())
+        _write(file.create_group("node"), _written(graph))
     return content.getvalue()
 
 
@@ -43,20 +46,28 @@ def write_graph(graph: nir.NIRGraph, path: Path) -> None:
         temporary.write_bytes(graph_bytes(graph))
 
 
-class _Written:
-    """What `nir.write` asks of a graph."""
+def _write(group: Any, values: dict[str, Any]) -> None:
+    """As `nir.write` has it, but for the arrays."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            if key != "metadata" or value:
+                _write(group.create_group(key), value)
+        elif isinstance(value, str):
+            group.create_dataset(key, data=value, dtype=h5py.string_dtype())
+        elif isinstance(value, np.ndarray):
+            write_array(group, key, value)
+        else:
+            group.create_dataset(key, data=value)
 
-    def __init__(self, graph: nir.NIRGraph) -> None:
-        self._graph = graph
 
-    def to_dict(self) -> dict[str, Any]:
-        """The graph as it lies in the file."""
-        graph: dict[str, Any] = self._graph.to_dict()
-        names = _names(graph["nodes"])
-        nodes = {names.get(name, name): node for name, node in graph["nodes"].items()}
-        edges = [(names.get(a, a), names.get(b, b)) for a, b in graph["edges"]]
-        written: dict[str, Any] = _settled({**graph, "nodes": nodes, "edges": edges})
-        return written
+def _written(graph: nir.NIRGraph) -> dict[str, Any]:
+    """The graph as it lies in the file."""
+    found: dict[str, Any] = graph.to_dict()
+    names = _names(found["nodes"])
+    nodes = {names.get(name, name): node for name, node in found["nodes"].items()}
+    edges = [(names.get(a, a), names.get(b, b)) for a, b in found["edges"]]
+    settled: dict[str, Any] = _settled({**found, "nodes": nodes, "edges": edges})
+    return settled
 
 
 def _names(nodes: dict[str, Any]) -> dict[str, str]:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsl_runtime.model.grid import EXACT_LIMIT, LARGEST_WEIGHT
+from mpsl_runtime.model.quanta import EXACT_LIMIT, LARGEST_WEIGHT
 
 __all__ = ["Scale", "is_exact_decay", "unclipped_scale", "unclipped_threshold", "whole_numbers"]
 

@@ -22,7 +22,7 @@ from mpsl_runtime.hdf5.tree import Tree, read_tree
 from mpsl_runtime.model.nir_file import LIMITS
 from mpsl_runtime.model.nir_writer import graph_bytes
 
-__all__ = ["SEAL_KEYS", "broken_parts", "check_seal", "sealed_bytes"]
+__all__ = ["SEAL_KEYS", "broken_parts", "check_seal", "sealed", "sealed_bytes"]
 
 SEAL_KEYS = ("seal", "seal_parts")
 """Of the graph's metadata."""
@@ -32,8 +32,8 @@ _MOST_PARTS = 200
 _SHORT = 16  # hexadecimal digits of a part's hash
 
 
-def sealed_bytes(graph: nir.NIRGraph) -> bytes:
-    """The content of a `.nir` file of `graph`, which stays as it is, sealed."""
+def sealed(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """`graph`, which stays as it is, with the seal of its file."""
     metadata = {key: value for key, value in graph.metadata.items() if key not in SEAL_KEYS}
     made = nir.NIRGraph(graph.nodes, graph.edges, metadata=metadata, type_check=False)
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +46,12 @@ def sealed_bytes(graph: nir.NIRGraph) -> bytes:
         made.metadata = {**metadata, "seal_parts": said}
         _metadata(tree)["seal_parts"] = said
     made.metadata = {**made.metadata, "seal": _whole(tree)}
-    return graph_bytes(made)
+    return made
+
+
+def sealed_bytes(graph: nir.NIRGraph) -> bytes:
+    """The content of a `.nir` file of `graph`, which stays as it is, sealed."""
+    return graph_bytes(sealed(graph))
 
 
 def broken_parts(path: Path) -> list[str] | None:

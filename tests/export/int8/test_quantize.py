@@ -27,9 +27,10 @@ from mpsl_runtime.data import datasets
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import DataError, ModelError, RunError, UsageError
 from mpsl_runtime.model.graph import encode_neuron, load_plan, plan_of
-from mpsl_runtime.model.grid import EXACT_LIMIT, layer_grids
+from mpsl_runtime.model.grid import layer_grids
 from mpsl_runtime.model.metadata import ModelMetadata, NeuronMetadata
 from mpsl_runtime.model.plan import Convolution, Dense
+from mpsl_runtime.model.quanta import EXACT_LIMIT
 
 Copy = Callable[[Any], Any]
 

@@ -16,16 +16,11 @@ from hypothesis import strategies as st
 from mpsl_runtime.data.holdout import stratified_split
 from mpsl_runtime.errors import DataError, ModelError
 from mpsl_runtime.model.graph import load_plan, plan_of
-from mpsl_runtime.model.grid import (
-    EXACT_LIMIT,
-    integer_weights,
-    is_int8,
-    layer_grids,
-    worst_sum,
-)
+from mpsl_runtime.model.grid import is_int8, layer_grids
 from mpsl_runtime.model.input_bound import InputBound
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.plan import Convolution, Dense
+from mpsl_runtime.model.quanta import EXACT_LIMIT, integer_weights, worst_sum
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import nir
 import numpy as np
 
@@ -55,6 +56,28 @@ def test_a_graph_from_a_file_is_written_as_the_same_bytes(tmp_path: Path) -> Non
     assert graph_bytes(load_graph(tmp_path / "model.nir")) == content
     nir.write(tmp_path / "other.nir", graph("a", "conv", "if", "z"))
     assert graph_bytes(load_graph(tmp_path / "other.nir")) == content
+
+
+def test_trained_weights_lie_in_one_piece_and_one_value_for_all_neurons_takes_little(
+    tmp_path: Path,
+) -> None:
+    """What is inflated is most of the time from a file to the first step."""
+    given, random = graph("input", "conv", "if", "output"), np.random.default_rng(0)
+    trained = random.normal(size=(64, 2, 3, 3)).astype(np.float32)
+    alike = np.full((64, 20, 20), 0.25, np.float32)
+    given.nodes["conv"].weight = trained
+    given.nodes["if"].r = given.nodes["if"].v_threshold = given.nodes["if"].v_reset = alike
+    write_graph(given, tmp_path / "model.nir")
+    with h5py.File(tmp_path / "model.nir") as file:
+        nodes = file["node/nodes"]
+        assert nodes["conv/weight"].compression is None
+        assert nodes["conv/weight"].id.get_offset() is not None  # contiguous
+        assert nodes["if/r"].compression == "gzip"
+        assert nodes["if/r"].id.get_storage_size() < alike.nbytes / 50
+    unchecked = nir.read(tmp_path / "model.nir", type_check=False)
+    for found in (load_graph(tmp_path / "model.nir"), unchecked):
+        assert np.array_equal(found.nodes["conv"].weight, trained)
+        assert np.array_equal(found.nodes["if"].r, alike)
 
 
 def test_whole_numbers_keep_their_type_and_shape(tmp_path: Path) -> None:
