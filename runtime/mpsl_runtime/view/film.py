@@ -206,7 +206,7 @@ def _encoder() -> str:
     """ffmpeg: the system's, or that of imageio-ffmpeg."""
     found = shutil.which("ffmpeg")
     if found is None and importlib.util.find_spec("imageio_ffmpeg") is not None:
-        import imageio_ffmpeg  # type: ignore[import-untyped]
+        import imageio_ffmpeg
 
         found = str(imageio_ffmpeg.get_ffmpeg_exe())
     if found is None:
