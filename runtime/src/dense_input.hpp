@@ -54,6 +54,7 @@ public:
         job.weights = weights;
         job.channels = channels;
         job.taps = shape_.taps();
+        job.largest = pooled_ ? 4 : 1;
         job.tap_offsets = tap_offsets_.data();
         job.pixel_step = pixel_step_;
         job.row_step = row_step_;
@@ -76,18 +77,12 @@ public:
     std::size_t bytes() const { return tap_offsets_.bytes() + counts_.bytes() + values_.bytes(); }
 
 private:
-    static constexpr int kTileSlack = 8;
-
     // The whole input, and all that any tap of any output sees.
     static int padded(const Axis& axis) {
         const int seen = (axis.output - 1) * axis.stride + (axis.taps - 1) * axis.dilation + 1;
         return std::max(seen, axis.before + axis.input);
     }
-    // The last tile may read pixels beyond its row.
-    std::size_t size() const {
-        const std::size_t image = product(padded(shape_.rows), columns_);
-        return product(sum(image, product(kTileSlack, shape_.columns.stride)), stride_);
-    }
+    std::size_t size() const { return product(padded(shape_.rows), columns_, stride_); }
 
     const Kernels& kernels_;
     const bool pooled_;

@@ -111,6 +111,7 @@ struct TileJob {
     const void* weights;
     void* current;  // [output pixel][64], float32 or int32
     int taps, channels;
+    int largest;  // count
     const int* tap_offsets;
     int pixel_step, row_step, output_rows, output_columns;
 };

@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
 #endif
 
 #include "kernels.hpp"
@@ -22,7 +24,16 @@ typedef std::int32_t Mask __attribute__((vector_size(kVectorBytes), may_alias));
 
 #define MPSL_INLINE inline __attribute__((always_inline))
 
-MPSL_INLINE Float splat(float value) { return Float{} + value; }
+// Not Float{} + value, which is an addition: 0 + −0 is another number.
+MPSL_INLINE Float splat(float value) {
+#if MPSL_VECTOR_BYTES == 64
+    return (Float)_mm512_set1_ps(value);
+#elif MPSL_VECTOR_BYTES == 32
+    return (Float)_mm256_set1_ps(value);
+#else
+    return Float{value, value, value, value};
+#endif
+}
 
 MPSL_INLINE Float select(Mask mask, Float yes, Float no) {
     return (Float)((mask & (Mask)yes) | (~mask & (Mask)no));
@@ -284,7 +295,7 @@ std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* i
 
 const Kernels MPSL_KERNELS = {
     MPSL_ISA_NAME, build_lists, gather,        gather_events, gather_int8, dense, dense_int8,
-    count_spikes,  tiles,       kHasInt8Tiles,
+    count_spikes,  tiles,       MPSL_INT8_TILES,
     fire_uniform, fire_each, find_nonzero,
 };
 

@@ -1,20 +1,49 @@
 // The dense loops, for steps in which so much fires that lists cost more than they save; a part of
-// kernels_impl.hpp. A tile of up to 6 pixels x 64 outputs stays in registers over all taps.
+// kernels_impl.hpp. A slab of weights, some channels of one tap, stays in the first-level cache
+// while all pixels pass by, and a tile of up to 6 pixels x 16 or 64 outputs in registers.
 
 constexpr int kTilePixels = 6;
-#if defined(__AVX512VNNI__)
-constexpr bool kHasInt8Tiles = true;
+// Registers: 32 hold 24 sums, 16 hold 12; weights, a value and a product need the others.
+#if MPSL_VECTOR_BYTES == 64 || defined(__aarch64__)
+constexpr int kTileVectors = 4;
 #else
-constexpr bool kHasInt8Tiles = false;
+constexpr int kTileVectors = 2;
 #endif
+#if MPSL_VECTOR_BYTES > 16 || defined(__ARM_FEATURE_DOTPROD)
+#define MPSL_INT8_TILES 1
+#else
+#define MPSL_INT8_TILES 0
+#endif
+// Of a slab: 16 KiB.
+constexpr int kFloatTileChannels = 64, kInt8TileChannels = 256;
 
 // counts[0 … 63] += the bits of `word`.
 MPSL_INLINE void count_bits(std::uint64_t word, std::uint8_t* counts) {
 #if MPSL_VECTOR_BYTES == 64
     const __m512i ones = _mm512_maskz_set1_epi8(word, 1);
     _mm512_storeu_si512(counts, _mm512_add_epi8(_mm512_loadu_si512(counts), ones));
+#elif MPSL_VECTOR_BYTES == 32
+    const __m256i byte_of_lane = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
+                                                    0x0303030303030303);
+    const __m256i bit_of_lane = _mm256_set1_epi64x(std::int64_t(0x8040201008040201));
+    for (int half = 0; half < 2; ++half) {
+        const __m256i all = _mm256_set1_epi32(std::int32_t(word >> 32 * half));
+        const __m256i bits = _mm256_and_si256(_mm256_shuffle_epi8(all, byte_of_lane), bit_of_lane);
+        __m256i* const to = (__m256i*)(counts + 32 * half);
+        // Equal is −1.
+        _mm256_storeu_si256(to, _mm256_sub_epi8(_mm256_loadu_si256(to),
+                                                _mm256_cmpeq_epi8(bits, bit_of_lane)));
+    }
 #else
-    for (int bit = 0; bit < 64; ++bit) counts[bit] += word >> bit & 1;
+    // Eight bits become eight bytes: byte k keeps bit k, and 0x7f more carries it to the top.
+    constexpr std::uint64_t kEach = 0x0101010101010101;
+    for (int i = 0; i < 8; ++i) {
+        const std::uint64_t bits = (word >> 8 * i & 0xff) * kEach & 0x8040201008040201;
+        std::uint64_t eight;
+        __builtin_memcpy(&eight, counts + 8 * i, 8);
+        eight += (bits + 0x7f * kEach) >> 7 & kEach;
+        __builtin_memcpy(counts + 8 * i, &eight, 8);
+    }
 #endif
 }
 
@@ -54,90 +83,162 @@ MPSL_INLINE Float multiply_add(Float a, Float b, Float sum) {
 #endif
 }
 
-// `Pixels` outputs of one row, `Vectors` of their channels, from `input` of the first on.
-template <int Pixels, int Vectors>
-MPSL_INLINE void tile_float(const TileJob& job, const float* input, const float* weights,
-                            int valid, float* current) {
-    Float sum[Pixels][Vectors];
-    for (int i = 0; i < Pixels; ++i)
-        for (int k = 0; k < Vectors; ++k) sum[i][k] = Float{};
-    for (int tap = 0; tap < job.taps; ++tap) {
-        const float* const from = input + job.tap_offsets[tap];
-        for (int c = 0; c < job.channels; ++c, weights += 64) {
-            Float weight[Vectors];
-            for (int k = 0; k < Vectors; ++k) weight[k] = ((const Float*)weights)[k];
+// `Pixels` outputs: sum of weights · values, onto `current` [pixel][64].
+template <int Pixels>
+MPSL_INLINE void tile_float(const float* const* inputs, const float* weights, int channels,
+                            float* current) {
+    for (int first = 0; first < 64; first += kTileVectors * kLanes) {
+        const float* row = weights + first;
+        float* const to = current + first;
+        Float sum[Pixels][kTileVectors];
+        for (int i = 0; i < Pixels; ++i)
+            for (int k = 0; k < kTileVectors; ++k) sum[i][k] = ((const Float*)(to + i * 64))[k];
+        for (int c = 0; c < channels; ++c, row += 64) {
+            Float weight[kTileVectors];
+            for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Float*)row)[k];
 #pragma GCC unroll 6
             for (int i = 0; i < Pixels; ++i) {
-                const Float value = splat(from[i * job.pixel_step + c]);
-                for (int k = 0; k < Vectors; ++k)
+                const Float value = splat(inputs[i][c]);
+                for (int k = 0; k < kTileVectors; ++k)
                     sum[i][k] = multiply_add(weight[k], value, sum[i][k]);
             }
         }
+        for (int i = 0; i < Pixels; ++i)
+            for (int k = 0; k < kTileVectors; ++k) ((Float*)(to + i * 64))[k] = sum[i][k];
     }
-    for (int i = 0; i < valid; ++i)
-        for (int k = 0; k < Vectors; ++k) ((Float*)(current + i * 64))[k] += sum[i][k];
 }
 
+#if MPSL_INT8_TILES
+// Sums of whole numbers, four channels in one go. Without an instruction that does it all, pairs
+// are summed as int16: so many of them that no sum leaves its range, see `channels_of_slab`.
 #if defined(__AVX512VNNI__)
-// The same in whole numbers, four channels in one instruction.
+typedef Int FourSums;
+MPSL_INLINE void add_fours(FourSums& sum, std::int32_t counts, Int weights) {
+    sum = (Int)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32(counts), (__m512i)weights);
+}
+MPSL_INLINE Int whole(FourSums sum) { return sum; }
+#elif MPSL_VECTOR_BYTES == 64
+typedef Short FourSums;
+MPSL_INLINE void add_fours(FourSums& sum, std::int32_t counts, Int weights) {
+    sum += (Short)_mm512_maddubs_epi16(_mm512_set1_epi32(counts), (__m512i)weights);
+}
+MPSL_INLINE Int whole(FourSums sum) {
+    return (Int)_mm512_madd_epi16((__m512i)sum, _mm512_set1_epi16(1));
+}
+#elif MPSL_VECTOR_BYTES == 32
+typedef Short FourSums;
+MPSL_INLINE void add_fours(FourSums& sum, std::int32_t counts, Int weights) {
+    sum += (Short)_mm256_maddubs_epi16(_mm256_set1_epi32(counts), (__m256i)weights);
+}
+MPSL_INLINE Int whole(FourSums sum) {
+    return (Int)_mm256_madd_epi16((__m256i)sum, _mm256_set1_epi16(1));
+}
+#elif defined(__ARM_FEATURE_DOTPROD)
+typedef Int FourSums;
+MPSL_INLINE void add_fours(FourSums& sum, std::int32_t counts, Int weights) {
+    const int8x16_t values = vreinterpretq_s8_s32(vdupq_n_s32(counts));
+    sum = (Int)vdotq_s32((int32x4_t)sum, (int8x16_t)weights, values);
+}
+MPSL_INLINE Int whole(FourSums sum) { return sum; }
+#endif
+
+// Channels whose sums `FourSums` holds: an int16 takes pairs of products up to `largest` · 127.
+MPSL_INLINE int channels_of_slab(int largest) {
+    const int pairs = 32767 / (2 * 127 * largest);
+    return sizeof(FourSums{}[0]) == 4 || 4 * pairs > kInt8TileChannels ? kInt8TileChannels
+                                                                       : 4 * pairs;
+}
+
 template <int Pixels>
-MPSL_INLINE void tile_int8(const TileJob& job, const std::uint8_t* input,
-                           const std::int8_t* weights, int valid, std::int32_t* current) {
-    __m512i sum[Pixels][4];
-    for (int i = 0; i < Pixels; ++i)
-        for (int k = 0; k < 4; ++k) sum[i][k] = _mm512_setzero_si512();
-    for (int tap = 0; tap < job.taps; ++tap) {
-        const std::uint8_t* const from = input + job.tap_offsets[tap];
-        for (int c = 0; c < job.channels; c += 4, weights += 256) {
-            __m512i weight[4];
-            for (int k = 0; k < 4; ++k) weight[k] = _mm512_load_si512(weights + 64 * k);
+MPSL_INLINE void tile_int8(const std::uint8_t* const* inputs, const std::int8_t* weights,
+                           int channels, std::int32_t* current) {
+    for (int first = 0; first < 64; first += kTileVectors * kLanes) {
+        const std::int8_t* row = weights + first * 4;
+        FourSums sum[Pixels][kTileVectors];
+        for (int i = 0; i < Pixels; ++i)
+            for (int k = 0; k < kTileVectors; ++k) sum[i][k] = FourSums{};
+        for (int c = 0; c < channels; c += 4, row += 256) {
+            Int weight[kTileVectors];
+            for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Int*)row)[k];
 #pragma GCC unroll 6
             for (int i = 0; i < Pixels; ++i) {
-                std::int32_t four;
-                __builtin_memcpy(&four, from + i * job.pixel_step + c, 4);
-                const __m512i value = _mm512_set1_epi32(four);
-                for (int k = 0; k < 4; ++k)
-                    sum[i][k] = _mm512_dpbusd_epi32(sum[i][k], value, weight[k]);
+                std::int32_t counts;
+                __builtin_memcpy(&counts, inputs[i] + c, 4);
+                for (int k = 0; k < kTileVectors; ++k) add_fours(sum[i][k], counts, weight[k]);
             }
         }
+        for (int i = 0; i < Pixels; ++i) {
+            Int* const to = (Int*)(current + first + i * 64);
+            for (int k = 0; k < kTileVectors; ++k) to[k] += whole(sum[i][k]);
+        }
     }
-    for (int i = 0; i < valid; ++i)
-        for (int k = 0; k < 4; ++k) ((Int*)(current + i * 64))[k] += (Int)sum[i][k];
 }
 #endif
 
+// Channels of one tap.
+struct Slab {
+    int tap, first, count;
+};
+
+// `Pixels` outputs from number `pixel` of the job on; `offsets`: of their inputs.
 template <int Pixels>
-void tiles_of(const TileJob& job) {
-    for (int y = 0; y < job.output_rows; ++y)
-        for (int x = 0; x < job.output_columns; x += Pixels) {
-            const int left = job.output_columns - x, valid = left < Pixels ? left : Pixels;
-            const std::size_t from = std::size_t(y) * job.row_step + std::size_t(x) * job.pixel_step;
-            const std::size_t to = (std::size_t(y) * job.output_columns + x) * 64;
-#if defined(__AVX512VNNI__)
-            if (job.counts) {
-                tile_int8<Pixels>(job, job.counts + from, (const std::int8_t*)job.weights, valid,
-                                  (std::int32_t*)job.current + to);
-                continue;
-            }
+MPSL_INLINE void tile(const TileJob& job, Slab slab, std::size_t pixel,
+                      const std::ptrdiff_t* offsets) {
+    const std::size_t row = std::size_t(slab.tap) * job.channels + slab.first;
+    const std::ptrdiff_t from = job.tap_offsets[slab.tap] + slab.first;
+    if (job.counts) {
+#if MPSL_INT8_TILES
+        const std::uint8_t* inputs[Pixels];
+        for (int i = 0; i < Pixels; ++i) inputs[i] = job.counts + from + offsets[i];
+        tile_int8<Pixels>(inputs, (const std::int8_t*)job.weights + row * 64, slab.count,
+                          (std::int32_t*)job.current + pixel * 64);
 #endif
-            // Registers: 32 of 512 bits hold 64 outputs, 16 narrower ones two vectors.
-            constexpr int kPart = kVectorBytes == 64 ? 4 : 2;
-            for (int channel = 0; channel < 64; channel += kPart * kLanes)
-                tile_float<Pixels, kPart>(job, job.values + from,
-                                          (const float*)job.weights + channel, valid,
-                                          (float*)job.current + to + channel);
-        }
+        return;
+    }
+    const float* inputs[Pixels];
+    for (int i = 0; i < Pixels; ++i) inputs[i] = job.values + from + offsets[i];
+    tile_float<Pixels>(inputs, (const float*)job.weights + row * 64, slab.count,
+                       (float*)job.current + pixel * 64);
 }
 
-// Rows of pixels in equal tiles: 8 are 4 + 4, not 6 + 2.
-void tiles(const TileJob& job) {
-    const int count = (job.output_columns + kTilePixels - 1) / kTilePixels;
-    switch ((job.output_columns + count - 1) / count) {
-        case 1: return tiles_of<1>(job);
-        case 2: return tiles_of<2>(job);
-        case 3: return tiles_of<3>(job);
-        case 4: return tiles_of<4>(job);
-        case 5: return tiles_of<5>(job);
-        default: return tiles_of<6>(job);
+// The last tile of a map, of as many pixels as are left.
+__attribute__((noinline)) void last_tile(const TileJob& job, Slab slab, std::size_t pixel,
+                                         const std::ptrdiff_t* offsets, int pixels) {
+    switch (pixels) {
+        case 1: return tile<1>(job, slab, pixel, offsets);
+        case 2: return tile<2>(job, slab, pixel, offsets);
+        case 3: return tile<3>(job, slab, pixel, offsets);
+        case 4: return tile<4>(job, slab, pixel, offsets);
+        default: return tile<5>(job, slab, pixel, offsets);
     }
+}
+
+// Tiles go on from one row of the map into the next.
+void tiles_of_slab(const TileJob& job, Slab slab) {
+    std::ptrdiff_t offsets[kTilePixels];
+    int count = 0;
+    std::size_t pixel = 0;
+    for (int y = 0; y < job.output_rows; ++y)
+        for (int x = 0; x < job.output_columns; ++x) {
+            offsets[count++] =
+                std::ptrdiff_t(y) * job.row_step + std::ptrdiff_t(x) * job.pixel_step;
+            if (count < kTilePixels) continue;
+            tile<kTilePixels>(job, slab, pixel, offsets);
+            pixel += kTilePixels;
+            count = 0;
+        }
+    if (count) last_tile(job, slab, pixel, offsets, count);
+}
+
+void tiles(const TileJob& job) {
+#if MPSL_INT8_TILES
+    const int most = job.counts ? channels_of_slab(job.largest) : kFloatTileChannels;
+#else
+    const int most = kFloatTileChannels;
+#endif
+    for (int tap = 0; tap < job.taps; ++tap)
+        for (int first = 0; first < job.channels; first += most) {
+            const int left = job.channels - first;
+            tiles_of_slab(job, {tap, first, left < most ? left : most});
+        }
 }

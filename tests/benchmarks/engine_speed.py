@@ -33,7 +33,7 @@ from mpsl_runtime.model.graph import load_plan
 
 # Measured without the others: more points for the straight line.
 BETWEEN = [0.003, 0.03, 0.07]
-DENSITIES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5]
+DENSITIES = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.99]  # a layer of which all fire has no threshold
 LINEAR_UP_TO = 50e6  # synaptic operations a step
 # Ratios to ONNX Runtime that are aimed at, by network, weights and density.
 TARGETS = {

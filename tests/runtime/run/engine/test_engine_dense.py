@@ -27,6 +27,12 @@ METADATA = ModelMetadata(
 )  # fmt: skip
 
 
+@pytest.fixture
+def dense(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is crowded takes the dense loops, whether or not lists would be faster."""
+    monkeypatch.setenv("MPSL_CROSSOVER", "0.4")
+
+
 def crowded(plan: Plan, weights: str) -> Plan:
     """The same network; any event makes three quarters of the first population fire."""
     first = plan.nodes[0]
@@ -57,6 +63,7 @@ GEOMETRIES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("weights", ["float32", "int8"])
 @pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@pytest.mark.usefixtures("dense")
 def test_crowded_steps_equal_the_reference(
     weights: str,
     pooled: bool,
@@ -79,6 +86,7 @@ def test_crowded_steps_equal_the_reference(
 
 @pytest.mark.parametrize("columns", range(1, 15))
 @pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.usefixtures("dense")
 def test_any_number_of_columns(
     columns: int, weights: str, make_plan: type[Any], make_frames: Frames, equal: Equal
 ) -> None:
@@ -88,6 +96,7 @@ def test_any_number_of_columns(
     equal(plan, frames, busy=False)
 
 
+@pytest.mark.usefixtures("dense")
 def test_crowded_steps_with_real_weights_are_close(
     make_plan: type[Any], make_frames: Frames
 ) -> None:
@@ -116,7 +125,7 @@ def test_whole_numbers_give_the_same_bits_at_any_crossover(
     frames = make_frames(plan, density=0.5)
     measured = engines[""].crossovers
     assert [value == 1 for value in measured] == [True, measured[1] == 1, True]
-    if engines[""].isa == "vnni":  # the others have no dense loops for int8
+    if engines[""].isa != "baseline":  # which has no dense loops for int8
         low, high = (1 / 16, 4 / 16) if pooled else (2.5 / 16, 10 / 16)
         assert low <= measured[1] <= high
         assert engines["0"].crossovers == (1, 0, 1)
@@ -133,7 +142,7 @@ def test_the_crossover_of_float32_is_the_same_every_time(
 ) -> None:
     monkeypatch.delenv("MPSL_CROSSOVER", raising=False)
     plan = make_plan((2, 9, 8)).conv(70).fire().pool().conv(70).fire().conv(70).fire().plan()
-    assert Engine(plan).crossovers == (1, 0.30, 0.45)
+    assert Engine(plan).crossovers == (1, 0.36, 0.85)
 
 
 @pytest.mark.parametrize("value", ["half", "1.5", "-0.1", "nan", "0.5x"])

@@ -64,10 +64,10 @@ def test_any_convolution(
 def test_sums_beyond_an_int16_are_exact(
     weight: int, density: float, make_plan: type[Any], make_frames: Frames, equal: Equal
 ) -> None:
-    plan = make_plan((2, 8, 8)).conv(128).fire().pool().conv(70).fire().dense(9).fire().plan()
+    plan = make_plan((2, 8, 8)).conv(256).fire().pool().conv(70).fire().dense(9).fire().plan()
     plan = make_plan.on_grid(plan, weight=weight)
     first = next(n for n in plan.nodes if isinstance(n, Neuron))
-    # Where everything fires, 512 spikes reach a pixel: 512 · 127 is beyond 2^15.
+    # Where everything fires, 1,024 spikes reach a pixel: 1,024 · 127 is beyond 2^15.
     low = replace(first, threshold=np.full_like(first.threshold, 2.0**make_plan.exponent))
     conv = replace(plan.nodes[0], weight=np.abs(plan.nodes[0].weight))  # type: ignore[union-attr]
     plan = replace(plan, nodes=(conv, low, *plan.nodes[2:]))
