@@ -50,6 +50,8 @@ class Row:
         network: in the paper's notation, or the file's name; weights: `float32` or `int8`.
         density: part of the spiking neurons that fire in a step: the one asked for, or measured.
         engine_us, program_us: time of a step, the latter by program. ratio: program / engine.
+        best_us: the shortest time of a step in any round, of the engine, as `engine`, and of each
+            program: what a free machine might give, no more than that.
         synops: synaptic operations a step; gsops: billions of them a second.
         equal, exact: see the module.
         output_spikes: output values that are not zero; equality of silence would say little.
@@ -66,6 +68,7 @@ class Row:
     engine_us: float
     program_us: Mapping[str, float]
     ratio: Mapping[str, float]
+    best_us: Mapping[str, float]
     synops: float
     equal: bool
     exact: bool
@@ -113,6 +116,7 @@ class Row:
             "ort_us": None if onnx is None else round(onnx, 2),
             "torch_us": None if torch is None else round(torch, 2),
             "ratio_ort": round(self.ratio["onnx"], 3) if "onnx" in self.ratio else None,
+            "best_us": {name: round(us, 2) for name, us in self.best_us.items()},
             "gsops": round(self.gsops, 3),
             "synops": round(self.synops),
             "equal": self.equal,
@@ -181,6 +185,7 @@ def benchmark(
             key: median(b / a for a, b in zip(seconds[""], seconds[key], strict=True))
             for key in others
         },
+        best_us={key or "engine": min(taken) / given.steps * 1e6 for key, taken in seconds.items()},
         synops=_synops(engine, given),
         equal=same and (exact or not is_int8(plan)),
         exact=exact,

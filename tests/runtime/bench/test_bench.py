@@ -29,7 +29,7 @@ from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
 ROW_KEYS = [
-    "network", "weights", "density", "engine_us", "ort_us", "torch_us", "ratio_ort", "gsops",
+    "network", "weights", "density", "engine_us", "ort_us", "torch_us", "ratio_ort", "best_us", "gsops",
     "synops", "equal",
 ]  # fmt: skip
 Mpsl = Callable[..., tuple[int, str, str]]
@@ -148,6 +148,7 @@ def test_json_is_one_document_with_the_keys_that_scripts_depend_on(mpsl: Mpsl, m
         assert row["ort_us"] is row["torch_us"] is row["ratio_ort"] is None
         assert row["equal"] is row["exact"] is True
         assert row["engine_us"] > 0
+        assert 0 < row["best_us"]["engine"] <= row["engine_us"]
         assert row["output_spikes"] > 0
         assert row["gsops"] == pytest.approx(row["synops"] / row["engine_us"] / 1e3, abs=2e-3)
     assert document["rows"][0]["synops"] < document["rows"][1]["synops"]
