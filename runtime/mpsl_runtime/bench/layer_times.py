@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -83,10 +84,11 @@ def layer_times(
     probed = [Engine(_probed(short), threads=threads) for short in plain[:-1]]
     probed.append(Engine(plain[-1], threads=threads))
     seconds: list[list[float]] = [[] for _ in probed]
+    clock = time.process_time if threads == 1 else time.perf_counter  # see `bench`
     for _ in range(rounds):
         for engine, taken in zip(probed, seconds, strict=True):
-            _pass(engine, given)
-            taken.append(_pass(engine, given) / given.steps)
+            _pass(engine, given, clock)
+            taken.append(_pass(engine, given, clock) / given.steps)
     costs, crossovers = [], probed[-1].crossovers
     for i, end in enumerate(ends):
         before = seconds[i - 1] if i else [0.0] * rounds
@@ -102,11 +104,11 @@ def _synops_of(engine: Engine, sample: Array) -> int:
     return int(engine.synops)
 
 
-def _pass(engine: Engine, given: BenchInput) -> float:
-    begin = time.perf_counter()
+def _pass(engine: Engine, given: BenchInput, clock: Callable[[], float]) -> float:
+    begin = clock()
     for sample in given.samples:
         engine.run(sample)
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def _ending(plan: Plan, end: int) -> Plan:
