@@ -14,6 +14,7 @@ from mpsl_train.network.plasticity.random_bank import RandomBank
 from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 from mpsl_train.network.plasticity.stbp import Stbp
 from mpsl_train.network.processes import place
+from mpsl_train.network.window_grid import keeps_pools
 
 __all__ = ["detour", "graph_obstacle", "obstacle"]
 
@@ -42,8 +43,10 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
             return "rules.local_gradient is 'flow'"
         if layer.bf16:
             return "training.precision is 'bf16'"
-        if getattr(layer, "quantised", False):
-            return "the weights are quantised"
+        if layer.quantised and layer.bias.is_cuda:
+            return "the weights are quantised, and cuDNN's sums are not exact"
+        if layer.quantised and not keeps_pools(layer):
+            return "the weights are quantised behind a pool of k² values, no power of two"
         if type(layer.batchnorm) not in (type(None), nn.BatchNorm1d, nn.BatchNorm2d):
             return "batch normalisation spans several processes"
     if frames is not None and frames.requires_grad:

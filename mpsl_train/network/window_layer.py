@@ -16,6 +16,7 @@ from mpsl_train.network.plasticity import Pre
 from mpsl_train.network.plasticity.hebbian import Hebbian
 from mpsl_train.network.plasticity.sbp import SelfBackpropagation, normalise
 from mpsl_train.network.plasticity.sbp import received as summed
+from mpsl_train.network.window_grid import Stored, WindowGrid
 
 __all__ = ["WindowLayer"]
 
@@ -30,6 +31,7 @@ class _Step:
     near: Tensor
     weight: Tensor
     normalised: tuple[Tensor, Tensor, Tensor] | None = None
+    stored: Stored | None = None  # what `weight` is on an int8 grid
     D: Tensor | None = None
     P: Tensor | None = None
     received: Tensor | None = None  # r/η of the layer above, [Co]
@@ -43,6 +45,7 @@ class WindowLayer:
         values: what gets a gradient, in the order of `names`; η, λ_f and λ_p are themselves made
             of parameters, outside.
         above: the next layer, if its changes steer this one's.
+        grid: the int8 grid that the window runs on; None: float. settings: of the neurons there.
         tape: a `_Step` for each step. later: ∂L/∂U of the step after, in the backward pass.
     """
 
@@ -54,6 +57,10 @@ class WindowLayer:
         mask: Tensor | None = None,
     ) -> None:
         self.layer, self.kernels, self.state = layer, kernels, layer.begin(mask)
+        scale = self.state.scale
+        self.grid = None if scale is None else WindowGrid(layer, scale)
+        self.settings = layer.settings if self.grid is None else self.grid.settings
+        self.on_grid: Stored | None = None
         self.mask: Tensor | None = None
         self.fixed: list[Tensor] = []
         rules = {rule.name: rule for rule in layer.rule_list}
@@ -144,9 +151,12 @@ class WindowLayer:
         layer, spec = self.layer, self.layer.spec
         source = x
         x = self._prepare(x)
-        current = self.kernels.multiply(x, self.weight, self.value["bias"], spec, self.spare)
+        weight, bias, stored = self.weight, self.value["bias"], self._stored()
+        if stored is not None:
+            weight, bias = stored.weight, stored.bias
+        current = self.kernels.multiply(x, weight, bias, spec, self.spare)
         normalised = None
-        if layer.batchnorm is not None:
+        if layer.batchnorm is not None and layer.normalises:
             norm, before = layer.batchnorm, current
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.add_(1)
@@ -156,9 +166,9 @@ class WindowLayer:
             )  # fmt: skip
             normalised = (before, mean, scale)
         plastic = self.hebbian is not None
-        now = self.kernels.fire(current, self.carried, layer.settings, plastic, last, layer.clipped)
+        now = self.kernels.fire(current, self.carried, self.settings, plastic, last, layer.clipped)
         self.carried = now.membrane
-        entry = _Step(now.fired, now.near, self.weight, normalised)
+        entry = _Step(now.fired, now.near, weight, normalised, stored)
         if now.activity is not None:
             # A constant current is the same tensor at every step: its mean stays known.
             if self.source is not source:
@@ -170,6 +180,14 @@ class WindowLayer:
         self.tape.append(entry)
         self.spare = None if normalised else current
         return now.fired
+
+    def _stored(self) -> Stored | None:
+        """This step's weight on the grid; without plasticity, that of all steps."""
+        if self.grid is None:
+            return None
+        if self.on_grid is None or self.hebbian is not None:
+            self.on_grid = self.grid.stored(self.weight)
+        return self.on_grid
 
     def learn(self, last: bool) -> None:
         """Eq. 8–11: the banks after this step, and the weight of the next."""
@@ -278,7 +296,7 @@ class WindowLayer:
             membrane_gradient: ∂L/∂U of the last step.
         """
         layer, spec, entry = self.layer, self.layer.spec, self.tape[-1]
-        gradient = self.kernels.unfire(gradient, size, self.later, entry.near, layer.settings)
+        gradient = self.kernels.unfire(gradient, size, self.later, entry.near, self.settings)
         if membrane_gradient is not None:
             gradient.add_(membrane_gradient)
         self.later = gradient
@@ -294,13 +312,23 @@ class WindowLayer:
         back, change = self.kernels.multiply_back(
             gradient, self._prepare(x), entry.weight, spec, needs_input
         )
-        self.sums["bias"] += self.kernels.bias_gradient(gradient)
+        bias = self.kernels.bias_gradient(gradient)
+        if entry.stored is not None and self.trace is not None:
+            change, bias = self._through_grid(entry.stored, change, bias)
+        self.sums["bias"] += bias
         if self.trace is None:
             self.total.add_(change)
         else:
             decay = layer.rule_list[1].settings.decay
             self.kernels.decay_add(self.trace, change, self.total, decay)
         return gradient if back is None else self._unprepare(back, x)
+
+    def _through_grid(self, stored: Stored, change: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """∂L of weight and bias as they are, from ∂L of them as they are stored."""
+        change, bias, *norm = stored.back(change, bias)
+        for name, gradient in zip(("gain", "shift"), norm, strict=False):
+            self.sums[name] += gradient
+        return self.kernels.arrange(change), bias
 
     def _unprepare(self, gradient: Tensor, x: Tensor) -> Tensor:
         """Dropout and flattening backwards."""
@@ -315,6 +343,8 @@ class WindowLayer:
         """∂L of everything in `values`."""
         sums, shared = self.sums, self.value["lambda"].dim() == 1
         dot = self.kernels.dot
+        if self.on_grid is not None and self.trace is None:
+            self.total, sums["bias"] = self._through_grid(self.on_grid, self.total, sums["bias"])
         sums["lambda"][0] = dot(self.total, self.kernels.arrange(self.value["weight"]))
         for index, bank in enumerate(self.fixed, start=1):
             sums["lambda"][index] = dot(self.total, bank)

@@ -29,8 +29,8 @@ from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
 ROW_KEYS = [
-    "network", "weights", "density", "engine_us", "ort_us", "torch_us", "ratio_ort", "best_us", "gsops",
-    "synops", "equal",
+    "network", "weights", "density", "engine_us", "ort_us", "torch_us", "ratio_ort", "best_us",
+    "gsops", "synops", "equal",
 ]  # fmt: skip
 Mpsl = Callable[..., tuple[int, str, str]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.model.scale import Scale, unclipped_scale, whole_numbers
+from mpsl_train.network.compiled import built
 from mpsl_train.network.int8_training import on_grid, on_grid_bias
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, build_network
@@ -25,11 +27,11 @@ from mpsl_train.training.training import train
 SCALE = Scale(exponent=-6, threshold=20, step=0.015)
 
 
-def _network(text: str = "4C3-BN-AP2-6C3S2-BN-8FC-3") -> Network:
+def _network(
+    text: str = "4C3-BN-AP2-6C3S2-BN-8FC-3", mechanisms: Sequence[str] = ("stbp", "hebbian", "sbp")
+) -> Network:
     torch.manual_seed(1)
-    network = build_network(
-        parse(text, (2, 9, 9)), ["stbp", "hebbian", "sbp"], NeuronSettings(), RuleSettings()
-    )
+    network = build_network(parse(text, (2, 9, 9)), mechanisms, NeuronSettings(), RuleSettings())
     for layer in network.layer_list:
         if layer.batchnorm is not None:
             with torch.no_grad():
@@ -134,6 +136,23 @@ def test_on_the_grid_a_window_is_about_what_it_was_in_float() -> None:
     for one, two in zip(on.layers, off.layers, strict=True):
         assert 0.01 < float(two.mean()) < 0.99
         assert float((one != two).float().mean()) < 0.1
+
+
+def test_the_fused_way_gives_the_same_bits_in_float32() -> None:
+    """Whole numbers of quanta are exact in any order."""
+    outputs = []
+    for step in ("auto", "autograd"):
+        network = _network(mechanisms=["stbp"]).train()
+        network.step = step
+        with torch.no_grad():
+            for layer in network.layer_list:
+                layer.bias += 0.2
+        outputs.append(network(_frames()))
+        fused = step == "auto" and built() is not None
+        assert network.taken.startswith("fused" if fused else "autograd"), network.taken
+    assert 0 < float(outputs[0].spikes.detach().mean()) < 1
+    assert torch.equal(outputs[0].spikes, outputs[1].spikes)
+    assert torch.equal(outputs[0].membrane, outputs[1].membrane)
 
 
 def test_the_error_reaches_banks_coefficients_and_batch_norm_about_as_in_float() -> None:

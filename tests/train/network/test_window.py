@@ -21,7 +21,6 @@ from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, NonFiniteError, build_network
 from mpsl_train.network.plasticity import RuleSettings
 from mpsl_train.network.plasticity.hebbian import Hebbian
-from mpsl_train.network.step_choice import obstacle
 from mpsl_train.network.window_layer import WindowLayer
 from mpsl_train.notation import parse
 
@@ -45,6 +44,7 @@ def _network(  # type: ignore[no-untyped-def]
     width: float = 1.0,
     eta: float = 1.0,
     shift: float = -0.05,
+    quantised: bool = False,
     **more,
 ) -> Network:
     """In float64, with banks and parameters that are all far from where they begin."""
@@ -65,6 +65,7 @@ def _network(  # type: ignore[no-untyped-def]
             for index in range(2, len(layer.rules) + 1):
                 bank = getattr(layer, f"W{index}")
                 setattr(layer, f"W{index}", 0.02 * torch.randn_like(bank))
+    network.quantise(quantised)
     return network.train()
 
 
@@ -105,7 +106,7 @@ def _both(
         constant = frames.dim() == 4
         fused = step == "fused"
         if not network.plastic:
-            once = constant and network.layer_list[0].batchnorm is not None
+            once = constant and network.layer_list[0].normalises
             fused = fused and network.kernels is not TORCH and not once
         assert network.taken.startswith("fused" if fused else "autograd")
         networks.append(network)
@@ -118,7 +119,7 @@ def _same(one: Network, other: Network) -> None:
         one.state_dict().items(), other.state_dict().values(), strict=True
     ):
         torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-13, msg=name)
-    norms = [layer.batchnorm for layer in one.layer_list]
+    normalised = [layer.normalises for layer in one.layer_list]
     given = dict(other.named_parameters())
     for name, parameter in one.named_parameters():
         if given[name].grad is None:
@@ -126,11 +127,7 @@ def _same(one: Network, other: Network) -> None:
             continue
         expected = given[name].grad
         assert parameter.grad is not None, name
-        if (
-            name.endswith(".bias")
-            and "norm" not in name
-            and norms[int(name.split(".")[1])] is not None
-        ):
+        if name.endswith(".bias") and "norm" not in name and normalised[int(name.split(".")[1])]:
             assert float(parameter.grad.abs().max()) < 1e-14  # BatchNorm takes its mean away
             continue
         size = float(expected.abs().max())
@@ -156,6 +153,10 @@ def _same(one: Network, other: Network) -> None:
         {"text": "4C3-DP0.3-5C3S2-AP2-DP0.2-7FC-3"},
         {"text": "AP2-4C5-6C3S2-7FC-6FC-3", "width": 0.7},
         {"text": "7FC-3", "coefficients_learned": False},
+        {"mechanisms": ONE, "quantised": True},
+        {"mechanisms": ONE, "quantised": True, "text": "4C3-BN-AP2-5C3-DP0.3-AP2-7FC-3"},
+        {"quantised": True, "coefficient_scope": "channel"},
+        {"quantised": True, "text": "AP2-4C3-BN-5C3-7FC-BN-3", "width": 0.7},
     ],
     ids=lambda choices: " ".join(str(value) for value in choices.values()),
 )  # fmt: skip
@@ -337,12 +338,14 @@ def test_a_rule_that_extends_a_built_in_one_is_not_taken_for_it() -> None:
     assert network.taken.startswith("autograd, because")
 
 
-def test_a_layer_that_becomes_quantised_leaves_the_fused_way() -> None:
-    network = _network()
+def test_sums_of_nine_spikes_on_an_int8_grid_leave_the_fused_way() -> None:
+    """1/9 of a whole number of quanta is none."""
+    network = _network("4C3-AP3-5C3-3")
     network(_frames())
     assert network.taken.startswith("fused")
-    object.__setattr__(network.layer_list[1], "quantised", True)
-    assert "quantised" in str(obstacle(network.layer_list))
+    network.quantise(True)
+    network(_frames())
+    assert "autograd, because the weights are quantised" in network.taken
 
 
 def test_a_membrane_that_is_not_finite_is_named_and_no_bank_is_committed() -> None:
