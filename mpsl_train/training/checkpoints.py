@@ -111,6 +111,8 @@ class EpochCheckpoints(Checkpoint):  # type: ignore[misc]
             write_history(self.run.metrics, self.history)
         self._save(trainer, better)
         self.bar.epoch_done(row)
+        if pl_module.silent:
+            self.bar.is_silent()
         if self.finished_early:
             trainer.should_stop = True
 

@@ -77,7 +77,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
     """One window a batch.
 
     Attributes:
-        network: with its banks. recipe: decides everything.
+        network: with its banks. recipe: decides everything. silent: the last layer, which is read
+            by its spikes, fired in no step of the last epoch.
     """
 
     def __init__(self, network: Network, recipe: Recipe, batches: int) -> None:
@@ -88,6 +89,7 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         super().__init__()
         self.network, self.recipe, self.batches = network, recipe, batches
         self.sums: dict[str, list[float]] = {}
+        self.silent = False
         self.broken: NonFiniteError | None = None
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -136,10 +138,11 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
             output = self.network(window, self.recipe.data.steps, record=local, labels=told)
         loss = loss_of(self.recipe.training.loss, output, labels)
         right = (predictions_of(self.recipe.training.loss, output) == classes).sum()
-        sums = self.sums.setdefault(split, [0.0, 0.0, 0.0])
+        sums = self.sums.setdefault(split, [0.0, 0.0, 0.0, 0.0])
         sums[0] += float(loss.detach()) * len(labels)
         sums[1] += float(right)
         sums[2] += len(labels)
+        sums[3] += float(output.spikes.detach().sum())
         return local_loss(self.network, window, output, labels) if local else loss
 
     def on_train_epoch_start(self) -> None:
@@ -196,14 +199,17 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
 
     def running(self) -> tuple[float, float]:
         """(loss, accuracy) of this epoch so far."""
-        loss, right, count = self.sums.get("training", [0.0, 0.0, 1.0])
+        loss, right, count, _ = self.sums.get("training", [0.0, 0.0, 1.0, 0.0])
         return loss / count, right / count
 
     def epoch_metrics(self) -> dict[str, float]:
-        """Means over the epoch and all processes, and the learning rate as it stands."""
+        """Means over the epoch and all processes, and the learning rate as it stands; `silent` is
+        known afterwards."""
         metrics = {}
         for split in sorted(self.sums):
-            loss, right, count = total(self.sums[split], self.device)
+            loss, right, count, spikes = total(self.sums[split], self.device)
+            if split == "training":
+                self.silent = spikes == 0 and self.recipe.training.loss != "ce-membrane"
             metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = loss / count, right / count
         metrics["learning_rate"] = float(self.optimizers().param_groups[0]["lr"])
         return metrics

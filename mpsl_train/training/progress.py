@@ -23,6 +23,7 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
         self.enabled = True
         self.bar: Any = None
         self.said = ""
+        self.warned = False
 
     def disable(self) -> None:
         """Shows nothing."""
@@ -74,6 +75,15 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
             f"{row['seconds']:.1f} s, left {int(left) // 60}:{int(left) % 60:02d}"
         )
         self._line(line)
+
+    def is_silent(self) -> None:
+        """Says, once, that the last layer fires no more: no error reaches a layer below it."""
+        if not self.warned:
+            self.warned = True
+            self._line(
+                "warning: the last layer fired in no step of this epoch and hardly learns; "
+                "begin anew with rules.warmup_epochs=1, a lower learning rate or another seed"
+            )
 
     def _line(self, line: str) -> None:
         if self.bar is not None:

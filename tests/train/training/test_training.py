@@ -249,6 +249,17 @@ def test_a_training_that_does_not_fit_into_memory_is_told_in_one_line(
         trained(small_recipe, tmp_path / "run", small_data)
 
 
+def test_a_last_layer_that_fires_in_no_step_of_an_epoch_is_said_once(
+    small_data: Path, small_recipe: Path, tmp_path: Path, trained: Trained, capfd: Any
+) -> None:
+    trained(small_recipe, tmp_path / "run", small_data, "training.epochs=2")
+    assert "warning: the last layer" not in capfd.readouterr().err
+    for loss, times in (("mse", 1), ("ce-membrane", 0)):
+        trained(small_recipe, tmp_path / loss, small_data, "training.epochs=2",
+                "neuron.threshold=1000", f"training.loss={loss}")  # fmt: skip
+        assert capfd.readouterr().err.count("fired in no step of this epoch") == times
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(small_recipe: Path) -> None:
     def digest(*overrides: str) -> int:
         network = build(load(small_recipe, overrides), (2, 34, 34), 10)
