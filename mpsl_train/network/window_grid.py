@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mpsl_runtime.model.quanta import LARGEST_WEIGHT
 from mpsl_runtime.model.scale import Scale
 from mpsl_train.network.int8_training import fold, on_grid, on_grid_bias
 from mpsl_train.network.layers import NeuronSettings, SpikingLayer
 
 __all__ = ["Stored", "WindowGrid", "keeps_pools"]
+
+_PIECE = 1 << 16
 
 
 def keeps_pools(layer: SpikingLayer) -> bool:
@@ -33,23 +36,32 @@ class Stored:
     """A weight and its bias as they are stored.
 
     Attributes:
-        weight: k²·Q_t. bias: in the units of Q_t. sources: what they were made of, with what
-            autograd knows of it.
+        weight: k²·Q_t. bias: in the units of Q_t. made, sources: the same and what they were made
+            of, as autograd knows them; without `weight` where that is only rounded.
+        gain: ∂Q_t/∂W_t of a weight that is only rounded. inside: where it is not clipped; None:
+            everywhere.
     """
 
     weight: Tensor
     bias: Tensor
-    made: tuple[Tensor, Tensor]
+    made: list[Tensor]
     sources: list[Tensor]
+    gain: float | None = None
+    inside: Tensor | None = None
 
     def back(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         """∂L of what it was made of: W_t, the bias, and gain and shift of batch normalisation
         where there is one.
 
         Args:
-            weight, bias: ∂L of `weight` and `bias`.
+            weight, bias: ∂L of `weight`, which is consumed, and of `bias`.
         """
-        return torch.autograd.grad(self.made, self.sources, (weight, bias))
+        if self.gain is None:
+            return torch.autograd.grad(self.made, self.sources, (weight, bias))
+        weight.mul_(self.gain)
+        if self.inside is not None:
+            weight.mul_(self.inside)
+        return weight, *torch.autograd.grad(self.made, self.sources, (bias,))
 
 
 class WindowGrid:
@@ -61,22 +73,48 @@ class WindowGrid:
 
     def __init__(self, layer: SpikingLayer, scale: Scale) -> None:
         self._layer, self._scale = layer, scale
-        ratio = scale.quantum / scale.step
+        self._area = int(layer.spec.pool_before**2)
+        self._gain = scale.quantum / scale.step
         self.settings: NeuronSettings = replace(
             layer.settings,
             threshold=scale.stored_threshold,
-            surrogate_width=layer.settings.surrogate_width * ratio,
+            surrogate_width=layer.settings.surrogate_width * self._gain,
         )
 
     def stored(self, weight: Tensor) -> Stored:
-        """What a merged weight and the layer's bias become."""
-        layer = self._layer
-        area = int(layer.spec.pool_before**2)
-        norm: Any = layer.batchnorm
+        """What a merged weight, dense in memory, and the layer's bias become."""
+        norm: Any = self._layer.batchnorm
+        bias = self._layer.bias.detach().requires_grad_()
+        if norm is None:
+            simple, inside = self._rounded(weight)
+            with torch.enable_grad():
+                made = on_grid_bias(bias, self._scale)
+            return Stored(simple, made.detach(), [made], [bias], self._gain, inside)
         with torch.enable_grad():
             merged = weight.detach().requires_grad_()
-            bias = layer.bias.detach().requires_grad_()
-            folded, shifted = fold(merged, bias, norm, area)
-            made = on_grid(folded, self._scale) * area, on_grid_bias(shifted, self._scale)
-        norms = [] if norm is None else [norm.weight, norm.bias]
-        return Stored(made[0].detach(), made[1].detach(), made, [merged, bias, *norms])
+            folded, shifted = fold(merged, bias, norm, self._area)
+            rounded = on_grid(folded, self._scale) * self._area
+            made = on_grid_bias(shifted, self._scale)
+        sources = [merged, bias, norm.weight, norm.bias]
+        return Stored(rounded.detach(), made.detach(), [rounded, made], sources)
+
+    def _rounded(self, weight: Tensor) -> tuple[Tensor, Tensor | None]:
+        """k²·Q_t, and where it is not clipped, without batch normalisation: as `fold` and `on_grid`
+        have it, in pieces that stay in the cache."""
+        out, area = torch.empty_like(weight), self._area
+        step = torch.full((), self._scale.step * area, dtype=torch.float64)
+        largest = 0.0
+        for piece, into in zip(_pieces(weight), _pieces(out), strict=True):
+            whole = torch.div(piece.double(), step).round_()
+            largest = max(largest, float(whole.abs().max()))
+            into.copy_(
+                whole.clip_(-LARGEST_WEIGHT, LARGEST_WEIGHT).mul_(self._scale.quantum * area)
+            )
+        if largest <= LARGEST_WEIGHT:
+            return out, None
+        return out, weight.double().abs() < (LARGEST_WEIGHT + 0.5) * step
+
+
+def _pieces(values: Tensor) -> tuple[Tensor, ...]:
+    """All elements in the order in which they lie in memory."""
+    return torch.split(values.as_strided((values.numel(),), (1,)), _PIECE)

@@ -116,7 +116,11 @@ class _Apart(SpikingLayer):
 
 
 def _ours(
-    mechanisms: list[str], step: str = "auto", apart: bool = False, kernels: Kernels | None = None
+    mechanisms: list[str],
+    step: str = "auto",
+    apart: bool = False,
+    kernels: Kernels | None = None,
+    int8: bool = False,
 ) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
         network = ours(task.specs, task.neuron, mechanisms).to(task.frames.dtype)
@@ -128,6 +132,7 @@ def _ours(
                     layer.banks[0].copy_(weight)
                     layer.bias.copy_(bias)
         network.step, network.kernels = step, kernels
+        network.quantise(int8)
         if apart:
             for layer in network.layer_list:
                 layer.__class__ = _Apart
@@ -315,6 +320,8 @@ CONTESTANTS: dict[str, Callable[[Task], Step]] = {
     "ours mpsl, autograd": _ours(MECHANISMS, "autograd"),
     "ours mpsl, fused torch": _ours(MECHANISMS, "fused", kernels=TORCH),
     "ours mpsl, fused C++": _ours(MECHANISMS, "fused"),
+    "ours int8, autograd": _ours(MECHANISMS, "autograd", int8=True),
+    "ours int8, fused C++": _ours(MECHANISMS, "fused", int8=True),
 }
 # Compiled before their first step, for minutes.
 SLOW_TO_START = ["eager, compiled"]
@@ -322,6 +329,7 @@ SLOW_TO_START = ["eager, compiled"]
 
 def same_network(name: str) -> str:
     """Contestants with the same answer compute the same thing: their first spikes agree."""
-    if name.startswith("ours mpsl"):
-        return "mpsl"
+    for ours_alone in ("mpsl", "int8"):
+        if name.startswith(f"ours {ours_alone}"):
+            return ours_alone
     return name if name in ("snntorch", "norse") else "stbp"
