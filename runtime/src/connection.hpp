@@ -88,9 +88,10 @@ std::unique_ptr<Connection> make_convolution(const Kernels& kernels, Source sour
                                              const ConvolutionShape& shape, Weights weight,
                                              const float* bias, Workers& workers);
 
-// weight [out, in], `in` in the order channel·pixels + pixel, bias [out]. Throws Stopped.
+// weight [out, in], `in` in the order channel·pixels + pixel, bias [out]. `workers`: that will share
+// the blocks. Throws Stopped.
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,
-                                       Weights weight, const float* bias, Watch& watch);
+                                       Weights weight, const float* bias, Workers& workers);
 
 // The signal itself is the current.
 std::unique_ptr<Connection> make_identity(Source source, Watch& watch);

@@ -71,9 +71,10 @@ public:
         return is_dense_ ? dense_->build(spikes, fanout()) : lists_.build(spikes, fanout());
     }
 
-    void accumulate(int block, RowRange, Sum* current) const override {
+    void accumulate(int block, RowRange rows, Sum* current) const override {
         if (is_dense_)
-            return dense_->accumulate(weights(block), shape_.input.channels, current, *watch_);
+            return dense_->accumulate(weights(block), shape_.input.channels, rows, current,
+                                      *watch_);
         GatherJob job{};
         job.offsets = lists_.offsets();
         job.current = &current->real;

@@ -11,10 +11,13 @@ namespace {
 class Dense : public Connection {
 public:
     // `count_scale`: what one of the spikes that a 2x2 pool counts is worth in a row's value.
+    // `workers`: that will share the outputs.
     Dense(const Kernels& kernels, Source source, Extent seen, int out, const float* bias_values,
-          int narrowest, float count_scale, Watch& watch)
-        : Connection(source, BlockLayout(Extent(out, 1, 1), narrowest), bias_values, watch),
-          kernels_(kernels), seen_(seen), count_scale_(count_scale) {
+          int narrowest, float count_scale, Workers& workers)
+        : Connection(source, BlockLayout(Extent(out, 1, 1), narrowest), bias_values,
+                     workers.watch),
+          kernels_(kernels), seen_(seen), count_scale_(count_scale),
+          at_once_(blocks_of_task(workers.threads())) {
         rows_.reserve(seen.size());
     }
 
@@ -32,14 +35,14 @@ public:
         return synops * layout.extent.channels;
     }
 
-    int blocks_at_once() const override { return layout.blocks; }
+    int blocks_at_once() const override { return at_once_; }
     std::size_t bytes() const override {
         return shared_bytes() + rows_.capacity() * sizeof(ActiveRow);
     }
 
 protected:
     Dense(const Dense& like) : Connection(like), kernels_(like.kernels_), seen_(like.seen_),
-          count_scale_(like.count_scale_) {
+          count_scale_(like.count_scale_), at_once_(like.at_once_) {
         rows_.reserve(seen_.size());
     }
 
@@ -55,10 +58,21 @@ protected:
         return std::make_shared<const Buffer<T>>(std::move(packed));
     }
 
+    // Columns of the weights: where a task's begin, and how many it has.
+    std::size_t first_column(int block) const { return std::size_t(block) * layout.width; }
+    std::size_t columns(int block) const {
+        return std::size_t(std::min(at_once_, layout.blocks - block)) * layout.width;
+    }
+
     const Kernels& kernels_;
     std::vector<ActiveRow> rows_;
 
 private:
+    // One for each thread, unless the weights are so few that handing them on takes longer.
+    int blocks_of_task(int threads) const {
+        const bool is_shared = product(seen_.size(), layout.size()) >= kSharedWeights;
+        return is_shared ? int(units(layout.blocks, threads)) : layout.blocks;
+    }
     // A 2x2 window's spikes are counted, and its row is added once, times the count.
     std::uint64_t pooled_rows() {
         const Signal& source = *source_.signal;
@@ -84,24 +98,27 @@ private:
         return spikes;
     }
 
+    static constexpr std::size_t kSharedWeights = 1 << 18;
+
     const Extent seen_;
     const float count_scale_;
+    const int at_once_;  // blocks of one task
 };
 
 class FloatDense : public Dense {
 public:
     FloatDense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
-               const float* bias_values, Watch& watch)
-        : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale,
-                watch),
+               const float* bias_values, Workers& workers)
+        : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale, workers),
           weights_(pack<float>([&](std::size_t i) { return weight.at(i); })) {}
 
-    void accumulate(int, RowRange, Sum* current) const override {
+    void accumulate(int block, RowRange, Sum* current) const override {
         DenseJob job{};
         job.rows = rows_.data();
         job.row_count = rows_.size();
-        job.weights = weights_->data();
+        job.weights = weights_->data() + first_column(block);
         job.padded_out = layout.size();
+        job.columns = columns(block);
         job.current = &current->real;
         kernels_.dense(job);
     }
@@ -120,17 +137,18 @@ private:
 class Int8Dense : public Dense {
 public:
     Int8Dense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
-              const float* bias_values, Watch& watch)
-        : Dense(kernels, source, seen, out, bias_values, kInt8Narrowest, 1.0f, watch),
+              const float* bias_values, Workers& workers)
+        : Dense(kernels, source, seen, out, bias_values, kInt8Narrowest, 1.0f, workers),
           quantum_(weight.quantum * source.scale),
           weights_(pack<std::int8_t>([&](std::size_t i) { return weight.whole[i]; })) {}
 
-    void accumulate(int, RowRange, Sum* current) const override {
+    void accumulate(int block, RowRange, Sum* current) const override {
         Int8DenseJob job{};
         job.rows = rows_.data();
         job.row_count = rows_.size();
-        job.weights = weights_->data();
+        job.weights = weights_->data() + first_column(block);
         job.padded_out = layout.size();
+        job.columns = columns(block);
         job.current = &current->whole;
         kernels_.dense_int8(job);
     }
@@ -179,10 +197,10 @@ private:
 }  // namespace
 
 std::unique_ptr<Connection> make_dense(const Kernels& kernels, Source source, Extent seen, int out,
-                                       Weights weight, const float* bias, Watch& watch) {
+                                       Weights weight, const float* bias, Workers& workers) {
     if (weight.is_int8() && source.signal->is_bits())
-        return std::make_unique<Int8Dense>(kernels, source, seen, out, weight, bias, watch);
-    return std::make_unique<FloatDense>(kernels, source, seen, out, weight, bias, watch);
+        return std::make_unique<Int8Dense>(kernels, source, seen, out, weight, bias, workers);
+    return std::make_unique<FloatDense>(kernels, source, seen, out, weight, bias, workers);
 }
 
 std::unique_ptr<Connection> make_identity(Source source, Watch& watch) {

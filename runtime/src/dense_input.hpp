@@ -48,8 +48,9 @@ public:
         return job.synops;
     }
 
-    // Adds up one block of outputs from `weights`, see TileJob; may leave early.
-    void accumulate(const void* weights, int channels, Sum* current, Watch& watch) const {
+    // Adds up these rows of one block of outputs from `weights`, see TileJob; may leave early.
+    void accumulate(const void* weights, int channels, RowRange rows, Sum* current,
+                    Watch& watch) const {
         TileJob job{};
         job.weights = weights;
         job.channels = channels;
@@ -59,10 +60,10 @@ public:
         job.pixel_step = pixel_step_;
         job.row_step = row_step_;
         const double pixel = 64.0 * channels * job.taps;
-        const Window map{shape_.output.rows, shape_.output.columns};
+        const Window map{rows.count(), shape_.output.columns};
         double spent = 0;
         for_each_piece(map, pixel, spent, watch, [&](Piece piece) {
-            const std::size_t from = std::size_t(piece.row) * row_step_ +
+            const std::size_t from = std::size_t(rows.begin + piece.row) * row_step_ +
                                      std::size_t(piece.column) * pixel_step_;
             job.values = values_.empty() ? nullptr : values_.data() + from;
             job.counts = values_.empty() ? counts_.data() + from : nullptr;

@@ -21,7 +21,7 @@ public:
                     Weights weight, const float* bias_values, Workers& workers)
         : Convolution(kernels, source, shape, bias_values, kInt8Narrowest, workers.watch),
           quantum_(weight.quantum * source.scale),
-          width_(layout.width * at_once(layout.blocks, workers.threads())),
+          width_(layout.width * at_once(layout.blocks)), threads_(workers.threads()),
           lists_(kernels, source.pooled, shape.input, kRowChannels, 1) {
         Packed packed;
         for (int first = 0; first < shape.output.channels; first += width_)
@@ -45,7 +45,7 @@ public:
     }
 
     void accumulate(int block, RowRange rows, Sum* current) const override {
-        if (is_dense_) return accumulate_dense(block, current);
+        if (is_dense_) return accumulate_dense(block, rows, current);
         const double pixel = double(shape_.taps()) * shape_.input.channels * width_;
         double spent = 0;
         for_each_piece({rows.count(), layout.extent.columns}, pixel, spent, *watch_,
@@ -53,7 +53,10 @@ public:
     }
 
     int blocks_at_once() const override { return width_ / layout.width; }
-    int rows_at_once() const override { return is_dense_ ? layout.extent.rows : strip_rows(); }
+    // What is summed at once by one thread is split over the rows among several.
+    int rows_at_once() const override {
+        return is_dense_ ? int(units(layout.extent.rows, threads_)) : strip_rows();
+    }
     float quantum() const override { return quantum_; }
     double crossover() const override { return dense_ ? crossover_ : 1; }
     std::size_t bytes() const override {
@@ -95,15 +98,9 @@ private:
         kernels_.gather_int8(job);
     }
 
-    // As many of four as leave no block unused and no thread idle.
-    static int at_once(int blocks, int threads) {
-        const auto longest = [=](int count) {
-            return (blocks / count + threads - 1) / threads * count;  // blocks of one thread
-        };
-        int best = 1;
-        for (int count = 2; count <= kRowBlocks; count *= 2)
-            if (blocks % count == 0 && longest(count) <= longest(best)) best = count;
-        return best;
+    // As many of four as leave no block unused.
+    static int at_once(int blocks) {
+        return blocks % kRowBlocks == 0 ? kRowBlocks : blocks % 2 == 0 ? 2 : 1;
     }
     std::uint64_t read() {
         const Signal& spikes = *source_.signal;
@@ -149,15 +146,17 @@ private:
         return packed;
     }
 
-    void accumulate_dense(int first, Sum* current) const {
+    void accumulate_dense(int first, RowRange rows, Sum* current) const {
         const int end = std::min(first + blocks_at_once(), layout.blocks);
         for (int block = first; block < end; ++block)
-            dense_->accumulate(packed_->fours[block].data(), fours() * 4,
-                               current + (block - first) * layout.block_size(), *watch_);
+            dense_->accumulate(packed_->fours[block].data(), fours() * 4, rows,
+                               current + (block - first) * rows.count() * layout.row_size(),
+                               *watch_);
     }
 
     const float quantum_;
     const int width_;  // of a row: 32, 64, 128 or 256
+    const int threads_;
     SpikeLists lists_;
     std::shared_ptr<const Packed> packed_;
     std::optional<DenseInput> dense_;  // nothing where there are no dense loops

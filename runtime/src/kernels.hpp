@@ -143,17 +143,17 @@ struct ActiveRow {
 struct DenseJob {
     const ActiveRow* rows;
     std::size_t row_count;
-    const float* weights;  // [in][padded_out]
-    std::size_t padded_out;  // a multiple of 16
-    float* current;          // [padded_out]
+    const float* weights;  // [in][padded_out], from the first column on
+    std::size_t padded_out, columns;  // multiples of 16
+    float* current;                   // [columns]
 };
 
 struct Int8DenseJob {
     const ActiveRow* rows;  // values: whole numbers up to 4
     std::size_t row_count;
-    const std::int8_t* weights;  // [in][padded_out]
-    std::size_t padded_out;      // a multiple of 32
-    std::int32_t* current;       // [padded_out]
+    const std::int8_t* weights;  // [in][padded_out], from the first column on
+    std::size_t padded_out, columns;  // multiples of 32
+    std::int32_t* current;            // [columns]
 };
 
 // ---- current -> spikes --------------------------------------------------------------------------

@@ -224,9 +224,9 @@ void dense_int8(const Int8DenseJob& job) {
             const std::int16_t count = is_there ? std::int16_t(active.value) : std::int16_t(0);
             value[k] = Short{} + count;
         }
-        for (std::size_t line = 0; line < out; line += 64) {
+        for (std::size_t line = 0; line < job.columns; line += 64) {
             for (std::size_t k = 0; k < kRowsAtOnce; ++k) fetch_line(next[k] + line);
-            const std::size_t end = line + 64 < out ? line + 64 : out;
+            const std::size_t end = line + 64 < job.columns ? line + 64 : job.columns;
             for (std::size_t j = line; j < end; j += kShortLanes) {
                 Short sum = Short{};
                 for (std::size_t k = 0; k < kRowsAtOnce; ++k)

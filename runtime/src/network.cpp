@@ -149,7 +149,7 @@ void Network::add_dense(std::int64_t out, Weights weight, const float* bias,
     expect("weight does not fit", weight.size, product(in.size(), out));
     check_bias(bias, bias_size, out);
     pending_connection_ = make_dense(kernels_, take_source(), in, narrow<int>(out), weight, bias,
-                                     workers_.watch);
+                                     workers_);
 }
 
 void Network::add_pooling(const PoolingOptions& o) {

@@ -66,6 +66,32 @@ def test_int8_networks_give_the_same_bits(
     equal(plan, make_frames(plan, density=0.4), busy=False, threads=threads)
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+@pytest.mark.parametrize("weights", ["float32", "int8"])
+def test_a_large_fully_connected_layer_gives_the_same_bits(
+    threads: int, weights: str, make_plan: type[Any], make_frames: Frames, equal: Equal
+) -> None:
+    plan = make_plan((2, 8, 8)).conv(70).fire().dense(200).fire().dense(5).fire().plan()
+    if weights == "int8":
+        plan = make_plan.on_grid(plan)
+    equal(plan, make_frames(plan, density=0.3), busy=False, threads=threads)
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_dense_loops_give_the_same_bits(
+    threads: int,
+    make_plan: type[Any],
+    make_frames: Frames,
+    equal: Equal,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MPSL_CROSSOVER", "0")
+    builder = make_plan((2, 8, 6)).conv(130).fire().pool(scale=0.25).conv(256).fire()
+    plan = builder.conv(70).fire().dense(9).fire().plan()
+    for one in (plan, make_plan.on_grid(plan)):
+        equal(one, make_frames(one, density=0.4), busy=False, threads=threads)
+
+
 @pytest.mark.parametrize("threads", COUNTS)
 def test_weights_of_any_size_give_the_same_bits_as_one_thread(
     threads: int, wide: Plan, make_plan: type[Any], make_frames: Frames
