@@ -24,10 +24,13 @@ public:
           width_(layout.width * at_once(layout.blocks)), threads_(workers.threads()),
           lists_(kernels, source.pooled, shape.input, kRowChannels, 1) {
         Packed packed;
-        for (int first = 0; first < shape.output.channels; first += width_)
+        for (int first = 0; first < shape.output.channels; first += width_) {
             packed.rows.push_back(pack_block<std::int8_t>(
                 shape, {first, width_}, {0, shape.input.channels}, *watch_,
                 [&](std::size_t i) { return weight.whole[i]; }));
+            Buffer<std::int8_t>& rows = packed.rows.back();
+            kernels.pair_rows(rows.data(), rows.size() / width_, width_);
+        }
         const bool has_dense_loops = layout.width == 64 && kernels.has_int8_tiles;
         if (has_dense_loops)
             for (int block = 0; block < layout.blocks; ++block)

@@ -78,7 +78,7 @@ struct AxisTaps {
 
 // All taps for one output after the other: no sum leaves the registers before it is complete.
 struct Int8GatherJob {
-    const std::int8_t* weights;  // [tap][channel][width]
+    const std::int8_t* weights;  // [tap][channel][width], see Kernels::pair_rows
     int channels;
     const std::uint16_t* lists;  // channels in their chunk
     const PixelSpikes* pixels;   // [chunk of kRowChannels][input pixel]
@@ -189,6 +189,8 @@ struct Kernels {
     void (*build_lists)(ListJob&);
     void (*gather)(const GatherJob&);
     void (*gather_events)(const EventJob&);
+    // Brings plain rows [count][width] into the form in which gather_int8 reads them.
+    void (*pair_rows)(std::int8_t* rows, std::size_t count, int width);
     void (*gather_int8)(const Int8GatherJob&);
     void (*dense)(const DenseJob&);
     void (*dense_int8)(const Int8DenseJob&);

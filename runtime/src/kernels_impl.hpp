@@ -294,7 +294,7 @@ std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* i
 }  // namespace
 
 const Kernels MPSL_KERNELS = {
-    MPSL_ISA_NAME, build_lists, gather,        gather_events, gather_int8, dense, dense_int8,
+    MPSL_ISA_NAME, build_lists, gather,        gather_events, pair_rows, gather_int8, dense, dense_int8,
     count_spikes,  tiles,       MPSL_INT8_TILES,
     fire_uniform, fire_each, find_nonzero,
 };

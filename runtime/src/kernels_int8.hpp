@@ -4,6 +4,10 @@
 // is no faster, and costs a sum in memory for each tap. They are summed as int16 and flushed to
 // int32. Registers are widened by the processor's own
 // instructions: __builtin_convertvector costs half the speed here.
+//
+// Rows of a convolution are not widened at all. Two weights lie in 16 bits, the lower one plus 128, so
+// that v = 256·high + low + 128. Σv and Σ⌊v/256⌋ = Σhigh take one load, one shift and two additions
+// for two registers of sums, and Σlow = Σv − 256·Σhigh − 128·rows, in 16 bits that may wrap.
 
 typedef std::int32_t Int __attribute__((vector_size(kVectorBytes), may_alias));
 typedef std::int16_t Short __attribute__((vector_size(kVectorBytes), may_alias));
@@ -99,13 +103,53 @@ MPSL_INLINE void append(const PixelSpikes& pixel, const std::uint16_t* lists, in
     list.spikes += spikes;
 }
 
+typedef std::uint16_t Wrapping __attribute__((vector_size(kVectorBytes), may_alias));
+
+// Whether rows are so wide that two registers of sums come from one of weights.
+constexpr bool are_paired(int width) { return width >= 2 * kShortLanes; }
+
+// Rows [count][width] from plain weights into the form above, in place.
+void pair_rows(std::int8_t* rows, std::size_t count, int width) {
+    if (!are_paired(width)) return;
+    for (std::int8_t* row = rows; row < rows + count * width; row += kVectorBytes) {
+        std::int8_t plain[kVectorBytes];
+        __builtin_memcpy(plain, row, kVectorBytes);
+        for (int k = 0; k < kShortLanes; ++k) {
+            row[2 * k] = std::int8_t(plain[k] ^ 0x80);
+            row[2 * k + 1] = plain[kShortLanes + k];
+        }
+    }
+}
+
+template <int Vectors>
+MPSL_INLINE void twice(Short* sum) {
+    for (int k = 0; k < Vectors; ++k) sum[k] = (Short)((Wrapping)sum[k] + (Wrapping)sum[k]);
+}
+
 template <int Width, int Vectors>
 MPSL_INLINE void add_int8_rows(Short* sum, const std::int8_t* weights, const std::uint16_t* rows,
                                int count) {
     for (int i = 0; i < count; ++i) {
         const std::int8_t* const row = weights + std::size_t(rows[i]) * Width;
-        for (int k = 0; k < Vectors; ++k) sum[k] += load_int8(row + k * kShortLanes);
+        if (are_paired(Width)) {
+            for (int k = 0; k + 1 < Vectors; k += 2) {
+                const Short two = *(const Short*)(row + k * kShortLanes);
+                sum[k] = (Short)((Wrapping)sum[k] + (Wrapping)two);
+                sum[k + 1] += two >> 8;
+            }
+        } else {
+            for (int k = 0; k < Vectors; ++k) sum[k] += load_int8(row + k * kShortLanes);
+        }
     }
+}
+
+// Sums of pairs -> sums of weights; `rows`: that were added, each as often as it was.
+template <int Width, int Vectors>
+MPSL_INLINE void part_pairs(Short* sum, int rows) {
+    if (!are_paired(Width)) return;
+    const Wrapping offset = Wrapping{} + std::uint16_t(128 * rows);
+    for (int k = 0; k + 1 < Vectors; k += 2)
+        sum[k] = (Short)((Wrapping)sum[k] - ((Wrapping)sum[k + 1] << 8) - offset);
 }
 
 // current += sum, both from the same channel on; `current` in blocks of 64.
@@ -128,8 +172,9 @@ __attribute__((noinline)) void sum_crowd(const RowList& list, const std::int8_t*
             const int left = counts[plane] - at;
             Short sum[Vectors];
             for (int k = 0; k < Vectors; ++k) sum[k] = Short{};
-            add_int8_rows<Width, Vectors>(sum, weights, planes[plane] + at,
-                                          left < kInt16Spikes ? left : kInt16Spikes);
+            const int rows = left < kInt16Spikes ? left : kInt16Spikes;
+            add_int8_rows<Width, Vectors>(sum, weights, planes[plane] + at, rows);
+            part_pairs<Width, Vectors>(sum, rows);
             flush_blocks<Vectors>(sum, 4 >> plane, current, block_size);
         }
 }
@@ -139,7 +184,9 @@ template <int Width>
 MPSL_INLINE void sum_rows(RowList& list, const std::int8_t* weights, std::int32_t* current,
                           std::size_t block_size) {
     constexpr int kVectors = Width / kShortLanes;
-    constexpr int kPart = kVectors < 8 ? kVectors : 8;
+    // Of wider parts the additions wait for their loads: 128 bytes, in at most eight registers.
+    constexpr int kMost = kVectorBytes == 64 ? 4 : 8;
+    constexpr int kPart = kVectors < kMost ? kVectors : kMost;
     for (int part = 0; part < kVectors; part += kPart) {
         const int channel = part * kShortLanes;
         const std::int8_t* const from = weights + channel;
@@ -152,13 +199,14 @@ MPSL_INLINE void sum_rows(RowList& list, const std::int8_t* weights, std::int32_
         for (int k = 0; k < kPart; ++k) sum[k] = Short{};
         if (list.fours) {
             add_int8_rows<Width, kPart>(sum, from, list.of_fours, list.fours);
-            for (int k = 0; k < kPart; ++k) sum[k] += sum[k];
+            twice<kPart>(sum);
         }
         if (list.fours + list.twos) {
             add_int8_rows<Width, kPart>(sum, from, list.of_twos, list.twos);
-            for (int k = 0; k < kPart; ++k) sum[k] += sum[k];
+            twice<kPart>(sum);
         }
         add_int8_rows<Width, kPart>(sum, from, list.of_ones, list.ones);
+        part_pairs<Width, kPart>(sum, list.spikes);
         flush_blocks<kPart>(sum, 1, to, block_size);
     }
     list.fours = list.twos = list.ones = list.spikes = 0;
