@@ -14,8 +14,14 @@ constexpr int kTileVectors = 2;
 #else
 #define MPSL_INT8_TILES 0
 #endif
-// Of a slab: 16 KiB.
-constexpr int kFloatTileChannels = 64, kInt8TileChannels = 256;
+// Of a slab, all its taps together: 16 and 24 KiB.
+constexpr int kFloatTileChannels = 64, kInt8TileChannels = 384;
+
+// Some channels of one tap, or all channels of some taps.
+struct Slab {
+    const int* tap_offsets;  // of the first tap
+    int taps, channels;
+};
 
 // counts[0 … 63] += the bits of `word`.
 MPSL_INLINE void count_bits(std::uint64_t word, std::uint8_t* counts) {
@@ -85,7 +91,7 @@ MPSL_INLINE Float multiply_add(Float a, Float b, Float sum) {
 
 // `Pixels` outputs: sum of weights · values, onto `current` [pixel][64].
 template <int Pixels>
-MPSL_INLINE void tile_float(const float* const* inputs, const float* weights, int channels,
+MPSL_INLINE void tile_float(Slab slab, const float* const* inputs, const float* weights,
                             float* current) {
     for (int first = 0; first < 64; first += kTileVectors * kLanes) {
         const float* row = weights + first;
@@ -93,14 +99,17 @@ MPSL_INLINE void tile_float(const float* const* inputs, const float* weights, in
         Float sum[Pixels][kTileVectors];
         for (int i = 0; i < Pixels; ++i)
             for (int k = 0; k < kTileVectors; ++k) sum[i][k] = ((const Float*)(to + i * 64))[k];
-        for (int c = 0; c < channels; ++c, row += 64) {
-            Float weight[kTileVectors];
-            for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Float*)row)[k];
+        for (int tap = 0; tap < slab.taps; ++tap) {
+            const int begin = slab.tap_offsets[tap], end = begin + slab.channels;
+            for (std::ptrdiff_t c = begin; c < end; ++c, row += 64) {
+                Float weight[kTileVectors];
+                for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Float*)row)[k];
 #pragma GCC unroll 6
-            for (int i = 0; i < Pixels; ++i) {
-                const Float value = splat(inputs[i][c]);
-                for (int k = 0; k < kTileVectors; ++k)
-                    sum[i][k] = multiply_add(weight[k], value, sum[i][k]);
+                for (int i = 0; i < Pixels; ++i) {
+                    const Float value = splat(inputs[i][c]);
+                    for (int k = 0; k < kTileVectors; ++k)
+                        sum[i][k] = multiply_add(weight[k], value, sum[i][k]);
+                }
             }
         }
         for (int i = 0; i < Pixels; ++i)
@@ -150,21 +159,24 @@ MPSL_INLINE int channels_of_slab(int largest) {
 }
 
 template <int Pixels>
-MPSL_INLINE void tile_int8(const std::uint8_t* const* inputs, const std::int8_t* weights,
-                           int channels, std::int32_t* current) {
+MPSL_INLINE void tile_int8(Slab slab, const std::uint8_t* const* inputs,
+                           const std::int8_t* weights, std::int32_t* current) {
     for (int first = 0; first < 64; first += kTileVectors * kLanes) {
         const std::int8_t* row = weights + first * 4;
         FourSums sum[Pixels][kTileVectors];
         for (int i = 0; i < Pixels; ++i)
             for (int k = 0; k < kTileVectors; ++k) sum[i][k] = FourSums{};
-        for (int c = 0; c < channels; c += 4, row += 256) {
-            Int weight[kTileVectors];
-            for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Int*)row)[k];
+        for (int tap = 0; tap < slab.taps; ++tap) {
+            const int begin = slab.tap_offsets[tap], end = begin + slab.channels;
+            for (std::ptrdiff_t c = begin; c < end; c += 4, row += 256) {
+                Int weight[kTileVectors];
+                for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Int*)row)[k];
 #pragma GCC unroll 6
-            for (int i = 0; i < Pixels; ++i) {
-                std::int32_t counts;
-                __builtin_memcpy(&counts, inputs[i] + c, 4);
-                for (int k = 0; k < kTileVectors; ++k) add_fours(sum[i][k], counts, weight[k]);
+                for (int i = 0; i < Pixels; ++i) {
+                    std::int32_t counts;
+                    __builtin_memcpy(&counts, inputs[i] + c, 4);
+                    for (int k = 0; k < kTileVectors; ++k) add_fours(sum[i][k], counts, weight[k]);
+                }
             }
         }
         for (int i = 0; i < Pixels; ++i) {
@@ -175,46 +187,42 @@ MPSL_INLINE void tile_int8(const std::uint8_t* const* inputs, const std::int8_t*
 }
 #endif
 
-// Channels of one tap.
-struct Slab {
-    int tap, first, count;
-};
-
-// `Pixels` outputs from number `pixel` of the job on; `offsets`: of their inputs.
+// `Pixels` outputs from number `pixel` of the job on; `offsets`: of their inputs. `first`: channel.
 template <int Pixels>
-MPSL_INLINE void tile(const TileJob& job, Slab slab, std::size_t pixel,
+MPSL_INLINE void tile(const TileJob& job, Slab slab, int first, std::size_t pixel,
                       const std::ptrdiff_t* offsets) {
-    const std::size_t row = std::size_t(slab.tap) * job.channels + slab.first;
-    const std::ptrdiff_t from = job.tap_offsets[slab.tap] + slab.first;
+    const std::ptrdiff_t tap = slab.tap_offsets - job.tap_offsets;
+    const std::size_t row = std::size_t(tap) * job.channels + first;
     if (job.counts) {
 #if MPSL_INT8_TILES
         const std::uint8_t* inputs[Pixels];
-        for (int i = 0; i < Pixels; ++i) inputs[i] = job.counts + from + offsets[i];
-        tile_int8<Pixels>(inputs, (const std::int8_t*)job.weights + row * 64, slab.count,
+        for (int i = 0; i < Pixels; ++i) inputs[i] = job.counts + first + offsets[i];
+        tile_int8<Pixels>(slab, inputs, (const std::int8_t*)job.weights + row * 64,
                           (std::int32_t*)job.current + pixel * 64);
 #endif
         return;
     }
     const float* inputs[Pixels];
-    for (int i = 0; i < Pixels; ++i) inputs[i] = job.values + from + offsets[i];
-    tile_float<Pixels>(inputs, (const float*)job.weights + row * 64, slab.count,
+    for (int i = 0; i < Pixels; ++i) inputs[i] = job.values + first + offsets[i];
+    tile_float<Pixels>(slab, inputs, (const float*)job.weights + row * 64,
                        (float*)job.current + pixel * 64);
 }
 
 // The last tile of a map, of as many pixels as are left.
-__attribute__((noinline)) void last_tile(const TileJob& job, Slab slab, std::size_t pixel,
-                                         const std::ptrdiff_t* offsets, int pixels) {
+__attribute__((noinline)) void last_tile(const TileJob& job, Slab slab, int first,
+                                         std::size_t pixel, const std::ptrdiff_t* offsets,
+                                         int pixels) {
     switch (pixels) {
-        case 1: return tile<1>(job, slab, pixel, offsets);
-        case 2: return tile<2>(job, slab, pixel, offsets);
-        case 3: return tile<3>(job, slab, pixel, offsets);
-        case 4: return tile<4>(job, slab, pixel, offsets);
-        default: return tile<5>(job, slab, pixel, offsets);
+        case 1: return tile<1>(job, slab, first, pixel, offsets);
+        case 2: return tile<2>(job, slab, first, pixel, offsets);
+        case 3: return tile<3>(job, slab, first, pixel, offsets);
+        case 4: return tile<4>(job, slab, first, pixel, offsets);
+        default: return tile<5>(job, slab, first, pixel, offsets);
     }
 }
 
 // Tiles go on from one row of the map into the next.
-void tiles_of_slab(const TileJob& job, Slab slab) {
+void tiles_of_slab(const TileJob& job, Slab slab, int first) {
     std::ptrdiff_t offsets[kTilePixels];
     int count = 0;
     std::size_t pixel = 0;
@@ -223,11 +231,11 @@ void tiles_of_slab(const TileJob& job, Slab slab) {
             offsets[count++] =
                 std::ptrdiff_t(y) * job.row_step + std::ptrdiff_t(x) * job.pixel_step;
             if (count < kTilePixels) continue;
-            tile<kTilePixels>(job, slab, pixel, offsets);
+            tile<kTilePixels>(job, slab, first, pixel, offsets);
             pixel += kTilePixels;
             count = 0;
         }
-    if (count) last_tile(job, slab, pixel, offsets, count);
+    if (count) last_tile(job, slab, first, pixel, offsets, count);
 }
 
 void tiles(const TileJob& job) {
@@ -236,9 +244,13 @@ void tiles(const TileJob& job) {
 #else
     const int most = kFloatTileChannels;
 #endif
-    for (int tap = 0; tap < job.taps; ++tap)
+    const int at_once = most / job.channels > 1 ? most / job.channels : 1;  // taps
+    for (int tap = 0; tap < job.taps; tap += at_once)
         for (int first = 0; first < job.channels; first += most) {
-            const int left = job.channels - first;
-            tiles_of_slab(job, {tap, first, left < most ? left : most});
+            const int taps = job.taps - tap, channels = job.channels - first;
+            tiles_of_slab(job,
+                          {job.tap_offsets + tap, taps < at_once ? taps : at_once,
+                           channels < most ? channels : most},
+                          first);
         }
 }
