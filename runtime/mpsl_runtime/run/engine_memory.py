@@ -37,6 +37,7 @@ from mpsl_runtime.run.packed_sizes import (
     LINE,
     Layout,
     blocks_at_once,
+    blocks_of_task,
     buffer_bytes,
     packed_bytes,
     padded_image,
@@ -296,7 +297,8 @@ class _Network:
             + buffer_bytes(4 * layout.size),
             lists=_ACTIVE_ROW * inputs,
         )
-        return _Connection(node.name, layout, layout.blocks, memory)
+        at_once = blocks_of_task(inputs, layout, self.threads)
+        return _Connection(node.name, layout, at_once, memory)
 
     def _convolution(self, node: Convolution) -> _Connection:
         filters, rows, columns = node.output_shape
@@ -304,7 +306,7 @@ class _Network:
         whole = self.int8 and not is_events
         narrowest = INT8_NARROWEST if whole else FLOAT_NARROWEST
         layout = Layout((filters, rows, columns), narrowest)
-        at_once = blocks_at_once(layout.blocks, self.threads) if whole else 1
+        at_once = blocks_at_once(layout.blocks) if whole else 1
         seen, taps = self._seen(), math.prod(node.weight.shape[2:])
         packed = buffer_bytes(4 * layout.width * layout.blocks) + packed_bytes(
             node, layout, whole, at_once

@@ -17,6 +17,7 @@ __all__ = [
     "RANGE",
     "Layout",
     "blocks_at_once",
+    "blocks_of_task",
     "buffer_bytes",
     "packed_bytes",
     "padded_image",
@@ -35,7 +36,7 @@ RANGE = 8
 
 _HUGE_PAGE = 2 << 20  # buffer.hpp
 _ROW_BLOCKS = 4  # kernels.hpp
-_TILE_SLACK = 8  # dense_input.hpp
+_SHARED_WEIGHTS = 1 << 18  # dense.cpp
 _REACH = 12
 
 
@@ -76,17 +77,15 @@ class Layout:
         return self.block_size * self.blocks
 
 
-def blocks_at_once(blocks: int, threads: int) -> int:
+def blocks_at_once(blocks: int) -> int:
     """Int8Convolution::at_once."""
+    return next(count for count in (_ROW_BLOCKS, 2, 1) if blocks % count == 0)
 
-    def longest(count: int) -> int:
-        return (blocks // count + threads - 1) // threads * count
 
-    best = 1
-    for count in (2, _ROW_BLOCKS):
-        if blocks % count == 0 and longest(count) <= longest(best):
-            best = count
-    return best
+def blocks_of_task(inputs: int, layout: Layout, threads: int) -> int:
+    """Dense::blocks_of_task."""
+    is_shared = inputs * layout.size >= _SHARED_WEIGHTS
+    return -(-layout.blocks // threads) if is_shared else layout.blocks
 
 
 def packed_bytes(node: Convolution, layout: Layout, whole: bool, at_once: int) -> int:
@@ -126,5 +125,4 @@ def padded_image(node: Convolution) -> int:
         stride = node.stride[axis] if outputs > 1 else 1
         seen = (outputs - 1) * stride + (taps - 1) * node.dilation[axis] + 1
         sizes.append(int(max(seen, node.padding[axis][0] + node.input_shape[1 + axis])))
-    columns_stride = node.stride[1] if node.output_shape[2] > 1 else 1
-    return math.prod(sizes) + _TILE_SLACK * columns_stride
+    return math.prod(sizes)
