@@ -14,8 +14,9 @@ constexpr int kTileVectors = 2;
 #else
 #define MPSL_INT8_TILES 0
 #endif
-// Of a slab, all its taps together: 16 and 24 KiB.
-constexpr int kFloatTileChannels = 64, kInt8TileChannels = 384;
+// Channels of a slab, all its taps together: 16 KiB of float32 and 24 of int8. A tile of 64 outputs
+// takes float32 rows from the second-level cache as fast, and its sums to memory less often.
+constexpr int kFloatTileChannels = kVectorBytes == 64 ? 256 : 64, kInt8TileChannels = 384;
 
 // Some channels of one tap, or all channels of some taps.
 struct Slab {
