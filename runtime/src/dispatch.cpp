@@ -4,6 +4,11 @@
 
 #include "kernels.hpp"
 
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace mpsl {
 
 namespace {
@@ -30,6 +35,8 @@ bool runs_vnni() {
     return runs_v4() && __builtin_cpu_supports("avx512vnni") &&
            __builtin_cpu_supports("avx512vbmi2");
 }
+#elif defined(__aarch64__)
+bool runs_dotprod() { return getauxval(AT_HWCAP) & HWCAP_ASIMDDP; }
 #endif
 
 }  // namespace
@@ -41,6 +48,8 @@ const Kernels& select_kernels() {
         {&kernels_vnni, runs_vnni()},
         {&kernels_v4, runs_v4()},
         {&kernels_v3, runs_v3()},
+#elif defined(__aarch64__)
+        {&kernels_dotprod, runs_dotprod()},
 #endif
         {&kernels_baseline, true},
     };

@@ -206,6 +206,8 @@ struct Kernels {
 extern const Kernels kernels_baseline;
 #if defined(__x86_64__)
 extern const Kernels kernels_v3, kernels_v4, kernels_vnni;
+#elif defined(__aarch64__)
+extern const Kernels kernels_dotprod;
 #endif
 
 // The best kernels that this processor runs, or those that the environment variable MPSL_ISA
