@@ -90,15 +90,14 @@ MPSL_INLINE Float multiply_add(Float a, Float b, Float sum) {
 #endif
 }
 
-// `Pixels` outputs: sum of weights · values, onto `current` [pixel][64].
-template <int Pixels>
+// kTilePixels outputs: sum of weights · values, onto `current` [pixel][64].
 MPSL_INLINE void tile_float(Slab slab, const float* const* inputs, const float* weights,
                             float* current) {
     for (int first = 0; first < 64; first += kTileVectors * kLanes) {
         const float* row = weights + first;
         float* const to = current + first;
-        Float sum[Pixels][kTileVectors];
-        for (int i = 0; i < Pixels; ++i)
+        Float sum[kTilePixels][kTileVectors];
+        for (int i = 0; i < kTilePixels; ++i)
             for (int k = 0; k < kTileVectors; ++k) sum[i][k] = ((const Float*)(to + i * 64))[k];
         for (int tap = 0; tap < slab.taps; ++tap) {
             const int begin = slab.tap_offsets[tap], end = begin + slab.channels;
@@ -106,14 +105,14 @@ MPSL_INLINE void tile_float(Slab slab, const float* const* inputs, const float* 
                 Float weight[kTileVectors];
                 for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Float*)row)[k];
 #pragma GCC unroll 6
-                for (int i = 0; i < Pixels; ++i) {
+                for (int i = 0; i < kTilePixels; ++i) {
                     const Float value = splat(inputs[i][c]);
                     for (int k = 0; k < kTileVectors; ++k)
                         sum[i][k] = multiply_add(weight[k], value, sum[i][k]);
                 }
             }
         }
-        for (int i = 0; i < Pixels; ++i)
+        for (int i = 0; i < kTilePixels; ++i)
             for (int k = 0; k < kTileVectors; ++k) ((Float*)(to + i * 64))[k] = sum[i][k];
     }
 }
@@ -159,13 +158,12 @@ MPSL_INLINE int channels_of_slab(int largest) {
                                                                        : 4 * pairs;
 }
 
-template <int Pixels>
 MPSL_INLINE void tile_int8(Slab slab, const std::uint8_t* const* inputs,
                            const std::int8_t* weights, std::int32_t* current) {
     for (int first = 0; first < 64; first += kTileVectors * kLanes) {
         const std::int8_t* row = weights + first * 4;
-        FourSums sum[Pixels][kTileVectors];
-        for (int i = 0; i < Pixels; ++i)
+        FourSums sum[kTilePixels][kTileVectors];
+        for (int i = 0; i < kTilePixels; ++i)
             for (int k = 0; k < kTileVectors; ++k) sum[i][k] = FourSums{};
         for (int tap = 0; tap < slab.taps; ++tap) {
             const int begin = slab.tap_offsets[tap], end = begin + slab.channels;
@@ -173,14 +171,14 @@ MPSL_INLINE void tile_int8(Slab slab, const std::uint8_t* const* inputs,
                 Int weight[kTileVectors];
                 for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Int*)row)[k];
 #pragma GCC unroll 6
-                for (int i = 0; i < Pixels; ++i) {
+                for (int i = 0; i < kTilePixels; ++i) {
                     std::int32_t counts;
                     __builtin_memcpy(&counts, inputs[i] + c, 4);
                     for (int k = 0; k < kTileVectors; ++k) add_fours(sum[i][k], counts, weight[k]);
                 }
             }
         }
-        for (int i = 0; i < Pixels; ++i) {
+        for (int i = 0; i < kTilePixels; ++i) {
             Int* const to = (Int*)(current + first + i * 64);
             for (int k = 0; k < kTileVectors; ++k) to[k] += whole(sum[i][k]);
         }
@@ -188,41 +186,25 @@ MPSL_INLINE void tile_int8(Slab slab, const std::uint8_t* const* inputs,
 }
 #endif
 
-// `Pixels` outputs from number `pixel` of the job on; `offsets`: of their inputs. `first`: channel.
-template <int Pixels>
-MPSL_INLINE void tile(const TileJob& job, Slab slab, int first, std::size_t pixel,
-                      const std::ptrdiff_t* offsets) {
+// kTilePixels outputs; `offsets`: of their inputs. `first`: channel of the slab.
+__attribute__((noinline)) void tile(const TileJob& job, Slab slab, int first, void* current,
+                                    const std::ptrdiff_t* offsets) {
     const std::ptrdiff_t tap = slab.tap_offsets - job.tap_offsets;
     const std::size_t row = std::size_t(tap) * job.channels + first;
     if (job.counts) {
 #if MPSL_INT8_TILES
-        const std::uint8_t* inputs[Pixels];
-        for (int i = 0; i < Pixels; ++i) inputs[i] = job.counts + first + offsets[i];
-        tile_int8<Pixels>(slab, inputs, (const std::int8_t*)job.weights + row * 64,
-                          (std::int32_t*)job.current + pixel * 64);
+        const std::uint8_t* inputs[kTilePixels];
+        for (int i = 0; i < kTilePixels; ++i) inputs[i] = job.counts + first + offsets[i];
+        tile_int8(slab, inputs, (const std::int8_t*)job.weights + row * 64, (std::int32_t*)current);
 #endif
         return;
     }
-    const float* inputs[Pixels];
-    for (int i = 0; i < Pixels; ++i) inputs[i] = job.values + first + offsets[i];
-    tile_float<Pixels>(slab, inputs, (const float*)job.weights + row * 64,
-                       (float*)job.current + pixel * 64);
+    const float* inputs[kTilePixels];
+    for (int i = 0; i < kTilePixels; ++i) inputs[i] = job.values + first + offsets[i];
+    tile_float(slab, inputs, (const float*)job.weights + row * 64, (float*)current);
 }
 
-// The last tile of a map, of as many pixels as are left.
-__attribute__((noinline)) void last_tile(const TileJob& job, Slab slab, int first,
-                                         std::size_t pixel, const std::ptrdiff_t* offsets,
-                                         int pixels) {
-    switch (pixels) {
-        case 1: return tile<1>(job, slab, first, pixel, offsets);
-        case 2: return tile<2>(job, slab, first, pixel, offsets);
-        case 3: return tile<3>(job, slab, first, pixel, offsets);
-        case 4: return tile<4>(job, slab, first, pixel, offsets);
-        default: return tile<5>(job, slab, first, pixel, offsets);
-    }
-}
-
-// Tiles go on from one row of the map into the next.
+// Tiles go on from one row of the map into the next. The last one is computed whole, beside the map.
 void tiles_of_slab(const TileJob& job, Slab slab, int first) {
     std::ptrdiff_t offsets[kTilePixels];
     int count = 0;
@@ -232,11 +214,19 @@ void tiles_of_slab(const TileJob& job, Slab slab, int first) {
             offsets[count++] =
                 std::ptrdiff_t(y) * job.row_step + std::ptrdiff_t(x) * job.pixel_step;
             if (count < kTilePixels) continue;
-            tile<kTilePixels>(job, slab, first, pixel, offsets);
+            tile(job, slab, first, (Float*)job.current + pixel * (64 / kLanes), offsets);
             pixel += kTilePixels;
             count = 0;
         }
-    if (count) last_tile(job, slab, first, pixel, offsets, count);
+    if (!count) return;
+    for (int i = count; i < kTilePixels; ++i) offsets[i] = offsets[count - 1];
+    Float aside[kTilePixels * 64 / kLanes];
+    Float* const current = (Float*)job.current + pixel * (64 / kLanes);
+    const int vectors = count * 64 / kLanes;
+    for (int k = 0; k < kTilePixels * 64 / kLanes; ++k)
+        aside[k] = k < vectors ? current[k] : Float{};
+    tile(job, slab, first, aside, offsets);
+    for (int k = 0; k < vectors; ++k) current[k] = aside[k];
 }
 
 void tiles(const TileJob& job) {

@@ -18,9 +18,9 @@ from mpsl_runtime import _native
 
 # Packed, as in the wheel: the engine with the decoders, and all of our code with them. The small
 # models that travel beside the code count in no figure here; tests/test_wheels.py bounds them. The
-# page of `mpsl view` with its server is 45 kB of it, the neurons of other frameworks 10 kB of the
-# engine.
-LARGEST_NATIVE = 270_000
+# page of `mpsl view` with its server is 45 kB of it; of the engine, the neurons of other frameworks
+# are 10 kB, and the dense loops for three instruction sets 8 kB.
+LARGEST_NATIVE = 280_000
 LARGEST_CODE = 820_000
 LARGEST_INSTALLATION = 100_000_000
 
@@ -52,7 +52,7 @@ def test_the_runtime_and_what_it_needs_take_up_to_100_mb() -> None:
     assert sum(found.values()) <= LARGEST_INSTALLATION, found
 
 
-def test_our_code_takes_up_to_700_kb_and_270_of_them_are_compiled(tmp_path: Path) -> None:
+def test_our_code_takes_up_to_820_kb_and_280_of_them_are_compiled(tmp_path: Path) -> None:
     """Packed here as a wheel is, from the files that are installed."""
     package = Path(str(mpsl_runtime.__file__)).parent
     left_out = {".nir", ".pyc", ".so"}
