@@ -154,7 +154,7 @@ def verify(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="Repeatable: torch, onnx, reference, engine, or a framework: norse, sinabs, …",
+            help="Repeatable: torch, onnx, reference, engine, c; of a run also norse, sinabs, …",
         ),
     ] = None,
     dump: Annotated[

@@ -1,7 +1,8 @@
 """Proves model files by their probes in every program that is installed; no run, no data.
 
-A `.nir` file runs in the engine, in the reference, in torch, and as ONNX in ONNX Runtime; an
-`.onnx` file in ONNX Runtime, as it is.
+A `.nir` file runs in the engine, in the reference, in torch, as ONNX in ONNX Runtime and, asked
+for by name, as C (a compiler takes longer than the rest); an `.onnx` file in ONNX Runtime, as it
+is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def prove_model(path: Path, names: Sequence[str] = ()) -> Proof:
     """Proves one file.
 
     Args:
-        names: of the programs; default all that are installed.
+        names: of the programs; default all that are installed, but c.
 
     Raises:
         ModelError: the file is damaged, or has no probe. UsageError: a program that is not known,
@@ -40,7 +41,8 @@ def prove_model(path: Path, names: Sequence[str] = ()) -> Proof:
     if path.suffix.lower() == ".onnx":
         _chosen(names, {"onnx": _torch})
         return _prove_onnx(path)
-    return prove(path, _chosen(names, {**OWN_PROGRAMS, "onnx": _onnx, "torch": _torch}))
+    known = {**OWN_PROGRAMS, "onnx": _onnx, "torch": _torch, "c": _c}
+    return prove(path, _chosen(names, known))
 
 
 def _chosen(names: Sequence[str], known: Mapping[str, Program]) -> dict[str, Program]:
@@ -51,12 +53,12 @@ def _chosen(names: Sequence[str], known: Mapping[str, Program]) -> dict[str, Pro
             got=unknown[0], expected=", ".join(known), where="--backend",
         )  # fmt: skip
     needs = {"onnx": ("onnx", "onnxruntime"), "torch": ("torch",)}
-    return {
-        name: program
-        for name, program in known.items()
-        if (name in names)
-        or (not names and all(importlib.util.find_spec(n) for n in needs.get(name, ())))
-    }
+    asked = names or [
+        name
+        for name in known
+        if name != "c" and all(importlib.util.find_spec(n) for n in needs.get(name, ()))
+    ]
+    return {name: program for name, program in known.items() if name in asked}
 
 
 def _onnx(plan: Plan, frames: Array) -> _Shown:
@@ -72,6 +74,17 @@ def _torch(plan: Plan, frames: Array) -> _Shown:
     from mpsl_export.verify.backends.torch_plan import TorchPlan
 
     return _shown(TorchPlan(plan), frames)
+
+
+def _c(plan: Plan, frames: Array) -> _Shown:
+    from mpsl_export.verify.backends.c_compiler import CompiledC
+    from mpsl_export.write.c.lower import lowered
+    from mpsl_export.write.to_c import PREFIX, model_files
+
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in model_files(lowered(plan, PREFIX)).items():
+            (Path(folder) / name).write_bytes(content)
+        return _shown(CompiledC(Path(folder)), frames)
 
 
 def _shown(backend: Backend, frames: Array) -> _Shown:

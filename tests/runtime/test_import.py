@@ -208,6 +208,7 @@ def test_what_cannot_be_imported_is_one_line(
         ((foreign, *TIMES, "--crop", "0,0,5,5", *out_file), "events binned to (2, 5, 5)"),
         ((foreign, *TIMES, "--crop", "a", *out_file), "expected L,T,W,H; in --crop"),
         ((foreign, *TIMES), "Missing option '--out'"),
+        ((foreign, *TIMES, "--out", foreign), "model would be written over itself"),
     ]
     for words, what in cases:
         code, out, err = mpsl("import", *words)

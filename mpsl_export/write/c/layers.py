@@ -292,8 +292,11 @@ def _add_loop(
         )  # fmt: skip
         passed = f"{source.pointer}, {source.count}"
     elif source.kind == "values":
+        # Whole numbers in a float: of neurons that fire several times a step.
+        rounds = source.ctype == "float" and common["value"] == "int32_t"
         text = fill(
             "from_values.c", **common, values=source.ctype, size=source.size,
+            cast="(int32_t)" if rounds else "",
             done=f"Every input that is not 0{bias}.",
         )  # fmt: skip
         passed = source.pointer

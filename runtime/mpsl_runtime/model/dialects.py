@@ -101,7 +101,8 @@ class Dialect:
             where that is another: r is then what an input adds in one step.
         reset: its default. soft: its own reset by subtraction. hard: its own reset to a value, and
             hard_late that of its CubaLIF and of a LIF that sees its own spikes.
-        fires, start, spikes, leak, norm_input, synapse: see `StepRule`.
+        fires, start, spikes, leak, norm_input, synapse: see `StepRule`. norm_input_li: of a
+            population that does not fire.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Dialect:
     spikes: Spikes = "one"
     leak: Leak = "euler"
     norm_input: Norm = "yes"
+    norm_input_li: Norm = "yes"
     synapse: Synapse = "filter"
     dt_if_s: float | None = None
     soft: ResetRule = "subtract"
@@ -131,6 +133,10 @@ class Dialect:
             return self.hard_late
         return asked
 
+    def norm_of(self, node: nir.NIRNode) -> Norm:
+        """Whether the input of this node is normed by its leak."""
+        return self.norm_input_li if isinstance(node, nir.LI) else self.norm_input
+
     def step_s(self, node: nir.NIRNode, dt_s: float) -> float:
         """Seconds of a step of this node, where one of others is `dt_s`."""
         counts_steps = self.dt_if_s is not None and isinstance(node, nir.IF | nir.I)
@@ -149,8 +155,10 @@ DIALECTS = {
         # and so does the synapse of its LIFCell, which becomes a CubaLIF.
         Dialect("norse", 1e-6, ">", "hard", "leak", synapse="sum", dt_if_s=1.0),
         Dialect("spikingjelly", 1e-4, ">=", "hard", "reset"),
-        # tau counts steps.
-        Dialect("sinabs", 1.0, ">=", "soft", "zero", "many", "exact", dt_if_s=1.0),
+        # tau counts steps. Its ExpLeak takes the input as it is, its LIF norms it.
+        Dialect(
+            "sinabs", 1.0, ">=", "soft", "zero", "many", "exact", dt_if_s=1.0, norm_input_li="no"
+        ),
         # A file that mpsl wrote and that has lost its metadata.
         Dialect("mpsl", 1e-4, ">=", "soft", "zero"),
     )

@@ -295,7 +295,7 @@ class _Inference:
                 given.start or dialect.start,
                 given.spikes or dialect.spikes,
                 given.leak or dialect.leak,
-                given.norm_input or dialect.norm_input,
+                given.norm_input or dialect.norm_of(node),
                 dialect.synapse,
             )
             for name, node in self._open.items()

@@ -75,9 +75,12 @@ def import_model(
 
     Example: mpsl import net.nir --from snntorch --steps 10 --step-us 1000 --out model.nir
     """
+    from mpsl_runtime.errors import UsageError
     from mpsl_runtime.run.marked_file import write_marked
     from mpsl_runtime.run.rewrite import rewritten
 
+    if out.resolve() == file.resolve():
+        raise UsageError("model would be written over itself", expected="--out FILE", where=file)
     filling = foreign.filling_of(context.params, downsample=downsample, crop=crop, sensor=sensor)
     filled = _filled(file, filling)
     foreign.show_inferred(filled)

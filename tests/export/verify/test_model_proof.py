@@ -49,6 +49,18 @@ def test_a_copy_proves_itself_in_every_program(files: list[Path], mpsl: Command)
     assert "passed, against its probe" in err
 
 
+def test_a_copy_proves_itself_as_c_where_that_is_asked_for(
+    exported: Path, mpsl: Command, tmp_path: Path
+) -> None:
+    code, out, err = mpsl("verify", exported, "--backend", "c", "--json")
+    assert code == 0, err
+    assert json.loads(out)["models"][0]["programs"] == {"c": "equal"}
+    altered = Path(shutil.copy(exported, tmp_path / "copy.nir"))
+    with h5py.File(altered, "a") as file:
+        file["node/nodes/n01_conv/weight"][...] *= -1
+    assert prove_model(altered, ("c",)).programs["c"].startswith("sha256")
+
+
 @pytest.fixture(scope="module")
 def exported(event_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The .nir file of a run."""

@@ -90,6 +90,11 @@ def test_snntorch_resets_each_kind_of_neuron_in_its_own_way(
     assert [neuron.reset for neuron in plan.spiking] == [leaky, synaptic, recurrent]
 
 
+def exp_leak() -> nir.LI:
+    """As sinabs writes it."""
+    return nir.LI(tau=full(20), r=full(1), v_leak=full(0))
+
+
 def test_what_each_framework_does_becomes_of_its_name() -> None:
     def neuron(dialect: str, node: nir.NIRNode, **given: Any) -> Any:
         return filled(network(node), dialect=dialect, **given).plan.spiking[0]
@@ -106,6 +111,10 @@ def test_what_each_framework_does_becomes_of_its_name() -> None:
     np.testing.assert_array_equal(sinabs.gain, 1 - sinabs.decay)
     raw = neuron("sinabs", lif(3, tau=full(20), r=full(1)), norm_input="no")
     assert not raw.has_input_map
+    # Its ExpLeak takes the input as it is, unless asked to norm it.
+    for norm, given in ((False, {}), (True, {"norm_input": "yes"})):
+        leaking = next(iter(filled(network(exp_leak()), dialect="sinabs", **given).plan.nodes))
+        assert leaking.has_input_map is norm
     # Of a threshold that must be exceeded, the threshold itself is subtracted.
     snn = neuron("snntorch", as_snntorch_writes())
     np.testing.assert_array_equal(snn.taken, 1)

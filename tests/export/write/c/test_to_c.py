@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,33 @@ def test_compilers_find_nothing_and_all_give_the_same_digest(
         found.add(digest(build(folder, "gcc", "-O1", *sanitized)))
         found.add(digest(build(folder, "gcc", "-O2", "-std=gnu11", "-march=native")))
         assert len(found) == 1
+
+
+@needs_gcc
+@pytest.mark.parametrize("middle", ["many spikes", "delay"])
+def test_whole_numbers_that_lie_in_floats_compile_strictly_as_int8(
+    middle: str, tmp_path: Path, mpsl: Command
+) -> None:
+    random, one = np.random.default_rng(0), np.ones(8, np.float32)
+    nodes = {
+        "input": nir.Input({"input": np.array([6])}),
+        "a_fc": nir.Linear(random.normal(0, 0.8, (8, 6)).astype(np.float32)),
+        "b_if": nir.IF(one, one, 0 * one),
+        "c_delay": nir.Delay(2 * one),
+        "d_fc": nir.Linear(random.normal(0, 0.4, (4, 8)).astype(np.float32)),
+        "e_if": nir.IF(one[:4], one[:4], 0 * one[:4]),
+        "output": nir.Output({"output": np.array([4])}),
+    }
+    words = ("--from", "nir", "--dt-s", "1")
+    if middle == "many spikes":
+        del nodes["c_delay"]
+        words = ("--from", "sinabs", "--spikes", "many")
+    nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes, [*pairwise(nodes)], type_check=False))
+    np.savez(tmp_path / "x.npz", input=(random.random((9, 2, 6)) < 0.5).astype(np.float32))
+    int8 = ("--weights", "int8", "--calibrate", tmp_path / "x.npz", "--out", tmp_path / "c")
+    code, _, err = mpsl("export", tmp_path / "net.nir", "--format", "c", *int8, *words)
+    assert code == 0, err
+    digest(build(tmp_path / "c", "gcc", "-O1"))
 
 
 @needs_gcc
