@@ -6,7 +6,7 @@
 $float_guard
 /* For who wants to look inside: called for each neuron at each step, before its reset. */
 #ifndef ${PREFIX}_TRACE
-#define ${PREFIX}_TRACE(population, neuron, U, fired) ((void)0)
+#define ${PREFIX}_TRACE(population, neuron, U, fired) ((void)(neuron))
 #endif
 
 /* The state is as large as model.h says. */

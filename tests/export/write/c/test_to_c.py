@@ -157,6 +157,23 @@ def test_whole_numbers_that_lie_in_floats_compile_strictly_as_int8(
 
 
 @needs_gcc
+def test_thresholds_that_are_one_number_leave_no_parameter_unused(
+    tmp_path: Path, mpsl: Command
+) -> None:
+    nodes = {
+        "input": nir.Input({"input": np.array([6])}),
+        "a_fc": nir.Linear(np.random.default_rng(0).normal(0, 1, (4, 6)).astype(np.float32)),
+        "b_threshold": nir.Threshold(np.full(4, 0.3, np.float32)),
+        "output": nir.Output({"output": np.array([4])}),
+    }
+    nir.write(str(tmp_path / "net.nir"), nir.NIRGraph(nodes, [*pairwise(nodes)], type_check=False))
+    out = ("--out", tmp_path / "c")
+    code, _, err = mpsl("export", tmp_path / "net.nir", "--format", "c", *FOREIGN, *out)
+    assert code == 0, err
+    digest(build(tmp_path / "c", "gcc", "-O1"))
+
+
+@needs_gcc
 def test_two_models_link_into_one_image(event_run: Any, if_run: Any, tmp_path: Path) -> None:
     export(event_run.path, "c", out=tmp_path / "eye", prefix="eye")
     export(if_run.path, "c", out=tmp_path / "ear", prefix="ear")
