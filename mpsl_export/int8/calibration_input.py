@@ -89,7 +89,7 @@ def _arrays(plan: Plan, source: Path) -> Array:
             expected=f"[T, {shape}] or [T, B, {shape}]",
             where=source,
         )
-    return checked(given, given.shape).reshape(steps, batch, *plan.input_shape)
+    return checked(given, given.shape, source).reshape(steps, batch, *plan.input_shape)
 
 
 def _drawn(number: int, count: int, seed: int) -> NDArray[np.int64]:

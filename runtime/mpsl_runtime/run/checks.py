@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-def checked(values: ArrayLike, shape: tuple[int, ...]) -> Array:
+def checked(values: ArrayLike, shape: tuple[int, ...], where: object = None) -> Array:
     """The values as float32, without a copy where they are; they must be finite, of `shape`. What
     is broadcast along the first axis stays so.
 
@@ -29,13 +29,14 @@ def checked(values: ArrayLike, shape: tuple[int, ...]) -> Array:
             "input does not fit the model",
             got=f"{array.dtype} {array.shape}",
             expected=f"numbers of shape {shape}",
+            where=where,
         )
     # One frame that stands for many is looked at, and stays, one.
     is_one = array.ndim > 1 and len(array) > 1 and array.strides[0] == 0
     with np.errstate(over="ignore"):
         result: Array = (array[:1] if is_one else array).astype(np.float32, copy=False)
     if not np.isfinite(result).all():
-        raise UsageError("input is not finite", expected="finite numbers")
+        raise UsageError("input is not finite", expected="finite numbers", where=where)
     return np.broadcast_to(result, shape) if is_one else result
 
 

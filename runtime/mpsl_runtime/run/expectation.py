@@ -115,7 +115,9 @@ def read_expectation(path: Path, plan: Plan) -> Expectation:
         )
     with np.errstate(over="ignore"):
         wanted = outputs.astype(np.float32).reshape(steps, batch, classes)
-    frames = checked(given, given.shape).reshape(steps, batch, *plan.input_shape)
+    if not np.isfinite(wanted).all():  # the tolerance goes by the largest
+        raise DataError("expected output is not finite", expected="finite numbers", where=path)
+    frames = checked(given, given.shape, path).reshape(steps, batch, *plan.input_shape)
     last = plan.output_neuron
     is_exact = last is not None and last.kind != "integrating"
     return Expectation(frames, wanted, is_exact, str(path))

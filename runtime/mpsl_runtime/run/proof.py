@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_runtime.errors import ModelError, MpslError, plain, shortened
+from mpsl_runtime.errors import ModelError, MpslError, UsageError, plain, shortened
 from mpsl_runtime.model.graph import load_graph, plan_of
 from mpsl_runtime.model.plan import Plan
 from mpsl_runtime.model.seal import broken_parts
@@ -113,6 +113,8 @@ def replayed(proof: Proof, plan: Plan, probe: Probe, programs: Mapping[str, Prog
     for name, program in programs.items():
         try:
             spikes, outputs = program(plan, frames)
+        except UsageError:
+            raise  # what was asked for is not here; the file may be as it was
         except MpslError as error:
             proof.programs[name] = str(error)
             continue

@@ -61,6 +61,15 @@ def test_a_copy_proves_itself_as_c_where_that_is_asked_for(
     assert prove_model(altered, ("c",)).programs["c"].startswith("sha256")
 
 
+def test_a_program_that_is_not_here_is_bad_input_and_no_failed_proof(
+    exported: Path, mpsl: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    code, out, err = mpsl("verify", exported, "--backend", "c")
+    assert (code, out) == (2, "")
+    assert err.startswith("mpsl: no C compiler is installed here; got no-such-compiler")
+
+
 @pytest.fixture(scope="module")
 def exported(event_run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The .nir file of a run."""
