@@ -82,7 +82,7 @@ def _whole(value: object, name: str, where: str) -> int:
 def _pair(value: object, name: str, where: str) -> Array:
     """One or two whole numbers; some programs write them as floats."""
     array = _array(value, name, where)
-    if array.dtype.kind == "b" or array.size > 2:
+    if array.dtype.kind == "b" or array.size > 2 or array.ndim > 1:
         raise ModelError(
             f"{name} is not a pair of whole numbers",
             got=f"{array.dtype} {array.shape}",

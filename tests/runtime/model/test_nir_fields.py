@@ -101,6 +101,8 @@ WRONG: dict[str, Any] = {
     "flat": np.ones(100, np.float32),
     "cube": np.ones((2, 2, 2, 2, 2), np.float16),
     "square": np.ones((3, 3), np.int8),
+    "column": np.ones((2, 1), np.int64),
+    "row": np.full((1, 2), 5, np.int64),
     "long": np.ones(50, np.int64),
 }
 
