@@ -99,7 +99,7 @@ PART_rest := $(filter-out tests/__pycache__ tests/models tests/runtime tests/tra
 PARTS := documents runtime train rest
 
 test: check setup peers aarch64 boards browser ## everything CI runs
-	$(MAKE) -j2 --output-sync=target test-documents-part test-runtime sanitize $(filter-out test-documents-part,$(PARTS:%=test-%-part))
+	$(MAKE) -j2 --output-sync=target sanitize test-documents-part test-runtime $(filter-out test-documents-part,$(PARTS:%=test-%-part))
 
 .PHONY: $(PARTS:%=test-%-part)
 $(PARTS:%=test-%-part): test-%-part: setup
