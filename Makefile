@@ -98,7 +98,7 @@ PART_train := tests/train
 PART_rest := $(filter-out tests/__pycache__ tests/models tests/runtime tests/train,$(patsubst %/,%,$(wildcard tests/*/)))
 PARTS := documents runtime train rest
 
-test: check setup peers aarch64 boards browser ## everything CI runs
+test: check setup peers aarch64 boards browser build/address/.built ## everything CI runs
 	$(MAKE) -j2 --output-sync=target sanitize test-documents-part test-runtime $(filter-out test-documents-part,$(PARTS:%=test-%-part))
 
 .PHONY: $(PARTS:%=test-%-part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import IntEnum
 from functools import wraps
@@ -168,7 +168,7 @@ def _run(arguments: list[str]) -> int:
             raise
         if debug:
             traceback.print_exc()
-        return _told(error)
+        return _told(error, arguments)
 
 
 def _flushed(code: int) -> int:
@@ -179,8 +179,12 @@ def _flushed(code: int) -> int:
     return code
 
 
-def _told(error: BaseException) -> int:
-    """Says in one line what went wrong; returns the exit code."""
+def _told(error: BaseException, arguments: Sequence[str] = ()) -> int:
+    """Says in one line what went wrong; returns the exit code.
+
+    Args:
+        arguments: of the command line, for the value that an option was given.
+    """
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return _say(str(error) or "interrupted", Code.INTERRUPTED)
     if isinstance(error, MpslError):
@@ -195,11 +199,25 @@ def _told(error: BaseException) -> int:
     # Wrong usage: typer brings its own click, older ones the real one; both can say this.
     message = getattr(error, "format_message", None)
     if message is not None:
-        return _say(f"{message()} (try --help)", Code.BAD_INPUT)
+        line, given = str(message()).rstrip(), _given(error, arguments)
+        if given is not None and given not in line:
+            line = f"{line.rstrip('.')}; got {given}"
+        return _say(f"{line} (try --help)", Code.BAD_INPUT)
     return _say(
         f"fault in mpsl itself: {type(error).__name__}: {error} (mpsl --debug … shows where)",
         Code.FAULT,
     )
+
+
+def _given(error: BaseException, arguments: Sequence[str]) -> str | None:
+    """The value of the option that an error of typer is about: its ranges do not say it."""
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        for word, following in zip(arguments, [*arguments[1:], None], strict=True):
+            if word == option:
+                return following
+            if word.startswith(f"{option}="):
+                return word.removeprefix(f"{option}=")
+    return None
 
 
 def _say(line: str, code: int) -> int:

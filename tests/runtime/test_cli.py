@@ -292,6 +292,25 @@ def test_no_number_of_any_verb_is_nan(mpsl: Run, monkeypatch: pytest.MonkeyPatch
         assert (code, err) == (2, "mpsl: no number; got nan; expected a number; in --gain-db\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--steps", "0"], "'--steps': Input should be greater than or equal to 1; got 0 (try"),
+        (["--steps=-7"], "equal to 1; got -7 (try"),
+        (["--steps", "many"], "; got many (try"),
+        (["--dt-s", "nan"], "; got nan (try"),
+        (["--steps"], "Option '--steps' requires an argument. (try"),
+    ],
+)
+def test_an_option_out_of_its_range_says_what_was_given(
+    mpsl: Run, words: list[str], said: str
+) -> None:
+    code, out, err = mpsl("run", "a.nir", "a.csv", *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+
+
 def test_debug_shows_where_bad_input_was_found_too(mpsl: Run) -> None:
     code, _, err = mpsl("--debug", "inspect", "none.nir")
     assert code == 2

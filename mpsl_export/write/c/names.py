@@ -26,7 +26,8 @@ _ENDINGS = re.compile(
     "_([A-Z]|[0-9]+|n|t|add|bias|weight|sum|step|steps|scale|ring|now|decay|threshold|gain|leak|"
     "initial|reset_value|drop|floor|synaptic_decay|synaptic_gain)$"
 )
-_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,23}")
+# Macros have it in capitals: two prefixes that differ in case alone would share them.
+_PREFIX = re.compile(r"[a-z][a-z0-9_]{0,23}")
 
 
 def checked_prefix(prefix: str) -> str:
@@ -39,7 +40,7 @@ def checked_prefix(prefix: str) -> str:
         raise UsageError(
             "prefix begins no name of C",
             got=prefix,
-            expected=f"a letter, then letters, digits and _, {LONGEST} at most",
+            expected=f"a small letter, then small letters, digits and _, {LONGEST} at most",
             where="--prefix",
         )
     return prefix

@@ -239,9 +239,11 @@ def test_a_model_file_becomes_c_beside_it_and_nothing_is_half_written(
     code, _, err = mpsl(*asked, "--out", tmp_path / "taken")
     assert code == 2
     assert "cannot write output" in err
-    code, _, err = mpsl(*asked, "--out", tmp_path / "none", "--prefix", "3d")
-    assert code == 2
-    assert "prefix begins no name of C; got 3d" in err
+    # Capitals are those of macros: `Digits` and `digits` would not fit one image.
+    for prefix in ("3d", "Digits", ""):
+        code, _, err = mpsl(*asked, "--out", tmp_path / "none", "--prefix", prefix)
+        assert code == 2
+        assert f"prefix begins no name of C; got {prefix}" in err
     assert not (tmp_path / "none").exists()
     code, _, err = mpsl(*asked[:3], "nir", *asked[4:], "--prefix", "a")
     assert code == 2
