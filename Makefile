@@ -11,7 +11,7 @@ DEMO   := runs/demo
 COMMA  := ,
 export MPSL := $(BIN)/mpsl
 
-.PHONY: FORCE help setup peers aarch64 boards browser demo test test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live tree clean
+.PHONY: FORCE help setup peers aarch64 boards browser demo test test-runtime sanitize sanitize-threads fuzz check bench bench-train bench-events bench-live gpu tree clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | column -t -s "$$(printf '\t')"
@@ -174,6 +174,10 @@ bench: setup ## speed against ONNX Runtime in one process: tables and a plot in 
 bench-train: setup peers ## speed of a training step against plain torch and other frameworks
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/train_speed.py --out runs/bench-train \
 		$(if $(DATA),--data $(DATA)) $(BENCH)
+
+# Needs no .venv: Python with torch for CUDA, and wheels in a folder for what it lacks. GPU="--minutes 9".
+gpu: ## on a GPU: checks against the CPU, speed, the paper's runs; DATA=, WHEELS= folders; goes on next time
+	$(PYTHON) tests/gpu/session.py --data $(DATA) --out runs/gpu $(if $(WHEELS),--wheels $(WHEELS)) $(GPU)
 
 bench-events: setup peers ## rates of reading recordings, beside other readers in the same process
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/event_rates.py --out runs/bench-events $(BENCH)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpsl_runtime.errors import UsageError
+from mpsl_train.network.cuda import cuda_kernels
 from mpsl_train.network.kernels import TORCH, Fired, Kernels
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.plasticity import Pre
@@ -95,7 +96,7 @@ class CompiledKernels(Kernels):
 
     def fire(
         self, current: Tensor, carried: Tensor | None, neuron: NeuronSettings, activity: bool,
-        last: bool, clipped: bool = False,
+        last: bool, clipped: bool = False, bias: Tensor | None = None,
     ) -> Fired:  # fmt: skip
         current = _dense(current)
         membrane = torch.empty_like(current) if carried is None else carried
@@ -336,8 +337,15 @@ def built() -> CompiledKernels | None:
         raise UsageError(str(error)) from error
 
 
-def choose(weight: Tensor) -> tuple[Kernels, str]:
-    """The functions for windows over such weights, and their name with the reason."""
+def choose(weight: Tensor, *, bf16: bool = False) -> tuple[Kernels, str]:
+    """The functions for windows over such weights, and their name with the reason.
+
+    Args:
+        bf16: products are to be in bfloat16.
+    """
+    device = cuda_kernels(bf16=bf16) if weight.is_cuda else None
+    if device is not None:
+        return device, device.name
     if weight.device.type != "cpu":
         return TORCH, f"{TORCH.name}: the device is {weight.device.type}"
     if weight.dtype not in (torch.float32, torch.float64):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mpsl_train.network.dropout import Masks
 from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, SpikingLayer
+from mpsl_train.network.regulation import held
 from mpsl_train.network.window import run_window
 
 __all__ = ["ON_DEVICE", "GraphedWindow"]
@@ -33,24 +34,37 @@ ON_DEVICE = _OnDevice()
 class _Window(nn.Module):
     """One window as a function of its frames and dropout's masks: what a graph can record."""
 
-    def __init__(self, layers: Sequence[SpikingLayer], steps: int) -> None:
+    def __init__(
+        self, layers: Sequence[SpikingLayer], steps: int, kernels: Kernels = ON_DEVICE
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
-        self._layers, self._steps = list(layers), steps
+        self._layers, self._steps, self._kernels = list(layers), steps, kernels
 
     def forward(self, frames: Tensor, *masks: Tensor) -> tuple[Tensor, ...]:
-        """S of the last layer [T, B, K], its U [B, K], then U and the local banks of each layer.
+        """S of the last layer [T, B, K], its U [B, K], whether every number is finite, then U and
+        the local banks of each layer, as they are to be committed.
 
         Args:
             masks: of the layers that have dropout, in order.
         """
         given = iter(masks)
         spread = [next(given) if _drops(layer) else None for layer in self._layers]
-        spikes, membrane, states = run_window(self._layers, frames, self._steps, ON_DEVICE, spread)
-        rest: list[Tensor] = []
-        for layer, state in zip(self._layers, states, strict=True):
-            rest += [_membrane(state).detach(), *_local(layer, state)]
-        return spikes, membrane, *rest
+        spikes, membrane, states = run_window(
+            self._layers, frames, self._steps, self._kernels, spread
+        )
+        with torch.no_grad():
+            banks = [
+                _local(layer, state) for layer, state in zip(self._layers, states, strict=True)
+            ]
+            potentials = [_membrane(state).detach() for state in states]
+            # Sums of absolute values: NaN and infinity stay what they are.
+            sizes = torch._foreach_norm([*potentials, *(b for own in banks for b in own)], 1)
+            finite = torch.isfinite(torch.stack(sizes)).all()
+            rest: list[Tensor] = []
+            for layer, potential, own in zip(self._layers, potentials, banks, strict=True):
+                rest += [potential, *held(own, _learned(layer), layer.limits)]
+        return spikes, membrane, finite, *rest
 
 
 class GraphedWindow:
@@ -59,38 +73,52 @@ class GraphedWindow:
     Args:
         layers: of the network, on a CUDA device. steps: T.
         frames, masks: of a window and of its dropout, for their shapes.
+        kernels: that read no numbers from the device.
     """
 
     def __init__(
-        self, layers: Sequence[SpikingLayer], frames: Tensor, steps: int, masks: Masks
+        self,
+        layers: Sequence[SpikingLayer],
+        frames: Tensor,
+        steps: int,
+        masks: Masks,
+        kernels: Kernels = ON_DEVICE,
     ) -> None:
         self._layers = list(layers)
         self.shape, self.steps = frames.shape, steps
         # Recorded from: what the windows before recording do to the banks is not kept.
         sample = (torch.zeros_like(frames), *map(torch.ones_like, _present(masks)))
         # The last layer's λ_p steers nothing: it gets no gradient.
+        self._finite = torch.ones((), dtype=torch.bool, device=frames.device)
         self._window: Any = torch.cuda.make_graphed_callables(
-            _Window(layers, steps), sample, allow_unused_input=True
+            _Window(layers, steps, kernels), sample, allow_unused_input=True
         )
 
-    def __call__(self, frames: Tensor, masks: Masks) -> tuple[Tensor, Tensor, list[LayerState]]:
-        """As `run_window`; the banks of the states are good until the next call."""
-        spikes, membrane, *rest = self._window(frames, *_present(masks))
-        states = []
+    def __call__(self, frames: Tensor, masks: Masks) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """S of the last layer [T, B, K], its U [B, K], and U of every layer at the last step; the
+        banks are committed.
+
+        Nothing waits for the device. Whether a number was not finite is asked of `settled`.
+        """
+        spikes, membrane, finite, *rest = self._window(frames, *_present(masks))
+        potentials, old, new = [], [], []
         for layer in self._layers:
-            number = sum(not rule.learned for rule in layer.rule_list)
-            potential, banks, rest = rest[0], rest[1 : 1 + number], rest[1 + number :]
-            kept = iter(banks)
-            state = LayerState(
-                banks=[
-                    bank if rule.learned else next(kept)
-                    for rule, bank in zip(layer.rule_list, layer.banks, strict=True)
-                ],
-                weighted=[None] * len(layer.rule_list),
-            )
-            state.membrane = potential
-            states.append(state)
-        return spikes, membrane, states
+            own = _buffers(layer)
+            potentials.append(rest[0])
+            old += own
+            new += rest[1 : 1 + len(own)]
+            rest = rest[1 + len(own) :]
+        with torch.no_grad():
+            if old:
+                torch._foreach_copy_(old, new)
+            self._finite.logical_and_(finite)
+        return spikes, membrane, potentials
+
+    def settled(self) -> bool:
+        """Whether all windows since the last call were finite; waits for the device."""
+        holds = bool(self._finite)
+        self._finite.fill_(True)
+        return holds
 
 
 def _drops(layer: SpikingLayer) -> bool:
@@ -109,4 +137,15 @@ def _membrane(state: LayerState) -> Tensor:
 
 def _local(layer: SpikingLayer, state: LayerState) -> list[Tensor]:
     pairs = zip(layer.rule_list, state.banks, strict=True)
-    return [bank.detach() for rule, bank in pairs if not rule.learned]
+    return [bank.detach() for rule, bank in pairs if not rule.learned and not rule.fixed]
+
+
+def _buffers(layer: SpikingLayer) -> list[Tensor]:
+    """The banks that a window changes, where they are kept."""
+    pairs = zip(layer.rule_list, layer.banks, strict=True)
+    return [bank for rule, bank in pairs if not rule.learned and not rule.fixed]
+
+
+def _learned(layer: SpikingLayer) -> Tensor | None:
+    pairs = zip(layer.rule_list, layer.banks, strict=True)
+    return next((bank for rule, bank in pairs if rule.learned), None)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.plasticity import Pre
+from mpsl_train.network.plasticity.sbp import normalise
 from mpsl_train.notation import LayerSpec
 
 __all__ = ["TORCH", "Fired", "Kernels"]
@@ -53,10 +54,12 @@ class Kernels:
         name: for the line that says what runs.
         reads_numbers: scalars of a layer are read from the device once a window, which is quicker
             where operations start one by one; else they stay tensors.
+        biases_late: `fire` adds the bias, not `multiply`.
     """
 
     name = "torch, in place"
     reads_numbers = True
+    biases_late = False
 
     def arrange(self, weight: Tensor) -> Tensor:
         """What has the shape of weights, laid out as the other functions want it."""
@@ -68,9 +71,13 @@ class Kernels:
 
     def fire(
         self, current: Tensor, carried: Tensor | None, neuron: NeuronSettings, activity: bool,
-        last: bool, clipped: bool = False,
+        last: bool, clipped: bool = False, bias: Tensor | None = None,
     ) -> Fired:  # fmt: skip
-        """I_t and V_{t−1} are consumed. At the last step the membrane is not reset."""
+        """I_t and V_{t−1} are consumed. At the last step the membrane is not reset.
+
+        Args:
+            bias: what `multiply` has left out; None: nothing.
+        """
         threshold = neuron.threshold
         # The same two roundings as in `neuron.step`; `current` is free after them.
         membrane = current.clone() if carried is None else carried.mul_(neuron.decay).add_(current)
@@ -153,6 +160,21 @@ class Kernels:
             part = bank * _on_weights(values, bank.dim())
             total = total.add_(part) if index else total + part
         return total
+
+    def steer(
+        self,
+        received: Tensor,
+        eta: float | Tensor,
+        fraction: float | Tensor,
+        steering: float | Tensor,
+        how: str,
+    ) -> Tensor:
+        """c_t = λ_f·(1 + λ_p·δ_t), δ_t from r = η·`received`. [Co]
+
+        Args:
+            how: `normalise`'s.
+        """
+        return fraction * (1 + steering * normalise(received * eta, how))
 
     def learn(
         self,

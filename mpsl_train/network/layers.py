@@ -309,13 +309,9 @@ class SpikingLayer(nn.Module):
         state.banks[index] = torch.add(change, state.banks[index], alpha=rule.settings.decay)
 
     @torch.no_grad()
-    def commit(self, state: LayerState, *, in_place: bool = False) -> None:
-        """Keeps the banks for the next window, within the layer's limits.
-
-        Args:
-            in_place: the bank's memory stays where it is, as a CUDA graph needs it. Else banks are
-                rebound: the old tensors are still needed by the backward pass.
-        """
+    def commit(self, state: LayerState) -> None:
+        """Keeps the banks for the next window, within the layer's limits. They are rebound: the old
+        tensors are still needed by the backward pass."""
         learned = next(
             (bank for rule, bank in zip(self.rule_list, self.banks, strict=True) if rule.learned),
             None,
@@ -328,7 +324,4 @@ class SpikingLayer(nn.Module):
         # A rule that takes means of its own sees its share of the batch alone.
         banks = [average(state.banks[index].detach()) for index in local]
         for index, bank in zip(local, held(banks, learned, self.limits), strict=True):
-            if in_place:
-                getattr(self, f"W{index + 1}").copy_(bank)
-            else:
-                setattr(self, f"W{index + 1}", bank)
+            setattr(self, f"W{index + 1}", bank)

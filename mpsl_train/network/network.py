@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mpsl_runtime.errors import MpslError
 from mpsl_train.network.compiled import choose
 from mpsl_train.network.dropout import Masks, draw_masks
-from mpsl_train.network.graphed import GraphedWindow
+from mpsl_train.network.graphed import ON_DEVICE, GraphedWindow
 from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
 from mpsl_train.network.plasticity import Post, Pre, Rule, RuleSettings, find_rule
@@ -70,6 +70,7 @@ class Network(nn.Module):
         self.step, self.taken = "auto", ""
         self.kernels: Kernels | None = None
         self._window: GraphedWindow | None = None
+        self._potentials: list[Tensor] = []
 
     @property
     def layer_list(self) -> list[SpikingLayer]:
@@ -139,19 +140,35 @@ class Network(nn.Module):
             if torch.is_grad_enabled():
                 self.taken = f"not as a CUDA graph, because {reason}"
             return False
-        self.taken = "fused (CUDA graphs)"
+        self.taken = f"fused (CUDA graphs, {self._recorded_kernels().name})"
         return True
+
+    def _recorded_kernels(self) -> Kernels:
+        kernels, _ = self._kernels()
+        return ON_DEVICE if kernels.reads_numbers else kernels
 
     def _graph(self, frames: Tensor, steps: int, masks: Masks) -> Output:
         window = self._window
         if window is None or (window.shape, window.steps) != (frames.shape, steps):
-            window = self._window = GraphedWindow(self.layer_list, frames, steps, masks)
-        spikes, membrane, states = window(frames, masks)
-        if not self._finite(states):
-            self._name_bank(states)
-        for layer, state in zip(self.layer_list, states, strict=True):
-            layer.commit(state, in_place=True)
+            window = self._window = GraphedWindow(
+                self.layer_list, frames, steps, masks, self._recorded_kernels()
+            )
+        spikes, membrane, self._potentials = window(frames, masks)
         return Output(spikes, membrane)
+
+    def settle(self) -> None:
+        """Windows that are CUDA graphs wait for nothing, and tell of numbers that are not finite
+        only here.
+
+        Raises:
+            NonFiniteError: a window since the last call had one; banks may be broken by it.
+        """
+        if self._window is None or self._window.settled():
+            return
+        self.check_parameters()
+        for layer, potential in zip(self.layer_list, self._potentials, strict=True):
+            self._check_potential(layer, potential, None)
+        raise NonFiniteError("a number of a window is not finite")
 
     def _takes_fused(self, frames: Tensor) -> bool:
         reason = detour(self.step, self.layer_list, frames)
@@ -172,7 +189,8 @@ class Network(nn.Module):
     def _kernels(self) -> tuple[Kernels, str]:
         if self.kernels is not None:
             return self.kernels, self.kernels.name
-        return choose(self.layer_list[0].banks[0])
+        first = self.layer_list[0]
+        return choose(first.banks[0], bf16=first.bf16)
 
     def _fused(self, frames: Tensor, steps: int, masks: Masks) -> Output:
         layers = self.layer_list
@@ -286,7 +304,9 @@ class Network(nn.Module):
         raise NonFiniteError("a number of this window is not finite")
 
     def _check_membrane(self, layer: SpikingLayer, state: LayerState, step: int | None) -> None:
-        potential = _membrane(state)
+        self._check_potential(layer, _membrane(state), step)
+
+    def _check_potential(self, layer: SpikingLayer, potential: Tensor, step: int | None) -> None:
         if not self._agreed(bool(torch.isfinite(potential).all()), potential.device):
             when = "" if step is None else f" of time step {step + 1}"
             raise NonFiniteError(
@@ -317,7 +337,7 @@ class Network(nn.Module):
         values = [
             value.detach() for value in self.state_dict().values() if value.is_floating_point()
         ]
-        if bool(torch.isfinite(torch.stack([value.abs().max() for value in values])).all()):
+        if bool(torch.isfinite(torch.stack(torch._foreach_norm(values, 1))).all()):
             return
         for layer in self.layer_list:
             for name, value in layer.state_dict().items():

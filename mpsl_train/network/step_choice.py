@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import RecipeError
+from mpsl_train.network.cuda import cuda_kernels
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.plasticity import Rule
 from mpsl_train.network.plasticity.hebbian import Hebbian
@@ -41,7 +42,7 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
             return f"neuron.reset is {layer.settings.reset!r}"
         if layer.flow and layer.plastic:
             return "rules.local_gradient is 'flow'"
-        if layer.bf16:
+        if layer.bf16 and not (layer.bias.is_cuda and cuda_kernels(bf16=True)):
             return "training.precision is 'bf16'"
         if layer.quantised and layer.bias.is_cuda:
             return "the weights are quantised, and cuDNN's sums are not exact"

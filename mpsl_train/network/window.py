@@ -69,9 +69,8 @@ class _Window(torch.autograd.Function):
             raise RuntimeError("a window is propagated backwards a second time")
         constant = ctx.frames.dim() == 4
         for step in reversed(range(ctx.steps)):
-            received = None
             for part in parts:
-                received = part.rule_gradients(received)
+                part.note_change()
             gradient: Tensor = spike_gradient[step].clone()
             for index in reversed(range(len(parts))):
                 part = parts[index]
@@ -84,6 +83,9 @@ class _Window(torch.autograd.Function):
                 gradient = part.step_back(gradient, size, x, outer, needs_input=index > 0)
             for part in parts:
                 part.tape.pop()
+        asked = None
+        for part in parts:
+            asked = part.rule_gradients(asked)
         return (None, None, None, *(gradient for part in parts for gradient in part.gradients()))
 
 

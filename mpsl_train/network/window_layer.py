@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,21 @@ class _Step:
     P: Tensor | None = None
     received: Tensor | None = None  # r/η of the layer above, [Co]
     factor: Tensor | float = 1.0  # c_t
+
+
+class _Change(NamedTuple):
+    """One step's change of the banks, as the loss sees it.
+
+    Attributes:
+        with_change, with_mean: ⟨E, D⟩ and ⟨E, P⟩ on each output, [Co].
+        P, factor, received: of the step.
+    """
+
+    with_change: Tensor
+    with_mean: Tensor
+    P: Tensor
+    factor: Tensor | float
+    received: Tensor | None
 
 
 class WindowLayer:
@@ -131,6 +146,10 @@ class WindowLayer:
             return row
         return row.view(-1, *([1] * (len(self.layer.spec.weight_shape) - 1)))
 
+    def _on_channels(self, values: Tensor) -> Tensor:
+        """[Co] as a summand of currents."""
+        return values.view(-1, 1, 1) if self.layer.spec.kind == "conv" else values
+
     def _prepare(self, x: Tensor) -> Tensor:
         """Pooling, flattening and dropout of the layer below's booleans, or of a frame."""
         spec, dtype = self.layer.spec, self.base.dtype
@@ -155,8 +174,11 @@ class WindowLayer:
         if stored is not None:
             weight, bias = stored.weight, stored.bias
         current = self.kernels.multiply(x, weight, bias, spec, self.spare)
+        late = self.kernels.biases_late
         normalised = None
         if layer.batchnorm is not None and layer.normalises:
+            if late:
+                current, late = current + self._on_channels(bias), False
             norm, before = layer.batchnorm, current
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.add_(1)
@@ -166,7 +188,15 @@ class WindowLayer:
             )  # fmt: skip
             normalised = (before, mean, scale)
         plastic = self.hebbian is not None
-        now = self.kernels.fire(current, self.carried, self.settings, plastic, last, layer.clipped)
+        now = self.kernels.fire(
+            current,
+            self.carried,
+            self.settings,
+            plastic,
+            last,
+            layer.clipped,
+            bias if late else None,
+        )
         self.carried = now.membrane
         entry = _Step(now.fired, now.near, weight, normalised, stored)
         if now.activity is not None:
@@ -198,9 +228,10 @@ class WindowLayer:
             entry.factor = self.number["fraction"]
             if self.above is not None and (above := self.above.tape[-1].D) is not None:
                 entry.received = summed(above, self.layer.spec.weight_shape[0])
-                r = entry.received * self.above.number["eta"]
-                delta = normalise(r, self.sbp.settings.delta)
-                entry.factor = entry.factor * (1 + self.number["steering"] * delta)
+                entry.factor = self.kernels.steer(
+                    entry.received, self.above.number["eta"], entry.factor,
+                    self.number["steering"], self.sbp.settings.delta,
+                )  # fmt: skip
         weight = self.kernels.learn(
             entry.D, self.number["eta"], self.hebbian.settings.decay, entry.factor, self.banks,
             self.base, self.rows[1:], merge=not last,
@@ -230,41 +261,58 @@ class WindowLayer:
         self.sums["lambda"] = [0.0] * len(self.rows)
         self.total = torch.zeros_like(self.base)
         self.trace = torch.zeros_like(self.base) if self.hebbian is not None else None
+        self.changes: list[_Change] = []
 
-    def rule_gradients(self, received: Tensor | None) -> Tensor | None:
-        """What this step's change of the banks gives λ, η, β, λ_f and λ_p.
+    def note_change(self) -> None:
+        """Before this step is undone: what the loss asks of the change of banks that ended it."""
+        entry = self.tape[-1]
+        if self.later is None:  # no step came after: the last change has no part in the loss
+            self._start_backward()
+        elif self.trace is not None and entry.D is not None and entry.P is not None:
+            dot = self.kernels.dot
+            with_change, with_mean = dot(self.trace, entry.D), dot(self.trace, entry.P)
+            self.changes.append(
+                _Change(with_change, with_mean, entry.P, entry.factor, entry.received)
+            )
+
+    def rule_gradients(self, asked: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+        """What the changes of the banks in all steps give λ, η, β, λ_f and λ_p.
 
         Args:
-            received: ∂L/∂r, sent by the layer below, whose δ is made of this layer's change.
+            asked: by the layer below, whose δ is made of this layer's changes: ∂L/∂r and r/η
+                [steps, Ci].
 
         Returns:
             The same for the layer above.
         """
-        entry = self.tape[-1]
-        if self.later is None:  # no step came after: the last change has no part in the loss
-            self._start_backward()
+        if not self.changes:
             return None
-        if self.trace is None or entry.D is None or entry.P is None:
-            return None
-        eta, sums, dot = self.number["eta"], self.sums, self.kernels.dot
-        dotted = dot(self.trace, entry.D)
-        q = eta * dotted
-        reach = self.rows[1]  # M = λ2 + λ3·c
-        sums["lambda"][1] += q
+        eta, sums = self.number["eta"], self.sums
+        with_change, with_mean = (
+            torch.stack(rows) for rows in zip(*(c[:2] for c in self.changes), strict=True)
+        )
+        q = eta * with_change
+        reach: Any = self.rows[1]  # M = λ2 + λ3·c
+        sums["lambda"][1] = q.sum(0)
         passed = None
         if self.sbp is not None:
-            outer, factor = self.rows[2], entry.factor
-            reach = reach + outer * factor
-            sums["lambda"][2] += factor * q
-            sums["fraction"] += (outer * factor * q).sum() / self.number["fraction"]
-            if entry.received is not None:
-                passed = self._steering_gradients(outer * q, entry.received)
-        sums["eta"] += (reach * dotted).sum()
-        sums["beta"] += eta * reach * dot(self.trace, entry.P)
-        if received is not None:
-            below = received.shape[0]
-            sums["eta"] += (received * summed(entry.D, below)).sum()
-            sums["beta"] += eta * (received * summed(entry.P, below)).sum()
+            outer = self.rows[2]
+            each = [torch.as_tensor(c.factor, dtype=q.dtype, device=q.device) for c in self.changes]
+            factors = torch.stack(each).view(len(q), -1)
+            reach = reach + outer * factors
+            sums["lambda"][2] = (factors * q).sum(0)
+            sums["fraction"] = (outer * factors * q).sum() / self.number["fraction"]
+            known = [c.received for c in self.changes if c.received is not None]
+            if known:
+                received = torch.stack(known)
+                passed = self._steering_gradients(outer * q, received), received
+        sums["eta"] = (reach * with_change).sum()
+        sums["beta"] = (eta * reach * with_mean).sum(0)
+        if asked is not None:
+            wanted, received = asked
+            meant = torch.stack([summed(c.P, wanted.shape[1]) for c in self.changes])
+            sums["eta"] += (wanted * received).sum()
+            sums["beta"] += eta * (wanted * meant).sum()
         return passed
 
     def _steering_gradients(self, q: Tensor, received: Tensor) -> Tensor:
@@ -275,7 +323,7 @@ class WindowLayer:
         with torch.enable_grad():
             r = (received * self.above.number["eta"]).requires_grad_()
             delta = normalise(r, self.sbp.settings.delta)
-        self.sums["steering"] += fraction * (delta.detach() * q).sum()
+        self.sums["steering"] = fraction * (delta.detach() * q).sum()
         passed: Tensor
         (passed,) = torch.autograd.grad(delta, r, fraction * steering * q)
         return passed

@@ -137,7 +137,8 @@ class Training(_Section):
             last third.
         init_gain: first weights are uniform within ±init_gain/√fan_in. Many layers without batch
             norm need more than 1, or no spike reaches the last (*measured*).
-        precision: `bf16` runs the layers' multiplications in bfloat16; banks stay float32.
+        precision: of the layers' products, on a GPU: `fp32`, `tf32` or `bf16` (there also on a
+            CPU); banks, membranes and gradients stay float32.
         step: how a window with plastic banks is trained: `fused`, exact and faster; `autograd`, the
             reference, which every rule can take; `graphed`, the fused one as CUDA graphs (on a CPU
             it is `fused`); `auto`, fused where it can. The run says which.
@@ -158,7 +159,7 @@ class Training(_Section):
     checkpoint: Literal["last", "best"] = "last"
     quantize_epochs: Index = 0
     init_gain: Positive = 1.0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     step: Literal["auto", "fused", "graphed", "autograd"] = "auto"
 
 

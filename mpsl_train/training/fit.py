@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 
 from mpsl_runtime.errors import RunError
@@ -50,7 +51,7 @@ def fit(
     bar.enabled = processes.first
     checkpoints = EpochCheckpoints(run, training.patience, bar, recipe.float_epochs)
     resume = resume and run.last_checkpoint.is_file()
-    with _quiet():
+    with _quiet(), _products(training.precision):
         trainer = _trainer(recipe, run, [bar, checkpoints], device, processes)
         state: dict[str, Any] = {}
         if resume:
@@ -126,6 +127,18 @@ def _run(trainer: Trainer, module: TrainingModule, loaders: Loaders, last: Path 
         if trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(signal.SIGKILL)
         raise
+
+
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    """TF32 where the recipe asks for it, and nowhere else: torch has it on for convolutions."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 @contextmanager

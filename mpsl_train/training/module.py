@@ -73,6 +73,9 @@ def parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+_LOOKS = 50  # batches between two looks at a GPU
+
+
 class TrainingModule(LightningModule):  # type: ignore[misc]
     """One window a batch.
 
@@ -88,7 +91,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         """
         super().__init__()
         self.network, self.recipe, self.batches = network, recipe, batches
-        self.sums: dict[str, list[float]] = {}
+        # Loss, right answers and spikes of the last layer, and of how many samples.
+        self.sums: dict[str, tuple[Tensor, int]] = {}
         self.silent = False
         self.broken: NonFiniteError | None = None
 
@@ -138,11 +142,11 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
             output = self.network(window, self.recipe.data.steps, record=local, labels=told)
         loss = loss_of(self.recipe.training.loss, output, labels)
         right = (predictions_of(self.recipe.training.loss, output) == classes).sum()
-        sums = self.sums.setdefault(split, [0.0, 0.0, 0.0, 0.0])
-        sums[0] += float(loss.detach()) * len(labels)
-        sums[1] += float(right)
-        sums[2] += len(labels)
-        sums[3] += float(output.spikes.detach().sum())
+        seen = loss.detach().double() * len(labels), right, output.spikes.detach().sum()
+        new = torch.stack([value.double() for value in seen])
+        # On the device: to look at them is to wait for it.
+        sums, count = self.sums.get(split, (torch.zeros_like(new), 0))
+        self.sums[split] = sums.add_(new), count + len(labels)
         return local_loss(self.network, window, output, labels) if local else loss
 
     def on_train_epoch_start(self) -> None:
@@ -174,8 +178,13 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
                 layer.shared_coefficients.grad = None
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_index: int) -> None:
-        """Stops before a broken parameter reaches a checkpoint."""
+        """Stops before a broken parameter reaches a checkpoint. On a GPU to look is to wait: only
+        some batches are looked at, and each epoch's last."""
+        done = batch_index + 1
+        if self.device.type == "cuda" and done % _LOOKS and done != self.batches:
+            return
         try:
+            self.network.settle()
             self.network.check_parameters()
         except NonFiniteError as error:
             raise self._located(error, batch_index) from None
@@ -199,7 +208,10 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
 
     def running(self) -> tuple[float, float]:
         """(loss, accuracy) of this epoch so far."""
-        loss, right, count, _ = self.sums.get("training", [0.0, 0.0, 1.0, 0.0])
+        if "training" not in self.sums:
+            return 0.0, 0.0
+        sums, count = self.sums["training"]
+        loss, right, _ = sums.tolist()
         return loss / count, right / count
 
     def epoch_metrics(self) -> dict[str, float]:
@@ -207,7 +219,8 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         known afterwards."""
         metrics = {}
         for split in sorted(self.sums):
-            loss, right, count, spikes = total(self.sums[split], self.device)
+            sums, seen = self.sums[split]
+            loss, right, spikes, count = total([*sums.tolist(), float(seen)], self.device)
             if split == "training":
                 self.silent = spikes == 0 and self.recipe.training.loss != "ce-membrane"
             metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = loss / count, right / count

@@ -200,4 +200,5 @@ def open_loaders(
 
 
 def _loader(samples: Samples, order: BatchOrder) -> DataLoader[Batch]:
-    return DataLoader(samples, batch_size=None, sampler=order)
+    pinned = torch.cuda.is_available()  # copied while the device works
+    return DataLoader(samples, batch_size=None, sampler=order, pin_memory=pinned)

@@ -60,13 +60,15 @@ class Evaluation:
 
 @contextmanager
 def exact_arithmetic() -> Iterator[None]:
-    """TF32 off: it has 10 bits of mantissa, and a spike is a comparison."""
-    matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    """float32 sums of products, rounded as float32 is, in some order. A spike is a comparison: TF32
+    has 10 bits of mantissa, and cuDNN's Winograd convolutions add fractions of the products."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.enabled
+    matmul.allow_tf32 = cudnn.enabled = False
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = matmul, cudnn
+        matmul.allow_tf32, cudnn.enabled = before
 
 
 @torch.no_grad()

@@ -37,16 +37,16 @@ def preferred_device() -> torch.device:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """float32 as training's record was made: without gradients, TF32 off, deterministic cuDNN."""
+    """float32 as training's record was made: without gradients, TF32 off, and without cuDNN, whose
+    Winograd convolutions add fractions of the products."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark
-    cudnn.allow_tf32 = matmul.allow_tf32 = cudnn.benchmark = False
-    cudnn.deterministic = True
+    before = cudnn.enabled, matmul.allow_tf32
+    cudnn.enabled = matmul.allow_tf32 = False
     try:
         with torch.inference_mode():
             yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+        cudnn.enabled, matmul.allow_tf32 = before
 
 
 def from_numpy(values: NDArray[Any], device: torch.device) -> torch.Tensor:

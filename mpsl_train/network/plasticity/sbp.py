@@ -9,20 +9,21 @@ from torch import Tensor, nn
 
 from mpsl_train.network.plasticity.rule import Post, Pre, Rule, RuleSettings, register
 
-__all__ = ["SelfBackpropagation", "normalise", "received"]
+__all__ = ["EPSILON", "SelfBackpropagation", "normalise", "received"]
 
-_EPSILON = 1e-12
+EPSILON = 1e-12
 
 
 def normalise(r: Tensor, how: str) -> Tensor:
-    """δ from r: `l1` r/Σ|r|, `split` with gains and losses each over their own sum, `literal`
-    r/Σr, which is 0/0 in a silent layer."""
+    """δ from r [.., channels]: `l1` r/Σ|r|, `split` with gains and losses each over their own sum,
+    `literal` r/Σr, which is 0/0 in a silent layer."""
     if how == "literal":
-        return r / r.sum()
+        return r / r.sum(-1, keepdim=True)
     if how == "split":
         gain, loss = r.clamp(min=0), r.clamp(max=0)
-        return gain / (gain.sum() + _EPSILON) + loss / (loss.abs().sum() + _EPSILON)
-    return r / (r.abs().sum() + _EPSILON)
+        gains, losses = (part.abs().sum(-1, keepdim=True) for part in (gain, loss))
+        return gain / (gains + EPSILON) + loss / (losses + EPSILON)
+    return r / (r.abs().sum(-1, keepdim=True) + EPSILON)
 
 
 def received(above: Tensor, channels: int) -> Tensor:

@@ -100,12 +100,13 @@ def test_onnx_runtime_says_what_it_runs_on(exported: Any) -> None:
 
 def test_exact_float32_leaves_torch_as_it_was() -> None:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic
+    before = cudnn.enabled, matmul.allow_tf32
+    assert cudnn.enabled
     with exact_float32():
-        assert not cudnn.allow_tf32
+        assert not cudnn.enabled
         assert not matmul.allow_tf32
         assert torch.is_inference_mode_enabled()
-    assert (cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic) == before
+    assert (cudnn.enabled, matmul.allow_tf32) == before
 
 
 def test_a_back_end_refuses_files_that_it_does_not_read(exported: Any, tmp_path: Path) -> None:
