@@ -8,6 +8,7 @@ copied into place instead of rebound.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,11 +89,19 @@ class GraphedWindow:
         self.shape, self.steps = frames.shape, steps
         # Recorded from: what the windows before recording do to the banks is not kept.
         sample = (torch.zeros_like(frames), *map(torch.ones_like, _present(masks)))
-        # The last layer's λ_p steers nothing: it gets no gradient.
         self._finite = torch.ones((), dtype=torch.bool, device=frames.device)
-        self._window: Any = torch.cuda.make_graphed_callables(
-            _Window(layers, steps, kernels), sample, allow_unused_input=True
-        )
+        benchmark = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # once, for all the windows to come
+        try:
+            with warnings.catch_warnings():
+                # Recorded on a stream of its own, replayed on another: torch warns of that, once.
+                warnings.filterwarnings("ignore", "The AccumulateGrad node's stream")
+                # The last layer's λ_p steers nothing: it gets no gradient.
+                self._window: Any = torch.cuda.make_graphed_callables(
+                    _Window(layers, steps, kernels), sample, allow_unused_input=True
+                )
+        finally:
+            torch.backends.cudnn.benchmark = benchmark
 
     def __call__(self, frames: Tensor, masks: Masks) -> tuple[Tensor, Tensor, list[Tensor]]:
         """S of the last layer [T, B, K], its U [B, K], and U of every layer at the last step; the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import RecipeError
@@ -42,7 +43,7 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
             return f"neuron.reset is {layer.settings.reset!r}"
         if layer.flow and layer.plastic:
             return "rules.local_gradient is 'flow'"
-        if layer.bf16 and not (layer.bias.is_cuda and cuda_kernels(bf16=True)):
+        if layer.bf16 and not _multiplies_in_bf16(layer, frames):
             return "training.precision is 'bf16'"
         if layer.quantised and layer.bias.is_cuda:
             return "the weights are quantised, and cuDNN's sums are not exact"
@@ -53,6 +54,12 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
     if frames is not None and frames.requires_grad:
         return "the input asks for a gradient"
     return None
+
+
+def _multiplies_in_bf16(layer: SpikingLayer, frames: Tensor | None) -> bool:
+    """On CUDA, with Triton. Before training, when no frames are there, layers lie on the CPU."""
+    there = layer.bias.is_cuda or (frames is None and torch.cuda.is_available())
+    return there and cuda_kernels(bf16=True) is not None
 
 
 def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None:
