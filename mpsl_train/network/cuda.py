@@ -22,13 +22,13 @@ from mpsl_train.network.plasticity.sbp import EPSILON
 from mpsl_train.network.processes import average
 from mpsl_train.notation import LayerSpec
 
-__all__ = ["CudaKernels", "cuda_kernels"]
+__all__ = ["FEW_INPUTS", "CudaKernels", "cuda_kernels", "flat_weight", "patches_of"]
 
 _aten = torch.ops.aten
 _last = torch.channels_last
 _BLOCK = 1024
 _PROGRAMS = 1056  # eight for each multiprocessor of an H100
-_FEW_INPUTS = 8  # channels; below, cuDNN has no tensor cores for what lies channels last
+FEW_INPUTS = 8  # channels; below, cuDNN has no tensor cores for what lies channels last
 _DELTAS = ("l1", "split", "literal")
 _ALIGNED = 8  # columns of a matrix, for tensor cores
 
@@ -78,7 +78,8 @@ class CudaKernels(Kernels):
         # Weights of this window as products take them, beside what they were made of.
         self._low: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def _lowered(self, x: Tensor) -> Tensor:
+    def lowered(self, x: Tensor) -> Tensor:
+        """As products take it."""
         return x.to(torch.bfloat16) if self.bf16 else x
 
     def _lowered_weight(self, weight: Tensor) -> Tensor:
@@ -157,6 +158,54 @@ class CudaKernels(Kernels):
         self._made = _Made(out, low, sums)
         return out
 
+    def fire_all(
+        self, current: Tensor, bias: Tensor, neuron: NeuronSettings, steps: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`fire` for T steps: S as products take it, [|U − V_th| < a/2] and U of the last step.
+
+        Args:
+            current: without bias, [T or 1, B, …], channels last.
+        """
+        one = _dense(current[0])
+        current = _folded(current)
+        spikes, near = (
+            _stacked(one, steps, kind) for kind in (self.lowered(bias).dtype, torch.bool)
+        )
+        membrane = torch.empty_like(one, dtype=bias.dtype)
+        count = one.numel()
+        self._run.fire_all[_grid(count)](
+            current, bias, spikes, near, membrane, count, one.shape[1],
+            decay=neuron.decay, threshold=neuron.threshold, half_width=neuron.surrogate_width / 2,
+            steps=steps, constant=len(current) == 1, block=_BLOCK, enable_fp_fusion=False,
+        )  # fmt: skip
+        return spikes, near, membrane
+
+    def unfire_all(
+        self, of_spikes: Tensor, of_membrane: Tensor, near: Tensor, neuron: NeuronSettings,
+        constant: bool,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """∂L/∂current and ∂L/∂bias.
+
+        Args:
+            of_spikes: ∂L/∂S. of_membrane: ∂L/∂U of the last step. constant: one current for all.
+        """
+        one, steps = near[0], len(near)
+        of_spikes, of_membrane = _folded(of_spikes), _dense(of_membrane)
+        out = _stacked(one, 1 if constant else steps, of_spikes.dtype)
+        channels = one.shape[1]
+        places = one.numel() // channels
+        wide = min(128, _power(channels))
+        high = _BLOCK // wide
+        turns = min(16, max(1, places // (high * _PROGRAMS)))
+        programs = -(-places // (high * turns))
+        sums = of_membrane.new_empty((programs, channels))
+        self._run.unfire_all[(programs, -(-channels // wide))](
+            of_spikes, of_membrane, near, out, sums, places, channels,
+            decay=neuron.decay, threshold=neuron.threshold, width=neuron.surrogate_width,
+            steps=steps, constant=constant, turns=turns, high=high, wide=wide,
+        )  # fmt: skip
+        return out, sums.sum(0)
+
     def bias_gradient(self, gradient: Tensor) -> Tensor:
         made = self._made
         if made is not None and made.gradient is gradient:
@@ -169,11 +218,11 @@ class CudaKernels(Kernels):
         """Without the bias, which `fire` adds."""
         weight = self._lowered_weight(weight)
         if spec.kind != "conv":
-            return F.linear(self._lowered(x), weight)
-        if weight.shape[1] >= _FEW_INPUTS:
-            return F.conv2d(self._lowered(x), weight, None, spec.stride, spec.padding)
+            return F.linear(self.lowered(x), weight)
+        if weight.shape[1] >= FEW_INPUTS:
+            return F.conv2d(self.lowered(x), weight, None, spec.stride, spec.padding)
         patches = self._patches(x, weight.shape, spec.stride, spec.padding)
-        flat = F.pad(_flat(weight), (0, patches.shape[1] - weight[0].numel()))
+        flat = F.pad(flat_weight(weight), (0, patches.shape[1] - weight[0].numel()))
         out = F.linear(patches, flat).view(len(x), *spec.neurons[1:], len(weight))
         return out.permute(0, 3, 1, 2)
 
@@ -183,17 +232,17 @@ class CudaKernels(Kernels):
         made = self._made
         own = made is not None and made.gradient is gradient
         lowered = made.low if made is not None and own else None
-        gradient = self._lowered(gradient) if lowered is None else lowered
+        gradient = self.lowered(gradient) if lowered is None else lowered
         weight = self._lowered_weight(weight)
         if spec.kind != "conv":
-            x = self._lowered(x)
+            x = self.lowered(x)
             return gradient @ weight if needs_input else None, gradient.t() @ x
-        few = weight.shape[1] < _FEW_INPUTS
+        few = weight.shape[1] < FEW_INPUTS
         change = self._outer(gradient, x, weight.shape, spec.stride, spec.padding) if few else None
         if change is not None and not needs_input:
             return None, change
         back, other, _ = _aten.convolution_backward(
-            gradient, self._lowered(x), weight, None, spec.stride, spec.padding, (1, 1), False,
+            gradient, self.lowered(x), weight, None, spec.stride, spec.padding, (1, 1), False,
             (0, 0), 1, (needs_input, not few, False),
         )  # fmt: skip
         return back, other if change is None else change
@@ -202,11 +251,11 @@ class CudaKernels(Kernels):
         shape, x = pre.weight_shape, pre.spikes
         count = activity.numel() // activity.shape[1]
         if activity.dim() == 2:
-            raw = activity.t() @ self._lowered(x)
-        elif shape[1] < _FEW_INPUTS:
+            raw = activity.t() @ self.lowered(x)
+        elif shape[1] < FEW_INPUTS:
             raw = self._outer(activity, x, shape, pre.stride, pre.padding)
         else:
-            x = self._lowered(x)
+            x = self.lowered(x)
             template = x.new_empty(1).expand(shape)
             raw = _aten.convolution_backward(
                 activity, x, template, None, pre.stride, pre.padding, (1, 1), False, (0, 0), 1,
@@ -258,17 +307,10 @@ class CudaKernels(Kernels):
     def _patches(
         self, x: Tensor, shape: Sequence[int], stride: Sequence[int], padding: Sequence[int]
     ) -> Tensor:
-        """What each output position sees, [B·Ho·Wo, kh·kw·Ci up to a multiple of 8]."""
+        """`patches_of`, made once of a tensor."""
         if self._seen is not None and self._seen[0] is x:
             return self._seen[1]
-        padded = F.pad(self._lowered(x), (padding[1],) * 2 + (padding[0],) * 2)
-        windows = padded.unfold(2, shape[2], stride[0]).unfold(3, shape[3], stride[1])
-        batch, channels, rows, columns, high, wide = windows.shape
-        length = high * wide * channels
-        out = padded.new_zeros((batch, rows, columns, -(-length // _ALIGNED) * _ALIGNED))
-        seen = out[..., :length].view(batch, rows, columns, high, wide, channels)
-        seen.copy_(windows.permute(0, 2, 3, 4, 5, 1))
-        self._seen = x, out.flatten(0, 2)
+        self._seen = x, patches_of(self.lowered(x), shape, stride, padding)
         return self._seen[1]
 
     def _outer(
@@ -314,14 +356,47 @@ class CudaKernels(Kernels):
         return out
 
 
-def _flat(weight: Tensor) -> Tensor:
+def flat_weight(weight: Tensor) -> Tensor:
     """[Co, kh·kw·Ci] of [Co, Ci, kh, kw], as it lies in memory."""
     return weight.permute(0, 2, 3, 1).flatten(1)
+
+
+def _folded(x: Tensor) -> Tensor:
+    """[T, B, …] with channels last in memory, step after step."""
+    return _dense(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+
+def _stacked(one: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
+    """Room for T tensors like this one, [T, B, …], laid out alike."""
+    shape = (steps * len(one), *one.shape[1:])
+    if one.dim() == 2:
+        return one.new_empty(shape, dtype=dtype).unflatten(0, (steps, -1))
+    batch, channels, rows, columns = shape
+    out = one.new_empty((batch, rows, columns, channels), dtype=dtype).permute(0, 3, 1, 2)
+    return out.unflatten(0, (steps, -1))
 
 
 def _power(count: int) -> int:
     """The power of two that is not below."""
     return 1 << (count - 1).bit_length()
+
+
+def patches_of(
+    x: Tensor, shape: Sequence[int], stride: Sequence[int], padding: Sequence[int]
+) -> Tensor:
+    """What each output position sees, [B·Ho·Wo, kh·kw·Ci up to a multiple of 8].
+
+    Args:
+        shape: of the weights.
+    """
+    padded = F.pad(x, (padding[1],) * 2 + (padding[0],) * 2)
+    windows = padded.unfold(2, shape[2], stride[0]).unfold(3, shape[3], stride[1])
+    batch, channels, rows, columns, high, wide = windows.shape
+    length = high * wide * channels
+    out = padded.new_zeros((batch, rows, columns, -(-length // _ALIGNED) * _ALIGNED))
+    seen = out[..., :length].view(batch, rows, columns, high, wide, channels)
+    seen.copy_(windows.permute(0, 2, 3, 4, 5, 1))
+    return out.flatten(0, 2)
 
 
 @cache

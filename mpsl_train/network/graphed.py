@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mpsl_train.network.all_steps import run_all_steps
+from mpsl_train.network.cuda import CudaKernels
 from mpsl_train.network.dropout import Masks
 from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import LayerState, SpikingLayer
@@ -51,9 +53,15 @@ class _Window(nn.Module):
         """
         given = iter(masks)
         spread = [next(given) if _drops(layer) else None for layer in self._layers]
-        spikes, membrane, states = run_window(
-            self._layers, frames, self._steps, self._kernels, spread
-        )
+        plastic = any(layer.plastic for layer in self._layers)
+        if isinstance(self._kernels, CudaKernels) and not plastic:
+            spikes, membrane, states = run_all_steps(
+                self._layers, frames, self._steps, self._kernels, spread
+            )
+        else:
+            spikes, membrane, states = run_window(
+                self._layers, frames, self._steps, self._kernels, spread
+            )
         with torch.no_grad():
             banks = [
                 _local(layer, state) for layer, state in zip(self._layers, states, strict=True)

@@ -13,8 +13,8 @@ import triton
 import triton.language as tl
 
 __all__ = [
-    "correlation", "decay_add", "dot", "fire", "learn", "mean", "over_batch", "pool", "steer",
-    "unfire",
+    "correlation", "decay_add", "dot", "fire", "fire_all", "learn", "mean", "over_batch", "pool",
+    "steer", "unfire", "unfire_all",
 ]  # fmt: skip
 
 jit: Any = triton.jit
@@ -46,6 +46,65 @@ def fire(
     if not last:
         u = tl.where(spike, u - threshold, u)
     tl.store(membrane + index, u, mask=inside)
+
+
+@jit
+def fire_all(
+    current, bias, spikes, near, membrane, count, channels,
+    decay: tl.constexpr, threshold: tl.constexpr, half_width: tl.constexpr, steps: tl.constexpr,
+    constant: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    """`fire` for T steps of currents that are known, or of one."""
+    index = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
+    inside = index < count
+    own = tl.load(bias + index % channels, mask=inside, other=0.0)
+    v = tl.zeros((block,), membrane.dtype.element_ty)
+    u = v
+    for step in tl.static_range(steps):
+        at = index if constant else index + step * count
+        drive = tl.load(current + at, mask=inside, other=0.0).to(membrane.dtype.element_ty) + own
+        u = v * decay + drive if step > 0 else drive
+        spike = u >= threshold
+        tl.store(spikes + index + step * count, spike.to(spikes.dtype.element_ty), mask=inside)
+        tl.store(near + index + step * count, tl.abs(u - threshold) < half_width, mask=inside)
+        v = tl.where(spike, u - threshold, u)
+    tl.store(membrane + index, u, mask=inside)
+
+
+@jit
+def unfire_all(
+    of_spikes, of_membrane, near, out, sums, places, channels,
+    decay: tl.constexpr, threshold: tl.constexpr, width: tl.constexpr, steps: tl.constexpr,
+    constant: tl.constexpr, turns: tl.constexpr, high: tl.constexpr, wide: tl.constexpr,
+):  # fmt: skip
+    """`unfire` for T steps: e of each, or their sum where one current was for all; and e's sums
+    over the places of each program and all steps."""
+    channel = tl.program_id(1) * wide + tl.arange(0, wide)
+    known = channel < channels
+    total = tl.zeros((wide,), of_membrane.dtype.element_ty)
+    for turn in tl.static_range(turns):
+        place = (tl.program_id(0).to(tl.int64) * turns + turn) * high + tl.arange(0, high)
+        inside = (place < places)[:, None] & known[None, :]
+        index = place[:, None] * channels + channel[None, :]
+        count = tl.cast(places, tl.int64) * channels
+        e = tl.load(of_membrane + index, mask=inside, other=0.0)
+        whole = tl.zeros((high, wide), of_membrane.dtype.element_ty)
+        for back in tl.static_range(steps):
+            at = index + (steps - 1 - back) * count
+            g = tl.load(of_spikes + at, mask=inside, other=0.0).to(of_membrane.dtype.element_ty)
+            kept = tl.load(near + at, mask=inside, other=0) != 0
+            if back == 0:
+                e = e + tl.where(kept, g, 0.0) / width
+            else:
+                carried = e * decay
+                e = carried + tl.where(kept, g - carried * threshold, 0.0) / width
+            whole += e
+            if not constant:
+                tl.store(out + at, e.to(out.dtype.element_ty), mask=inside)
+        if constant:
+            tl.store(out + index, whole.to(out.dtype.element_ty), mask=inside)
+        total += tl.sum(whole, axis=0)
+    tl.store(sums + tl.program_id(0) * channels + channel, total, mask=known)
 
 
 @jit

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mpsl_train.network.all_steps import run_all_steps
 from mpsl_train.network.cuda import cuda_kernels
+from mpsl_train.network.dropout import draw_masks
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings
@@ -121,3 +123,33 @@ def test_products_in_bfloat16_are_near_those_in_float32() -> None:
     exact, near = (net.layer_list[0].banks[1] for net in nets)
     assert exact.dtype == near.dtype == torch.float32
     assert 0 < float((exact - near).norm()) < 0.05 * float(exact.norm())
+
+
+@pytest.mark.parametrize("constant", [False, True], ids=["frames", "image"])
+@pytest.mark.parametrize("text", [TEXT, "9C3-AP2-DP0.3-9C5S2-DP0.2-7FC-3"])
+@pytest.mark.parametrize("width", [1.0, 0.7])
+def test_all_steps_at_once_are_the_window(text: str, width: float, constant: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    shape = (6, 2, 9, 9) if constant else (5, 6, 2, 9, 9)
+    frames = torch.poisson(torch.full(shape, 0.5, dtype=torch.float64), generator=generator)
+    frames = frames.to(DEVICE)
+    reference = network("autograd", text, "stbp", width=width)
+    other = network("autograd", text, "stbp", width=width)
+    kernels = cuda_kernels()
+    assert kernels is not None
+    torch.manual_seed(7)
+    masks = draw_masks([layer.spec for layer in other.layer_list], frames)
+    found, membrane, states = run_all_steps(other.layer_list, frames, 5, kernels, masks)
+    torch.manual_seed(7)
+    expected = reference(frames, 5)
+    assert torch.equal(found, expected.spikes)
+    torch.testing.assert_close(membrane, expected.membrane, rtol=1e-12, atol=1e-13)
+    assert states[-1].membrane is membrane
+    for spikes, last in ((found, membrane), (expected.spikes, expected.membrane)):
+        (spikes.mean(0).square().sum() + 0.1 * last.square().sum()).backward()
+    for (name, a), b in zip(other.named_parameters(), reference.parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        size = float(b.grad.abs().max())
+        assert size > 0, name
+        assert float((a.grad - b.grad).abs().max()) <= 1e-10 * size + 1e-14, name
