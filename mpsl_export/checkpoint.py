@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mpsl_export.strict_json import parse_json
 from mpsl_runtime.errors import ModelError, RunError
 from mpsl_runtime.model.metadata import ModelMetadata, Reset
+from mpsl_runtime.model.plastic import PlasticNumbers
 from mpsl_runtime.model.quanta import EXACT_LIMIT
 from mpsl_runtime.model.scale import Scale
 from mpsl_runtime.model.shapes import LARGEST_SIGNAL
@@ -70,6 +71,8 @@ class Layer:
         threshold, decay, reset: V_th, ρ_m and the reset of the neurons.
         neurons: shape of the population, [C, H, W] or [out].
         scale: of the int8 grid that training ended on; None: it trained in float.
+        rules: the numbers of its local rules as they ended, for `write.plastic`; None: no local
+            rule, or a run of an earlier version. beta: β of the Hebbian one, [Co].
     """
 
     name: str
@@ -88,6 +91,8 @@ class Layer:
     reset: Reset
     neurons: tuple[int, ...]
     scale: Scale | None = None
+    rules: PlasticNumbers | None = None
+    beta: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +262,16 @@ def _layer(entry: Mapping[str, Any], tensors: Mapping[str, Array], path: Path) -
         reset=entry["reset"],
         neurons=_signal(entry["neurons"], 3 if kind == "conv" else 1),
         scale=_scale(entry.get("scale"), name),
+        rules=_rules(entry.get("rules"), name, mechanisms, path),
+        beta=tensor("beta", (out,)) if entry.get("rules") is not None else None,
     )
+
+
+def _rules(entry: Any, name: str, mechanisms: tuple[str, ...], path: Path) -> PlasticNumbers | None:
+    if entry is None:
+        return None
+    said = {**entry, "layer": name, "rules": ",".join(mechanisms)}
+    return PlasticNumbers.from_mapping(said, f"rules of {name} of {path}")
 
 
 def _scale(entry: Any, name: str) -> Scale | None:

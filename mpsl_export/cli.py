@@ -105,6 +105,13 @@ def export(
             help="onnx: fixes the batch of the step graph, as TensorRT and edge runtimes want it.",
         ),
     ] = None,
+    plastic: Annotated[
+        bool,
+        typer.Option(
+            "--plastic",
+            help="nir, of a run: the banks too, so that they may go on learning: `run --plastic`.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Merge a run's banks, or take a model file, and write the network in a format.
@@ -126,6 +133,7 @@ def export(
         compat=compat,
         prefix=prefix,
         batch=batch,
+        plastic=plastic,
         measure=True,
     )
     if as_json:

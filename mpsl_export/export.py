@@ -23,6 +23,7 @@ from mpsl_export.provenance import WRITTEN_BY
 from mpsl_export.write.format import ExportFormat, Measures, Network, find_format
 from mpsl_export.write.marks import marked
 from mpsl_export.write.older_nir import as_read_by
+from mpsl_export.write.plastic import check_plastic
 from mpsl_export.write.to_nir import rounded_layers, run_network
 from mpsl_runtime.atomic import replacing_together
 from mpsl_runtime.errors import OutputError, UsageError
@@ -97,6 +98,7 @@ def export(
     compat: str | None = None,
     prefix: str | None = None,
     batch: int | None = None,
+    plastic: bool = False,
     measure: bool = False,
 ) -> Exported:
     """Writes the network of a run, its banks merged, or that of a model file in one format, all
@@ -112,6 +114,8 @@ def export(
         calibrate: of int8, recordings or an `.npz` to calibrate on; a model file needs it.
         filling: what a model file of another framework that was never imported does not say.
         compat: of nir, the version that must read the file; see `write.older_nir`.
+        plastic: of a run, as nir in float32: its banks apart stand in the file too, so that their
+            rules may go on where it runs.
         prefix: of every name in the files of the format c. batch: of the step graph of onnx.
         measure: also what these take where they run, which takes a second or two.
 
@@ -133,31 +137,16 @@ def export(
     writer = writer.with_options(**{key: o for key, o in options.items() if o is not None})
     run = Path(source)
     by_name = known_models().get(str(source)) if not run.exists() else None
+    asked = _Asked(
+        writer, weights, out, data, calibrate, samples, seed, compat, plastic=plastic,
+        measure=measure,
+    )  # fmt: skip
     if by_name is not None or run.is_file() or run.suffix == ".nir":
-        asked = _Asked(writer, weights, out, calibrate, samples, seed, compat, measure)
         beside = run if by_name is None else Path(f"{source}.nir")
         return _export_model(read_network(by_name or run, filling), beside, asked)
     if filling is not None and filling.given:
         raise UsageError("a run says itself how it steps", got=", ".join(filling.given), where=run)
-    checkpoint = read_checkpoint(run)
-    kind = _kind_of_weights(checkpoint, writer, weights, run)
-    target = _target(writer, out or RunFolder(run).export(writer.suffix, int8=kind == "int8"))
-    network, report, told = run_network(run, checkpoint), None, {}
-    if kind == "int8":
-        report = to_int8(run, checkpoint, data=data, samples=samples, seed=seed, source=calibrate)
-        network, told = Network(report.graph, report.plan), {"calibrated_on": report.words}
-    network = marked(network, told)
-    files = writer.files(_for(network, compat), target.name)
-    if report is not None:
-        files[_report_name(writer, target)] = report_bytes(report)
-    counts = parameter_counts(checkpoint)
-    return Exported(
-        written=_write(writer, target, files),
-        parameters={"banks": counts.banks, "merged": counts.merged},
-        rounded=tuple(rounded_layers(checkpoint)),
-        int8=report,
-        measured=writer.measured(network, files) if measure else None,
-    )
+    return _export_run(run, asked)
 
 
 def _report_name(writer: ExportFormat, target: Path) -> str:
@@ -174,20 +163,64 @@ def _for(network: Network, compat: str | None) -> Network:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is asked for of a model file; see `export`."""
+    """What is asked for; see `export`."""
 
     writer: ExportFormat
     weights: str | None
     out: Path | None
+    data: Path | None
     calibrate: str | Path | None
     samples: int
     seed: int
     compat: str | None
+    plastic: bool
     measure: bool
+
+
+def _export_run(run: Path, asked: _Asked) -> Exported:
+    writer, checkpoint = asked.writer, read_checkpoint(run)
+    if asked.plastic:
+        _check_plain(asked)
+        check_plastic(checkpoint)
+    kind = _kind_of_weights(checkpoint, writer, asked.weights, run)
+    default = RunFolder(run).export(writer.suffix, int8=kind == "int8")
+    target = _target(writer, asked.out or default)
+    network, report, told = run_network(run, checkpoint), None, {}
+    if kind == "int8":
+        report = to_int8(
+            run, checkpoint, data=asked.data, samples=asked.samples, seed=asked.seed,
+            source=asked.calibrate,
+        )  # fmt: skip
+        network, told = Network(report.graph, report.plan), {"calibrated_on": report.words}
+    network = marked(network.going_on() if asked.plastic else network, told)
+    files = writer.files(_for(network, asked.compat), target.name)
+    if report is not None:
+        files[_report_name(writer, target)] = report_bytes(report)
+    counts = parameter_counts(checkpoint)
+    return Exported(
+        written=_write(writer, target, files),
+        parameters={"banks": counts.banks, "merged": counts.merged},
+        rounded=tuple(rounded_layers(checkpoint)),
+        int8=report,
+        measured=writer.measured(network, files) if asked.measure else None,
+    )
+
+
+def _check_plain(asked: _Asked) -> None:
+    """What a plastic file can be."""
+    if asked.writer.name != "nir" or asked.weights == "int8" or asked.compat is not None:
+        raise UsageError(
+            "only a .nir file in float32 holds banks that go on learning",
+            got=f"--format {asked.writer.name}, {asked.weights or 'float32'} weights",
+            expected="--format nir, no --weights int8 and no --compat", where="--plastic",
+        )  # fmt: skip
 
 
 def _export_model(network: Network, beside: Path, asked: _Asked) -> Exported:
     """Args: beside: the model, or where it would lie here, for the default of `out`."""
+    if asked.plastic:
+        raise UsageError("only a run has its banks apart", got=network.plan.source,
+                         expected="a run folder", where="--plastic")  # fmt: skip
     source, has = network.plan.source, "int8" if is_int8(network.plan) else "float32"
     kind = asked.weights or has
     _check_held(asked.writer, kind)

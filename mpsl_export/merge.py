@@ -1,9 +1,6 @@
 """From several banks to one weight a layer: Eq. 12, and batch normalisation folded in.
 
-    W = (λ1·W1 + λ2·W2) + λ3·W3                                                       Eq. 12
-
-in float32 and in this order, which is the order in which training's evaluation adds the banks
-(Eq. 5), so that both hold the same bits.
+Eq. 12 itself is `mpsl_runtime.model.banks`.
 """
 
 from __future__ import annotations
@@ -13,9 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mpsl_export.checkpoint import Checkpoint, Layer
+from mpsl_export.checkpoint import BatchNorm, Checkpoint, Layer
+from mpsl_runtime.model import banks
 
-__all__ = ["Merged", "ParameterCounts", "effective_weight", "merge", "parameter_counts"]
+__all__ = [
+    "Merged",
+    "ParameterCounts",
+    "effective_weight",
+    "fold_scale",
+    "merge",
+    "parameter_counts",
+]
 
 Array = NDArray[np.float32]
 
@@ -46,15 +51,23 @@ class ParameterCounts:
 
 def effective_weight(layer: Layer) -> Array:
     """Eq. 12 of one layer, float32; a layer with fewer banks has fewer summands."""
-    tail = (1,) * (layer.banks[0].ndim - 1)
-    total: Array | None = None
-    for bank, coefficient in zip(layer.banks, layer.coefficients, strict=True):
-        scale = coefficient.reshape(-1, *tail) if coefficient.ndim else coefficient
-        part = scale * bank
-        total = part if total is None else total + part
-    if total is None:
-        raise ValueError("a layer without banks")
-    return np.asarray(total, dtype=np.float32)
+    return banks.effective_weight(layer.banks, layer.coefficients)
+
+
+def fold_scale(layer: Layer) -> NDArray[np.float64]:
+    """What each output's weights are multiplied with: 1/k² of the pooling before them, and the gain
+    of the batch normalisation behind them; float64 [Co]."""
+    area = layer.pool_before**2
+    if layer.norm is None:
+        return np.float64(1.0 / area) * np.ones(len(layer.bias))
+    return _gain(layer.norm) / area
+
+
+def _gain(norm: BatchNorm) -> NDArray[np.float64]:
+    gain: NDArray[np.float64] = norm.weight.astype(np.float64) / np.sqrt(
+        norm.var.astype(np.float64) + norm.eps
+    )
+    return gain
 
 
 def merge(layer: Layer) -> Merged:
@@ -69,27 +82,18 @@ def merge(layer: Layer) -> Merged:
 
 
 def _folded(layer: Layer) -> Merged:
-    weight, bias = effective_weight(layer), layer.bias
-    area = layer.pool_before**2
-    if layer.norm is None and area == 1:
-        return Merged(weight, bias, exact=True)
-    scale = np.float64(1.0 / area) * np.ones(len(bias))
-    if layer.norm is not None:
-        norm = layer.norm
-        gain = norm.weight.astype(np.float64) / np.sqrt(norm.var.astype(np.float64) + norm.eps)
-        shifted = (bias.astype(np.float64) - norm.mean.astype(np.float64)) * gain
+    weight = banks.folded(effective_weight(layer), fold_scale(layer))
+    bias, area, norm = layer.bias, layer.pool_before**2, layer.norm
+    if norm is not None:
+        shifted = (bias.astype(np.float64) - norm.mean.astype(np.float64)) * _gain(norm)
         bias = (shifted + norm.bias.astype(np.float64)).astype(np.float32)
-        scale = gain / area
-    folded = weight.astype(np.float64) * scale.reshape(-1, *(1,) * (weight.ndim - 1))
-    return Merged(
-        folded.astype(np.float32), bias, exact=layer.norm is None and area & (area - 1) == 0
-    )
+    return Merged(weight, bias, exact=norm is None and area & (area - 1) == 0)
 
 
 def parameter_counts(checkpoint: Checkpoint) -> ParameterCounts:
     """How many weights and biases the network of banks holds, and how many the merge leaves."""
-    banks = merged = 0
+    whole = merged = 0
     for layer in checkpoint.layers:
-        banks += sum(bank.size for bank in layer.banks) + layer.bias.size
+        whole += sum(bank.size for bank in layer.banks) + layer.bias.size
         merged += layer.banks[0].size + layer.bias.size
-    return ParameterCounts(banks=banks, merged=merged)
+    return ParameterCounts(banks=whole, merged=merged)

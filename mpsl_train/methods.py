@@ -100,7 +100,7 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         # zero under this sign; τ_w of 40 steps forgets within a few recordings.
         "adaptive": Method(
             "anti-Hebbian banks, to stay plastic at test time: `mpsl robustness --adapt`",
-            "ours; frozen by Eq. 12, as every export is, it is another network",
+            "ours; frozen by Eq. 12 it is another network: `mpsl export --plastic` keeps it",
             {
                 "mechanisms": ["stbp", "hebbian", "sbp"],
                 "rules": {

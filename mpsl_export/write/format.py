@@ -11,7 +11,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -21,6 +21,7 @@ from mpsl_export.write.alteration import Alteration
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.graph import plan_of
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Plan, Shape
+from mpsl_runtime.model.plastic import PLASTIC_KEY
 
 if TYPE_CHECKING:
     import nir
@@ -45,10 +46,26 @@ _GROUP = "mpsl.formats"
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What is written: a NIR graph, and the plan that follows from it."""
+    """What is written: a NIR graph, and the plan that follows from it.
+
+    Attributes:
+        plastic: what a file that may go on learning says besides, see `write.plastic`; whether it
+            is written is another matter.
+    """
 
     graph: nir.NIRGraph
     plan: Plan
+    plastic: Mapping[str, Any] = field(default_factory=dict)
+
+    def going_on(self) -> Network:
+        """The network whose file says all that."""
+        import nir
+
+        metadata = {**self.graph.metadata, PLASTIC_KEY: dict(self.plastic)}
+        graph = nir.NIRGraph(
+            self.graph.nodes, self.graph.edges, metadata=metadata, type_check=False
+        )
+        return replace(self, graph=graph)
 
     @classmethod
     def of(cls, graph: nir.NIRGraph, source: str) -> Network:

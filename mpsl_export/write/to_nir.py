@@ -9,6 +9,7 @@ cannot say stands in the metadata of every neuron and of the graph.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -22,11 +23,13 @@ from mpsl_export.provenance import provenance_of_run
 from mpsl_export.write.alteration import Alteration
 from mpsl_export.write.format import BackendKind, ExportFormat, Network
 from mpsl_export.write.marks import marked_as, with_metadata
+from mpsl_export.write.plastic import plastic_metadata
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.errors import RunError
 from mpsl_runtime.model.graph import load_graph
 from mpsl_runtime.model.metadata import NeuronMetadata
 from mpsl_runtime.model.nir_writer import graph_bytes, write_graph
+from mpsl_runtime.model.plastic import PLASTIC_KEY
 from mpsl_runtime.model.seal import sealed, sealed_bytes
 
 if TYPE_CHECKING:
@@ -79,7 +82,8 @@ def run_network(run: Path, checkpoint: Checkpoint) -> Network:
     """
     network = Network.of(graph_of(checkpoint), str(checkpoint.path))
     metadata = {**network.graph.metadata, **provenance_of_run(run, checkpoint)}
-    return with_metadata(network, metadata)
+    plastic = plastic_metadata(checkpoint, network.plan)
+    return replace(with_metadata(network, metadata), plastic=plastic)
 
 
 def rounded_layers(checkpoint: Checkpoint) -> list[str]:
@@ -127,7 +131,10 @@ class NirFormat(ExportFormat):
         """See `ExportFormat.alterations`."""
         from mpsl_export.write.nir_alterations import nir_alterations
 
-        expected = marked_as(network, self.metadata(path), str(path))
+        metadata = self.metadata(path)
+        if PLASTIC_KEY in metadata and network.plastic:
+            network = network.going_on()
+        expected = marked_as(network, metadata, str(path))
         return nir_alterations(path, graph_bytes(expected.graph), expected.plan)
 
     def metadata(self, path: Path) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ of batch normalisation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -19,10 +19,18 @@ from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network, NonFiniteError, Output
 from mpsl_train.network.plasticity import Post, Pre
 
-__all__ = ["adaptive", "aligned", "mean_currents", "potentials", "preserved"]
+__all__ = [
+    "adaptive",
+    "aligned",
+    "currents_of",
+    "mean_currents",
+    "potentials",
+    "preserved",
+    "unfolded",
+]
 
 
-def _currents(layer: SpikingLayer, x: Tensor) -> Tensor:
+def currents_of(layer: SpikingLayer, x: Tensor) -> Tensor:
     """Currents of all steps, [T or 1, B, …], from inputs [T or 1, B, …]."""
     state = layer.begin()
     current = layer.multiply(layer.prepare(x.flatten(0, 1), state), *layer.synapses(state))
@@ -45,7 +53,8 @@ def _membrane(membrane: Tensor | None) -> Tensor:
     return membrane
 
 
-def _unfolded(frames: Tensor, steps: int) -> tuple[Tensor, int]:
+def unfolded(frames: Tensor, steps: int) -> tuple[Tensor, int]:
+    """Frames with an axis of time, [T or 1, B, …], and T."""
     constant = frames.dim() == 4
     return (frames.unsqueeze(0), steps) if constant else (frames, len(frames))
 
@@ -59,10 +68,10 @@ def potentials(network: Network, frames: Tensor, steps: int = 0) -> Tensor:
     Args:
         frames: [T, B, C, H, W], or a constant current [B, C, H, W] shown for `steps` steps.
     """
-    x, steps = _unfolded(frames, steps)
+    x, steps = unfolded(frames, steps)
     membranes = x
     for layer in network.layer_list[:-1]:
-        x, membranes = _fire(layer, _currents(layer, x), steps)
+        x, membranes = _fire(layer, currents_of(layer, x), steps)
     return membranes.mean(0).flatten(1)
 
 
@@ -80,9 +89,9 @@ def mean_currents(network: Network, windows: Sequence[Tensor], steps: int = 0) -
     """
     sums = [torch.zeros(layer.spec.weight_shape[0]) for layer in network.layer_list]
     for frames in windows:
-        x, count = _unfolded(frames, steps)
+        x, count = unfolded(frames, steps)
         for index, layer in enumerate(network.layer_list):
-            currents = _currents(layer, x)
+            currents = currents_of(layer, x)
             sums[index] += _channel_mean(currents) / len(windows)
             x, _ = _fire(layer, currents, count)
     return sums
@@ -99,10 +108,10 @@ def aligned(network: Network, frames: Tensor, means: Sequence[Tensor], steps: in
     Args:
         frames: as `potentials` takes them. means: of `mean_currents`.
     """
-    x, steps = _unfolded(frames, steps)
+    x, steps = unfolded(frames, steps)
     membranes = x
     for layer, mean in zip(network.layer_list, means, strict=True):
-        currents = _currents(layer, x)
+        currents = currents_of(layer, x)
         shift = mean - _channel_mean(currents)
         currents = currents + shift.view(-1, *([1] * (currents.dim() - 3)))
         x, membranes = _fire(layer, currents, steps)
@@ -110,15 +119,22 @@ def aligned(network: Network, frames: Tensor, means: Sequence[Tensor], steps: in
 
 
 @torch.no_grad()
-def adaptive(network: Network, frames: Tensor, steps: int = 0) -> Output:
+def adaptive(
+    network: Network, frames: Tensor, steps: int = 0, *, learning: Collection[str] | None = None
+) -> Output:
     """A window in which the local rules go on: Eq. 8–11 at every step, committed at its end.
 
     Not Eq. 12: the prediction depends on what came before and on the rest of the batch.
+    `mpsl_runtime.run.plastic_runner` is the same for a batch of one.
+
+    Args:
+        frames: as `potentials` takes them.
+        learning: names of the layers whose rules go on; the others are frozen. None: all.
 
     Raises:
         NonFiniteError: a bank or a membrane is NaN or infinite; nothing was committed.
     """
-    x0, steps = _unfolded(frames, steps)
+    x0, steps = unfolded(frames, steps)
     layers = network.layer_list
     states = [layer.begin() for layer in layers]
     outputs = []
@@ -136,7 +152,7 @@ def adaptive(network: Network, frames: Tensor, steps: int = 0) -> Output:
             post.above = above
         for name in network.mechanisms:
             for layer, state, (pre, post) in zip(layers, states, seen, strict=True):
-                if name in layer.rules:
+                if name in layer.rules and (learning is None or layer.spec.name in learning):
                     layer.adapt(name, pre, post, state)
     for layer, state in zip(layers, states, strict=True):
         values = [_membrane(state.membrane), *state.banks]
@@ -145,7 +161,8 @@ def adaptive(network: Network, frames: Tensor, steps: int = 0) -> Output:
                 "a bank that stays plastic is not finite", where=f"layer {layer.spec.name}"
             )
     for layer, state in zip(layers, states, strict=True):
-        layer.commit(state)
+        if learning is None or layer.spec.name in learning:
+            layer.commit(state)
     return Output(torch.stack(outputs), _membrane(states[-1].membrane))
 
 

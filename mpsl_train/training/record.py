@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,11 +24,15 @@ from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data.batches import BatchOrder, Samples, to_window
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.network import Network
+from mpsl_train.network.plasticity import Rule
+from mpsl_train.network.plasticity.hebbian import Hebbian
+from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 
 __all__ = ["Evaluation", "evaluate", "exact_arithmetic", "save_banks", "save_evaluation"]
 
 FORMAT = 1
 PROBES = 8
+R = TypeVar("R", bound=Rule)
 # Values of one layer over a window that are in memory at once.
 _LARGEST_WINDOW = 1 << 25
 
@@ -151,13 +155,39 @@ def _layer_facts(layer: SpikingLayer) -> dict[str, Any]:
         "reset": neuron.reset,
         "neurons": list(spec.neurons),
         "scale": asdict(layer.scale()) if layer.quantised else None,
+        "rules": _rule_facts(layer),
     }
+
+
+@torch.no_grad()
+def _rule_facts(layer: SpikingLayer) -> dict[str, Any] | None:
+    """What the local rules need to go on from here, but for β; None: nothing here can."""
+    hebbian = _rule(layer, Hebbian)
+    if hebbian is None or layer.quantised:
+        return None
+    facts = {
+        "tau_w_steps": hebbian.settings.tau_w_steps,
+        "eta": float(hebbian.eta),
+        "activity": "clipped" if layer.clipped else "tanh",
+        "cap": layer.limits.cap,
+        "bound": "output" if layer.limits.per_output else "bank",
+        "delta": hebbian.settings.delta,
+    }
+    sbp = _rule(layer, SelfBackpropagation)
+    if sbp is not None:
+        facts |= {"fraction": float(sbp.fraction), "steering": float(sbp.steering)}
+    return facts
+
+
+def _rule(layer: SpikingLayer, kind: type[R]) -> R | None:
+    return next((rule for rule in layer.rule_list if isinstance(rule, kind)), None)
 
 
 def save_banks(
     path: Path, network: Network, metadata: ModelMetadata, shape: tuple[int, int, int]
 ) -> None:
-    """Writes banks.safetensors: `L00.W1`, …, `L00.lambda`, `L00.bias`, `L00.bn.*`, all float32.
+    """Writes banks.safetensors: `L00.W1`, …, `L00.lambda`, `L00.bias`, `L00.bn.*`, and `L00.beta`
+    of the Hebbian rule, all float32.
 
     Args:
         shape: [C, H, W] of the input.
@@ -171,6 +201,9 @@ def save_banks(
             tensors[f"{name}.W{index}"] = bank
         tensors[f"{name}.lambda"] = layer.coefficients
         tensors[f"{name}.bias"] = layer.bias
+        hebbian = _rule(layer, Hebbian)
+        if hebbian is not None:
+            tensors[f"{name}.beta"] = hebbian.beta
         norm = layer.batchnorm
         if norm is not None and norm.running_mean is not None and norm.running_var is not None:
             tensors[f"{name}.bn.weight"], tensors[f"{name}.bn.bias"] = norm.weight, norm.bias

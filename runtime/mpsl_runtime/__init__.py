@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mpsl_runtime.events.readers import read_events
     from mpsl_runtime.model.filling import Filling
     from mpsl_runtime.run.decisions import Prediction, Step, Summary
-    from mpsl_runtime.run.model import Model, Result, load
+    from mpsl_runtime.run.model import Model, Result
+    from mpsl_runtime.run.opening import load
     from mpsl_runtime.run.policies import Policy
     from mpsl_runtime.run.stream import Stream
     from mpsl_runtime.zoo import find_model
@@ -56,7 +57,7 @@ _HOME = {
     "Stream": "run.stream",
     "Summary": "run.decisions",
     "find_model": "zoo",
-    "load": "run.model",
+    "load": "run.opening",
     "read_events": "events.readers",
 }
 

@@ -99,7 +99,7 @@ def describe_nir(path: Path, *, filling: Filling | None = None) -> dict[str, Any
     notes: dict[str, Any] = {"notes": list(plan.notes)} if plan.notes else {}
     if missing:
         notes["not_said"] = missing
-    notes |= _origin(graph.metadata, path)
+    notes |= _origin(graph.metadata, path) | _plastic(plan)
     return {
         "kind": "nir",
         "file": str(path),
@@ -130,6 +130,12 @@ def _origin(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if broken is not None:
         found["seal"] = f"broken: {', '.join(broken)}" if broken else "whole"
     return found
+
+
+def _plastic(plan: Plan) -> dict[str, Any]:
+    """The layers that may go on learning, with the rules of their banks."""
+    layers = {layer.numbers.layer: "+".join(layer.numbers.rule_names) for layer in plan.plastic}
+    return {"plastic": layers} if layers else {}
 
 
 def read_plan(path: Path, *, filling: Filling | None = None) -> tuple[Plan, str]:

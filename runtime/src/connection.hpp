@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -51,6 +52,11 @@ public:
     }
     const Signal& source() const { return *source_.signal; }
 
+    // float32 weights that `replace` takes; 0: there are none, or they are int8.
+    virtual std::size_t replaceable() const { return 0; }
+    // Other weights in the order of the old ones, for this network alone: forks keep theirs. Throws
+    // Stopped.
+    virtual void replace(Weights) { throw std::logic_error("weights are not replaceable"); }
     // Reads the source, once a step; returns its synaptic operations.
     virtual std::uint64_t prepare() = 0;
     // Adds to `current` these rows of the `blocks_at_once` blocks from `block` on,

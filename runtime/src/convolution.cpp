@@ -28,18 +28,21 @@ Convolution::Convolution(const Kernels& kernels, Source source, const Convolutio
 FloatConvolution::FloatConvolution(const Kernels& kernels, Source source,
                                    const ConvolutionShape& shape, Weights weight,
                                    const float* bias_values, Watch& watch)
-    : Convolution(kernels, source, shape, bias_values, kFloatNarrowest, watch) {
+    : Convolution(kernels, source, shape, bias_values, kFloatNarrowest, watch),
+      packed_(pack(weight)) {}
+
+std::shared_ptr<const FloatConvolution::Packed> FloatConvolution::pack(Weights weight) const {
     Packed packed;
     packed.ranges.reserve(layout.blocks);
     packed.weights.reserve(layout.blocks);
     for (int block = 0; block < layout.blocks; ++block) {
         const ChannelRange outputs{block * layout.width, layout.width};
-        packed.ranges.push_back(channels_of_block(shape, outputs));
+        packed.ranges.push_back(channels_of_block(shape_, outputs));
         packed.weights.push_back(pack_block<float>(
-            shape, outputs, packed.ranges[block], watch,
-            [&](std::size_t i) { return weight.at(i) * source.scale; }));
+            shape_, outputs, packed.ranges[block], *watch_,
+            [&](std::size_t i) { return weight.at(i) * source_.scale; }));
     }
-    packed_ = std::make_shared<const Packed>(std::move(packed));
+    return std::make_shared<const Packed>(std::move(packed));
 }
 
 namespace {

@@ -40,6 +40,11 @@ public:
     FloatConvolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
                      Weights weight, const float* bias_values, Watch& watch);
 
+    std::size_t replaceable() const override {
+        return product(shape_.output.channels, shape_.input.channels / shape_.groups,
+                       shape_.taps());
+    }
+    void replace(Weights weight) override { packed_ = pack(weight); }
     std::size_t shared_bytes() const override {
         return Convolution::shared_bytes() + packed_->bytes();
     }
@@ -57,6 +62,8 @@ private:
             return bytes_of(weights) + ranges.capacity() * sizeof(ChannelRange);
         }
     };
+
+    std::shared_ptr<const Packed> pack(Weights weight) const;
 
     std::shared_ptr<const Packed> packed_;
 };

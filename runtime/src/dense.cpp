@@ -65,6 +65,7 @@ protected:
     }
 
     const Kernels& kernels_;
+    const Extent seen_;
     std::vector<ActiveRow> rows_;
 
 private:
@@ -100,7 +101,6 @@ private:
 
     static constexpr std::size_t kSharedWeights = 1 << 18;
 
-    const Extent seen_;
     const float count_scale_;
     const int at_once_;  // blocks of one task
 };
@@ -110,7 +110,12 @@ public:
     FloatDense(const Kernels& kernels, Source source, Extent seen, int out, Weights weight,
                const float* bias_values, Workers& workers)
         : Dense(kernels, source, seen, out, bias_values, kFloatNarrowest, source.scale, workers),
-          weights_(pack<float>([&](std::size_t i) { return weight.at(i); })) {}
+          weights_(packed(weight)) {}
+
+    std::size_t replaceable() const override {
+        return product(seen_.size(), layout.extent.channels);
+    }
+    void replace(Weights weight) override { weights_ = packed(weight); }
 
     void accumulate(int block, RowRange, Sum* current) const override {
         DenseJob job{};
@@ -129,8 +134,11 @@ private:
     std::unique_ptr<Connection> clone() const override {
         return std::make_unique<FloatDense>(*this);
     }
+    std::shared_ptr<const Buffer<float>> packed(Weights weight) const {
+        return pack<float>([&](std::size_t i) { return weight.at(i); });
+    }
 
-    const std::shared_ptr<const Buffer<float>> weights_;  // [in][padded out]
+    std::shared_ptr<const Buffer<float>> weights_;  // [in][padded out]
 };
 
 // The same with int8 weights, from spikes.

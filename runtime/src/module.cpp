@@ -164,6 +164,12 @@ void add_delay(Network& network, Array steps) {
     network.add_delay(values, steps.size());
 }
 
+void replace_weights(Network& network, std::size_t index, Array weight) {
+    const Weights weights = weights_of(weight);
+    const Running running(network);
+    network.replace_weights(index, weights);
+}
+
 void step(Network& network, Array frame, ArrayOut output) {
     const float* const values = values_of<float>(frame, "frame");
     float* const to = values_of<float>(output, "output");
@@ -322,6 +328,7 @@ NB_MODULE(_native, m) {
                  network.population(index).keep_membrane();
              },
              nb::arg("index"))
+        .def("replace_weights", &replace_weights, nb::arg("index"), nb::arg("weight"))
         .def("fired", alone([](Network& n) { return n.fired(); }))
         .def("spikes", &spikes, nb::arg("index"), nb::arg("output"))
         .def("membrane", &membrane, nb::arg("index"), nb::arg("output"))

@@ -352,6 +352,16 @@ void Network::run(const float* frames, std::size_t size, std::size_t steps, bool
     });
 }
 
+void Network::replace_weights(std::size_t index, Weights weight) {
+    check_finished();
+    check_weights(weight);
+    Connection& connection = populations_.at(index)->connection();
+    const std::size_t count = connection.replaceable();
+    if (!count) throw std::invalid_argument("no float32 weights stand before these neurons");
+    expect("weight does not fit", weight.size, count);
+    connection.replace(weight);
+}
+
 std::vector<std::uint64_t> Network::fired() const {
     std::vector<std::uint64_t> found;
     for (const PopulationStage* stage : populations_) found.push_back(stage->population.fired());

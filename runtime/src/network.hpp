@@ -79,6 +79,10 @@ public:
              float* output, std::size_t output_size);
 
     std::size_t populations() const { return populations_.size(); }
+    // Before the population `index`: float32 weights in the place of its own, as many and in the same
+    // order, for the steps to come of this network alone. Throws std::invalid_argument too where
+    // these are int8, and std::out_of_range.
+    void replace_weights(std::size_t index, Weights weight);
     // Throws std::out_of_range.
     Population& population(std::size_t index) { return populations_.at(index)->population; }
     // Of the weights before each population, see Connection.

@@ -74,6 +74,7 @@ public:
         return population.shared_bytes() + connection_->shared_bytes();
     }
     double crossover() const { return connection_->crossover(); }
+    Connection& connection() { return *connection_; }
 
     Population population;
 

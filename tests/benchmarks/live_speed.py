@@ -45,7 +45,7 @@ from mpsl_runtime.live.datagram import END, HEADER, LARGEST_COUNT, LAST, Datagra
 from mpsl_runtime.live.options import source_options
 from mpsl_runtime.live.source import open_source
 from mpsl_runtime.model.metadata import ModelMetadata
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 SIZE = (640, 480)
 STEP_US = 37_500

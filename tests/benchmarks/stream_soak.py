@@ -42,7 +42,7 @@ from mpsl_runtime.live.datagram import END, HEADER, LARGEST_COUNT, LAST, Datagra
 from mpsl_runtime.live.options import source_options
 from mpsl_runtime.live.source import open_source
 from mpsl_runtime.run.latency import LatencyHistogram
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 _NAP_S = 0.002
 _MOST_AT_ONCE = 46

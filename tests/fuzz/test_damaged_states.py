@@ -18,7 +18,8 @@ from typing import Any
 
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.kept import from_bytes, to_bytes
-from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.stream import Stream
 
 FUZZ = int(os.environ.get("MPSL_FUZZ") or 0)

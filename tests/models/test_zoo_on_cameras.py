@@ -14,7 +14,8 @@ import pytest
 from mpsl_runtime.data.layouts.gestures import has_labels
 from mpsl_runtime.events.readers import read_chunks
 from mpsl_runtime.model.graph import load_plan
-from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.zoo import find_model
 
 ROOT = Path(__file__).resolve().parents[2]

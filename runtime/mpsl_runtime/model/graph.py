@@ -21,6 +21,7 @@ from mpsl_runtime.model.neurons import NEURON_TYPES, encode_neuron
 from mpsl_runtime.model.nir_file import read_graph
 from mpsl_runtime.model.order import Order, order_of
 from mpsl_runtime.model.plan import Dense, Flatten, Neuron, Node, Plan, Shape, Source, Sum
+from mpsl_runtime.model.plastic import plastic_layers
 from mpsl_runtime.model.shapes import check_output, check_size, input_shape
 
 __all__ = ["encode_neuron", "input_shape_of", "load_graph", "load_plan", "plan_of"]
@@ -84,7 +85,7 @@ def plan_of(graph: nir.NIRGraph, *, source: str, dt_s: float | None = None) -> P
         )
     plan = Plan(tuple(nodes), shape, nodes[-1].output_shape, metadata, source, tuple(notes))
     _check_metadata(plan)
-    return plan
+    return replace(plan, plastic=plastic_layers(graph.metadata, plan)) if metadata else plan
 
 
 def input_shape_of(graph: nir.NIRGraph, source: str) -> Shape:

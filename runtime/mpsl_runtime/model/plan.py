@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from mpsl_runtime.events.binning import Binning
 from mpsl_runtime.model.dialects import ResetRule
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.model.readout import Readout
+
+if TYPE_CHECKING:
+    from mpsl_runtime.model.plastic import PlasticLayer
 
 __all__ = [
     "Convolution",
@@ -238,6 +241,8 @@ class Plan:
         metadata: of a model written by mpsl, else None (then `step_us` etc. come from the caller).
         source: the file, for messages.
         notes: what the file says and was not taken at its word, for people.
+        plastic: the layers that may go on learning where that is asked for; `nodes` are the frozen
+            network, whatever stands here.
     """
 
     nodes: tuple[Node, ...]
@@ -246,6 +251,7 @@ class Plan:
     metadata: ModelMetadata | None
     source: str
     notes: tuple[str, ...] = ()
+    plastic: tuple[PlasticLayer, ...] = ()
 
     @property
     def is_chain(self) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mpsl_runtime.errors import UsageError
-from mpsl_runtime.model.plan import Plan
+from mpsl_runtime.model.plan import Convolution, Dense, Plan
 
-__all__ = ["checked", "checked_addresses", "checked_frames", "in_one_piece"]
+__all__ = ["checked", "checked_addresses", "checked_frames", "checked_weight", "in_one_piece"]
 
 Array = NDArray[np.float32]
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -96,6 +96,23 @@ def checked_addresses(
     with np.errstate(over="ignore"):
         np.add.at(total, place_of, values)
     return places, checked(total, total.shape)
+
+
+def checked_weight(plan: Plan, name: str, weight: ArrayLike) -> tuple[int, Array]:
+    """The index of a weighted node in `plan.nodes`, and another weight for it, float32.
+
+    Raises:
+        UsageError: the plan has no such node, or its weights are int8; the weight has another shape
+            or is not finite.
+    """
+    where = f"{name} of {plan.source}"
+    for index, node in enumerate(plan.nodes):
+        if node.name == name and isinstance(node, Convolution | Dense):
+            if node.weight_grid is not None:
+                raise UsageError("int8 weights stay as they are", expected="a float32 model",
+                                 where=where)  # fmt: skip
+            return index, checked(weight, node.weight.shape, where)
+    raise UsageError("no node with weights has this name", got=repr(name), where=plan.source)
 
 
 def in_one_piece(array: NDArray[Scalar]) -> NDArray[Scalar]:

@@ -25,11 +25,12 @@ from mpsl_runtime.run.checks import (
     checked,
     checked_addresses,
     checked_frames,
+    checked_weight,
     in_one_piece,
 )
 from mpsl_runtime.run.engine_memory import check_engine
 from mpsl_runtime.run.memory import check_memory, check_output, limit_or_default
-from mpsl_runtime.run.native_network import native_network
+from mpsl_runtime.run.native_network import native_network, passed_on
 from mpsl_runtime.run.state import NetworkState
 
 __all__ = ["Engine"]
@@ -175,6 +176,41 @@ class Engine:
         engine._output = np.zeros(self._outputs, np.float32)
         self._family.add(engine)
         return engine
+
+    def keep_membranes(self) -> None:
+        """U of every spiking population is kept from now on, for `population`."""
+        for index, _ in self._spiking:
+            self._network.keep_membrane(index)
+
+    def population(self, index: int) -> tuple[Array, Array]:
+        """U before its reset, and S as 0 and 1, of `plan.spiking[index]` in the last step; float32
+        [*shape]. Needs `keep_membranes` before that step."""
+        number, shape = self._spiking[index]
+        U, S = np.empty(shape, np.float32), np.empty(shape, np.uint8)
+        self._network.membrane(number, U)
+        self._network.spikes(number, S)
+        return U, S.astype(np.float32)
+
+    def replace_weight(self, name: str, weight: Array) -> None:
+        """Another weight for a node, from the next step on; `plan` keeps the first one. Engines
+        that were forked before keep theirs.
+
+        Args:
+            name: of a convolution or a fully connected node. weight: float32, of its shape.
+
+        Raises:
+            UsageError: no such node, an int8 model, a weight of another shape or not finite.
+        """
+        index, array = checked_weight(self.plan, name, weight)
+        following = self.plan.nodes[index + 1 : index + 2]
+        if not (following and isinstance(following[0], Neuron) and passed_on(self.plan)[index]):
+            raise UsageError("weights have no neurons of their own behind them",
+                             where=f"{name} of {self.plan.source}")  # fmt: skip
+        before = sum(isinstance(node, Neuron) for node in self.plan.nodes[:index])
+        try:
+            self._network.replace_weights(before, in_one_piece(array))
+        except ValueError as error:
+            raise UsageError(str(error), where=f"{name} of {self.plan.source}") from error
 
     def reset(self) -> None:
         """Sets every V to its start and the counter to 0."""

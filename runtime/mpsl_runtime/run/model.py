@@ -1,4 +1,4 @@
-"""A model that is ready to run: the public face of this package."""
+"""A model that is ready to run: the public face of this package. `opening` makes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,11 @@ from mpsl_runtime.run.images import ImageStream
 from mpsl_runtime.run.lane import Lane, Runner
 from mpsl_runtime.run.loop import OnPrediction, OnStep
 from mpsl_runtime.run.onset import Onset
+from mpsl_runtime.run.plastic_runner import PlasticRunner
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.stream import Stream
 
-if TYPE_CHECKING:
-    from mpsl_runtime.model.filling import Filling
-
-__all__ = ["EngineName", "Model", "Result", "load"]
+__all__ = ["EngineName", "Model", "Result"]
 
 EngineName = Literal["native", "reference"]
 AnySource = Source | LiveSource | Feed | Iterable[Recording] | NDArray[np.uint8] | Iterable[Image]
@@ -63,13 +61,14 @@ class Result:
 
 
 class Model:
-    """A network, its binning rule and its read-out. Made by `load`.
+    """A network, its binning rule and its read-out. Made by `opening.load`.
 
     Attributes:
         plan: the checked network.
         metadata: what mpsl wrote into the file; None for a file of another framework.
         readout: `count` or `membrane`.
         class_names: in the order of the scores.
+        plastic: what goes on learning; None: the network is frozen.
     """
 
     def __init__(
@@ -86,6 +85,7 @@ class Model:
         self.plan = plan
         self.metadata: ModelMetadata | None = plan.metadata
         self._runner = runner
+        self.plastic = runner if isinstance(runner, PlasticRunner) else None
         self.readout: Readout = plan.readout
         self.class_names = plan.class_names
         self._binning = plan.binning(steps=steps, step_us=step_us)
@@ -138,6 +138,18 @@ class Model:
         """Puts the network at rest; the next `step` is step 0."""
         self._lane.begin(AnswerRule())
         self._next_step = 0
+
+    def reset_banks(self) -> None:
+        """Puts the network at rest, with the weights that were exported, bit for bit.
+
+        Raises:
+            UsageError: the network does not learn.
+        """
+        if self.plastic is None:
+            raise UsageError("network does not learn", expected="load(…, plastic=\"all\")",
+                             where=self.plan.source)  # fmt: skip
+        self.plastic.reset_banks()
+        self.reset()
 
     def step(self, events: Events) -> Step:
         """Advances the network by one time step.
@@ -357,44 +369,3 @@ class Model:
 def _chain(first: Events, rest: Iterator[Events]) -> Iterator[Events]:
     yield first
     yield from rest
-
-
-def load(
-    path: str | Path,
-    *,
-    engine: EngineName = "native",
-    filling: Filling | None = None,
-    dt_s: float | None = None,
-    steps: int | None = None,
-    step_us: int | None = None,
-    threads: int = 1,
-    memory_limit: int | None = None,
-    **options: Unpack[StreamOptions],
-) -> Model:
-    """Loads a NIR file.
-
-    Args:
-        path: `model.nir`, or the name of a model, see `mpsl_runtime.zoo`.
-        engine: `native` (event-driven, C++) or `reference` (numpy, slow, easy to read).
-        filling: what a file that was never imported does not say, `Filling("snntorch")`; dt_s: of
-            it, seconds a time step stands for.
-        steps: T, overrides the model's own; step_us: length of a step, likewise. Both are needed
-            to stream events into a file without mpsl metadata.
-        threads: of the native engine. memory_limit: bytes that it may take, 2 GiB for None.
-        options: of the sources that are run, see `mpsl_runtime.live.options.SourceOptions`:
-            `load("model.nir", fit=True)` runs recordings of any camera.
-
-    Raises:
-        ModelError: the file is damaged, not finite, too large, or has nodes that no engine runs.
-        UsageError: an argument that cannot be, or what a file does not say.
-    """
-    from mpsl_runtime.model.filling import load_filled, with_times
-    from mpsl_runtime.run.opening import model_of
-    from mpsl_runtime.zoo import find_model
-
-    said = with_times(filling, dt_s=dt_s, steps=steps, step_us=step_us)
-    plan = load_filled(find_model(path), said, timed=False, overrules=True).plan
-    return model_of(
-        plan, engine=engine, steps=steps, step_us=step_us, threads=threads,
-        memory_limit=memory_limit, **options,
-    )  # fmt: skip

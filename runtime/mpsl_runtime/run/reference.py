@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
@@ -34,7 +35,7 @@ from mpsl_runtime.model.plan import (
     Scaling,
     Sum,
 )
-from mpsl_runtime.run.checks import checked, checked_addresses, checked_frames
+from mpsl_runtime.run.checks import checked, checked_addresses, checked_frames, checked_weight
 from mpsl_runtime.run.memory import (
     check_memory,
     check_output,
@@ -74,6 +75,7 @@ class Reference:
         self._fanout = {
             node.name: fanout(node) for node in plan.nodes if isinstance(node, Convolution | Dense)
         }
+        self._nodes = list(plan.nodes)  # as they run: a weight may be replaced
         self._states: dict[str, NeuronState] = {}
         self._outputs: dict[str, Array] = {}
         # How often a signal is seen within a step; what is kept beyond that counts as once more.
@@ -147,8 +149,24 @@ class Reference:
         check_memory(rows, self._limit, self.plan.source, copies=copies)
         other = Reference(self.plan, memory_limit=self._limit)
         other._family = self._family
+        other._nodes = list(self._nodes)
         self._family.add(other)
         return other
+
+    def keep_membranes(self) -> None:
+        """As `engine.Engine.keep_membranes`."""
+
+    def population(self, index: int) -> tuple[Array, Array]:
+        """As `engine.Engine.population`; of one sample."""
+        neuron = self.plan.spiking[index]
+        return self._states[neuron.name].U[0], self._outputs[neuron.name][0]
+
+    def replace_weight(self, name: str, weight: Array) -> None:
+        """As `engine.Engine.replace_weight`."""
+        index, array = checked_weight(self.plan, name, weight)
+        node = self._nodes[index]
+        if isinstance(node, Convolution | Dense):
+            self._nodes[index] = replace(node, weight=array)
 
     def reset(self, batch: int = 1) -> None:
         """Sets every V to its start and the counters to 0, for `batch` samples side by side."""
@@ -262,7 +280,7 @@ class Reference:
         uses = dict(self._uses)
         with np.errstate(over="ignore", invalid="ignore"):
             for index, (node, sources) in enumerate(
-                zip(self.plan.nodes, self.plan.wiring, strict=True)
+                zip(self._nodes, self.plan.wiring, strict=True)
             ):
                 x, activity = _sum(
                     [self._late[i] if delayed else signals[i] for i, delayed in sources],

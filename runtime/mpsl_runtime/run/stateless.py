@@ -17,7 +17,7 @@ from mpsl_runtime.model.plan import (
     Sum,
 )
 
-__all__ = ["apply", "fanout", "pool"]
+__all__ = ["apply", "fanout", "pool", "taps"]
 
 Array = NDArray[np.float32]
 
@@ -62,6 +62,16 @@ def _inputs(node: Convolution, axis: int, tap: int) -> NDArray[np.int64]:
     size, outputs = node.input_shape[1 + axis], node.output_shape[1 + axis]
     at = np.arange(outputs) * node.stride[axis] + tap * node.dilation[axis] - node.padding[axis][0]
     return np.where((at >= 0) & (at < size), at, size)
+
+
+def taps(node: Convolution) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The row [kh, Ho] and the column [kw, Wo] that each output reads with each tap; in the
+    padding, the one behind the last."""
+    rows, columns = node.weight.shape[2:]
+    return (
+        np.stack([_inputs(node, 0, i) for i in range(rows)]),
+        np.stack([_inputs(node, 1, j) for j in range(columns)]),
+    )
 
 
 def pool(node: Pooling, x: Array) -> Array:

@@ -47,6 +47,18 @@ Plot = Annotated[
     typer.Option(metavar="FILE", help="Picture of the first recording (.png .svg .pdf)."),
 ]
 EngineOption = Annotated[str, typer.Option(help="native or reference (numpy).")]
+Plastic = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LAYERS",
+        help="Layers that go on learning, without labels: all, or L02,L03. Of a model that "
+        "`mpsl export --plastic` wrote. [none]",
+    ),
+]
+ResetBanks = Annotated[
+    str,
+    typer.Option(metavar="WHEN", help="--plastic: never, or window: banks begin each anew."),
+]
 Threads = Annotated[
     int, typer.Option(metavar="N", min=1, max=1024, help="Of the native engine; the same spikes.")
 ]
@@ -85,6 +97,8 @@ def run(
     plot: Plot = None,
     engine: EngineOption = "native",
     threads: Threads = 1,
+    plastic: Plastic = None,
+    reset_banks: ResetBanks = "never",
     fit: sources.Fit = False,
     crop: sources.Crop = None,
     downsample: sources.Downsample = 1,
@@ -125,8 +139,10 @@ def run(
     settings = services.service_settings(serve, token_file, state, state_every)
     given = {name: context.params[name] for name in sources.NAMES} | {"serve": serve is not None}
     plan = foreign.filled_model(model, context.params, overrules=True).plan
+    _check_learning(context, plastic, settings)
     loaded = model_of(
         plan, engine=engine, steps=steps, step_us=step_us, threads=threads,  # type: ignore[arg-type]
+        plastic=plastic, banks_reset=reset_banks,  # type: ignore[arg-type]
     )  # fmt: skip
     found: Feed | Iterator[Image]
     if loaded.takes_images:
@@ -146,6 +162,21 @@ def run(
         least_margin=least_margin,
     )
     _show_all(loaded, found, chosen, plot, settings, as_json=as_json)
+
+
+def _check_learning(context: typer.Context, plastic: str | None, settings: ServiceSettings) -> None:
+    """Raises UsageError for what does not go with banks that learn, before anything runs."""
+    from mpsl_runtime.errors import UsageError
+
+    if plastic is None:
+        source = context.get_parameter_source("reset_banks")
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError("no banks learn that could be reset", expected="--plastic LAYERS",
+                             where="--reset-banks")  # fmt: skip
+        return
+    if settings.state is not None:
+        raise UsageError("the banks of a network that learns are not kept in a state file",
+                         got="--plastic", expected="no --state")  # fmt: skip
 
 
 def _refuse(context: typer.Context, names: Sequence[str]) -> None:
@@ -209,7 +240,8 @@ def _show_all(
                 tell(feed.source.doing, address=feed.source.address)
             service.ready()
             _consume(stream, model, watcher, service, as_json=as_json)
-        print_summary(stream.summary, as_json=as_json)
+        learned = None if model.plastic is None else model.plastic.facts()
+        print_summary(stream.summary, learned, as_json=as_json)
         if feed is not None:
             print_losses(feed.counts())
         if watcher is not None and plot is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mpsl_runtime.terminal import show, show_json, show_lines, tell
 
@@ -14,10 +14,19 @@ if TYPE_CHECKING:
 __all__ = ["print_losses", "print_summary"]
 
 
-def print_summary(summary: Summary, *, as_json: bool) -> None:
-    """Steps, events, latency and operations: some lines on stdout, or one of JSON."""
+def print_summary(
+    summary: Summary, learned: Mapping[str, Any] | None = None, *, as_json: bool
+) -> None:
+    """Steps, events, latency and operations: some lines on stdout, or one of JSON.
+
+    Args:
+        learned: of a network that learns, `plastic_runner.PlasticRunner.facts`.
+    """
     if as_json:
-        show_json(summary.to_mapping())
+        found = summary.to_mapping()
+        if learned is not None:
+            found["summary"]["plastic"] = learned
+        show_json(found)
         return
     latency = summary.latency_us
     what, speed = f"{summary.samples} predictions, {summary.steps} steps", ""
@@ -41,6 +50,13 @@ def print_summary(summary: Summary, *, as_json: bool) -> None:
     )
     if summary.accuracy is not None:
         show(f"accuracy {summary.accuracy:.2%}")
+    if learned is not None:
+        layers = learned["layers"].items()
+        words = ", ".join(f"{name} {layer['moved']:.1%}" for name, layer in layers)
+        show(
+            f"plastic, banks reset: {learned['banks_reset']}; "
+            f"how far weights are from the exported ones: {words}"
+        )
 
 
 def print_losses(counts: Mapping[str, Mapping[str, int]]) -> None:

@@ -134,7 +134,7 @@ def _models(
     words: Sequence[str], policy: str, rule: dict[str, Any], how: dict[str, Any]
 ) -> list[Shown]:
     from mpsl_runtime.errors import UsageError
-    from mpsl_runtime.run.model import load
+    from mpsl_runtime.run.opening import load
     from mpsl_runtime.view.session import MOST_MODELS, Shown
 
     if not 2 <= len(words) <= MOST_MODELS + 1:

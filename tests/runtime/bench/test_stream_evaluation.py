@@ -15,7 +15,8 @@ from mpsl_runtime.bench.stream_evaluation import Answer, judge, table
 from mpsl_runtime.bench.stream_run import Labelled, evaluate
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.events.events import Events
-from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.policies import Policy
 
 ZOO = Path(__file__).resolve().parents[3] / "models"

@@ -12,7 +12,7 @@ import pytest
 
 from mpsl_runtime import Events
 from mpsl_runtime.live.replay import replay
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 Listen = Callable[..., Any]

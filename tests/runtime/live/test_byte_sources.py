@@ -25,7 +25,7 @@ from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.readers import read_events
 from mpsl_runtime.live.options import source_options
 from mpsl_runtime.live.source import open_source
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 MakeEvents = Callable[..., Events]

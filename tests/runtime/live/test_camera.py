@@ -12,7 +12,7 @@ import pytest
 from mpsl_runtime.errors import DataError, MissingExtraError
 from mpsl_runtime.live.options import source_options
 from mpsl_runtime.live.source import open_source
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 DTYPE = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("on", "?")])
 

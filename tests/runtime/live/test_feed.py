@@ -17,7 +17,7 @@ from mpsl_runtime.events.readers import read_events
 from mpsl_runtime.events.steps import Ceiling, Chunk, Recording, StepInput, cut
 from mpsl_runtime.live.feed import Feed
 from mpsl_runtime.live.options import source_options
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 REAL = Path(__file__).parents[4] / "shared" / "data" / "events"

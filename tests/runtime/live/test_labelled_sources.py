@@ -13,7 +13,7 @@ from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.aedat import encode_aedat3
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.events.readers import read_events
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 HEAD = "class,startTime_usec,endTime_usec\n"
 

@@ -17,8 +17,8 @@ from mpsl_runtime.live.datagram import encode
 from mpsl_runtime.live.options import source_options
 from mpsl_runtime.live.replay import datagrams, spif_datagrams
 from mpsl_runtime.live.source import LiveSource, open_source
-from mpsl_runtime.run.model import load
 from mpsl_runtime.run.onset import Onset
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.stream import Stream
 

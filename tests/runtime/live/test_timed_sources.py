@@ -22,7 +22,7 @@ from mpsl_runtime.live.replay import replay, spif_datagrams
 from mpsl_runtime.live.source import LiveSource, open_source
 from mpsl_runtime.live.timed_source import unwrapped
 from mpsl_runtime.live.timeline import Arrival, Timeline
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 RECORDINGS = Path(__file__).parents[2] / "recordings"
 Listen = Callable[..., Any]

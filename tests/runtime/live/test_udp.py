@@ -18,7 +18,7 @@ from mpsl_runtime.events.readers import write_nmnist_bin
 from mpsl_runtime.live.datagram import END, LAST, Datagram, encode
 from mpsl_runtime.live.replay import replay
 from mpsl_runtime.live.source import LiveSource, open_source, schemes
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 
 Listen = Callable[..., Any]
 Send = Callable[[LiveSource, bytes], None]

@@ -15,7 +15,8 @@ from mpsl_runtime.data.datasets import image_current
 from mpsl_runtime.data.images import Image
 from mpsl_runtime.errors import DataError, UsageError
 from mpsl_runtime.run.answers import AnswerRule
-from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.opening import load
 
 Pixels = np.ndarray[Any, Any]
 

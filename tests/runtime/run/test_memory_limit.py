@@ -28,7 +28,7 @@ from mpsl_runtime.run.memory import (
     reached_pairs,
     reference_memory,
 )
-from mpsl_runtime.run.model import load
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.reference import Reference, fanout
 
 MiB = 1 << 20

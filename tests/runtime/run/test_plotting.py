@@ -15,8 +15,8 @@ import pytest
 from mpsl_runtime.errors import MissingExtraError, OutputError, UsageError
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.run.answers import AnswerRule
-from mpsl_runtime.run.model import load
 from mpsl_runtime.run.onset import Onset
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.plotting import check_plot, save_plot
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.watcher import Span, Watcher

@@ -15,8 +15,9 @@ from mpsl_runtime.events.events import Events
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_runtime.run.answers import AnswerRule
 from mpsl_runtime.run.decisions import Prediction, Step
-from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.model import Model
 from mpsl_runtime.run.onset import Onset
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.policies import Policy, calibrated
 from mpsl_runtime.run.stream import Stream
 from mpsl_runtime.verbs.policy import policy_of

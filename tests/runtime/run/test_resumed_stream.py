@@ -15,8 +15,8 @@ from mpsl_runtime.errors import DataError
 from mpsl_runtime.events.steps import Chunk, Recording
 from mpsl_runtime.kept import from_bytes, to_bytes
 from mpsl_runtime.run.answers import AnswerRule
-from mpsl_runtime.run.model import load
 from mpsl_runtime.run.onset import Onset
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.policies import Policy
 from mpsl_runtime.run.stream import Stream
 

@@ -23,7 +23,8 @@ from mpsl_runtime.events.binning import Binning, frames
 from mpsl_runtime.events.steps import Chunk, Recording, Rest, StepInput, cut
 from mpsl_runtime.model.filling import Filling
 from mpsl_runtime.run.engine import Engine
-from mpsl_runtime.run.model import Model, load
+from mpsl_runtime.run.model import Model
+from mpsl_runtime.run.opening import load
 from mpsl_runtime.run.reference import Reference
 
 BINNING = Binning(sensor_width=12, sensor_height=10, step_us=1000, steps=5)
