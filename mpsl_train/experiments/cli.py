@@ -84,13 +84,25 @@ def robustness(
         bool,
         typer.Option("--align", help="Also with mean currents shifted back to those of training."),
     ] = False,
+    modulate: Annotated[
+        float | None,
+        typer.Option(
+            "--modulate",
+            metavar="M",
+            min=1e-6,
+            max=1.0,
+            help="Also with thresholds that follow the membranes' statistics (TM-NORM), which run "
+            "with this momentum; 1: of the batch alone.",
+        ),
+    ] = None,
     corruption: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Only this one; repeatable.")
     ] = None,
     limit: Annotated[int, typer.Option(min=0, max=10**9, help="Test samples; 0 = all.")] = 1000,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Of the corruptions.")] = 5,
     batch: Annotated[
-        int, typer.Option(min=1, max=10**6, help="Samples that --adapt and --align see at once.")
+        int,
+        typer.Option(min=1, max=10**6, help="Samples that all but the frozen see at once."),
     ] = 100,
     validation: Annotated[
         bool, typer.Option("--validation", help="On held-out training samples, to choose by.")
@@ -103,13 +115,14 @@ def robustness(
     Example: mpsl robustness runs/stbp-* runs/adaptive-* --adapt --align --out robustness.png
     """
     from mpsl_train.experiments.robustness import robustness as measure
+    from mpsl_train.experiments.ways import Ways
     from mpsl_train.recipe.plugins import allow
 
     for plugin in plugins or []:
         allow(plugin)
     result = measure(
-        run, out, data=data, adapt=adapt, align=align, corruptions=corruption or [], limit=limit,
-        seeds=seeds, batch=batch, validation=validation,
+        run, out, data=data, ways=Ways(adapt, align, modulate), corruptions=corruption or [],
+        limit=limit, seeds=seeds, batch=batch, validation=validation,
         say=lambda line: show(line, err=True),
     )  # fmt: skip
     if as_json:
@@ -125,7 +138,7 @@ def robustness(
                  for name in names]  # fmt: skip
         show(f"{curve['label']:<{max(width, 39)}}  {clean:5.1f} "
               + " ".join(f"{value:11.1f}" for value in means))  # fmt: skip
-    show(f"{out} {out.with_suffix('.json')}", err=True)
+    show(" ".join(str(out.with_suffix(end)) for end in (".png", ".json", ".csv")), err=True)
 
 
 def ablate(

@@ -9,7 +9,12 @@ from typing import Any
 
 __all__ = ["draw_curves"]
 
-_STYLE = {"frozen": ("-", "o"), "aligned": ("--", "s"), "plastic": (":", "^")}
+_STYLE = {
+    "frozen": ("-", "o"),
+    "aligned": ("--", "s"),
+    "modulated": ("-.", "D"),
+    "plastic": (":", "^"),
+}
 
 
 def draw_curves(path: Path, result: Mapping[str, Any]) -> None:

@@ -1,23 +1,21 @@
 """`mpsl robustness`: accuracy of runs on samples that get worse (Fig. 3), with error bars.
 
-Beside each frozen network, but for competing neurons (`stdp`), may stand two that use the
-unlabelled test batches: `aligned`, the control, and `plastic`, whose local rules go on (not
-Eq. 12). Both see the samples in a seeded random order, in batches; plastic banks start anew for
-each level and seed.
+Beside each frozen network, but for competing neurons (`stdp`), may stand others that use the
+unlabelled test batches: the controls `aligned` and `modulated`, and `plastic`, whose local rules go
+on (not Eq. 12). All see the samples in a seeded random order, in batches; plastic banks and
+statistics start anew for each level and seed.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mpsl_runtime.atomic import replacing
 from mpsl_runtime.data import datasets
@@ -27,10 +25,10 @@ from mpsl_runtime.events import binning
 from mpsl_runtime.events.events import Events
 from mpsl_runtime.model.metadata import ModelMetadata
 from mpsl_train.data.batches import Samples, to_window
-from mpsl_train.data.frames import load_frames
 from mpsl_train.experiments.corruptions import CORRUPTIONS, corrupt_events, corrupt_image
 from mpsl_train.experiments.curves import draw_curves
-from mpsl_train.experiments.inference import adaptive, aligned, mean_currents, preserved
+from mpsl_train.experiments.inference import preserved
+from mpsl_train.experiments.raw_numbers import write_raw
 from mpsl_train.experiments.runs import (
     StdpRun,
     TrainedRun,
@@ -40,13 +38,11 @@ from mpsl_train.experiments.runs import (
     load_stdp,
     open_test,
 )
-from mpsl_train.network.network import Network, Output
+from mpsl_train.experiments.ways import FROZEN, Curve, Ways, curves_of
 from mpsl_train.training.module import predictions_of
 
 __all__ = ["robustness"]
 
-# Training samples that tell the mean currents for the control.
-_ALIGNMENT_SAMPLES = 500
 # What decides the input: runs that differ in it cannot see the same corrupted samples. An image has
 # no steps before the network.
 _INPUT = (
@@ -55,23 +51,12 @@ _INPUT = (
 )  # fmt: skip
 
 
-@dataclass(eq=False)
-class _Curve:
-    """One way to use one run."""
-
-    run: TrainedRun | StdpRun
-    variant: str
-    means: list[Tensor] = field(default_factory=list)
-    accuracy: dict[str, list[list[float]]] = field(default_factory=dict)
-
-
 def robustness(
     folders: Sequence[Path],
     out: Path,
     *,
     data: Path | None = None,
-    adapt: bool = False,
-    align: bool = False,
+    ways: Ways = FROZEN,
     corruptions: Sequence[str] = (),
     limit: int = 1000,
     seeds: int = 5,
@@ -79,15 +64,15 @@ def robustness(
     validation: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Measures runs of one data set under every corruption that fits it; writes `out`, `out`.json.
+    """Measures runs of one data set under every corruption that fits it; writes `out`, and the
+    numbers as JSON and as CSV beside it.
 
     Args:
         folders: of runs; those that differ in their seed alone make one curve. out: `.png`.
         data: the data set's folder or its parent.
-        adapt: also runs with local rules whose banks go on learning, without labels.
-        align: also each run with its channels' mean currents shifted to those of training.
+        ways: what else than the frozen networks.
         corruptions: names, default all. limit: test samples, 0 = all.
-        seeds: of the corruptions. batch: samples that `adapt` and `align` see at once.
+        seeds: of the corruptions. batch: samples that all but the frozen ones see at once.
         validation: measure on the training samples that were held out, to choose settings by.
         say: gets a line for each level.
 
@@ -98,7 +83,7 @@ def robustness(
     if seeds < 1 or batch < 2:
         raise UsageError("too few seeds or samples in a batch", got=f"{seeds}, {batch}",
                          expected="≥ 1 and ≥ 2")  # fmt: skip
-    runs = [load_stdp(folder) or load_run(folder, rules=adapt) for folder in folders]
+    runs = [load_stdp(folder) or load_run(folder, rules=ways.adapt) for folder in folders]
     _check_inputs(runs)
     metadata = runs[0].metadata
     split, root = open_test(runs[0], data)
@@ -107,7 +92,7 @@ def robustness(
         split, indices = _held_out(runs, root, limit)
     else:
         indices = choose(split.labels, limit, 0)
-    curves = _curves(runs, root, adapt, align, batch)
+    curves = curves_of(runs, root, ways, batch)
     source = _Source(split, metadata, indices)
     for name in names:
         _measure(curves, source, name, seeds, batch, say)
@@ -124,11 +109,32 @@ def robustness(
         draw_curves(temporary, result)
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(result) + "\n", "utf-8")
+    write_raw(out.with_suffix(".csv"), _rows(curves, len(indices)))
     return result
 
 
+def _rows(curves: Sequence[Curve], samples: int) -> list[dict[str, Any]]:
+    """One for each run, way of using it, corruption, level and corruption seed."""
+    return [
+        {
+            "run": curve.run.folder.name,
+            "seed": curve.run.recipe.seed,
+            "way": curve.variant,
+            "corruption": name,
+            "level": level,
+            "corruption_seed": number,
+            "samples": samples,
+            "accuracy": accuracy,
+        }
+        for curve in curves
+        for name, levels in curve.accuracy.items()
+        for level, values in zip(CORRUPTIONS[name].levels, levels, strict=True)
+        for number, accuracy in enumerate(values)
+    ]
+
+
 def _measure(
-    curves: Sequence[_Curve],
+    curves: Sequence[Curve],
     source: _Source,
     name: str,
     seeds: int,
@@ -211,41 +217,6 @@ def _names(wanted: Sequence[str], metadata: ModelMetadata) -> list[str]:
     return [name for name in known if not wanted or name in wanted]
 
 
-def _curves(
-    runs: Sequence[TrainedRun | StdpRun], root: Path, adapt: bool, align: bool, batch: int
-) -> list[_Curve]:
-    curves: list[_Curve] = []
-    for run in runs:
-        curves.append(_Curve(run, "frozen"))
-        if isinstance(run, StdpRun):
-            continue
-        if align:
-            curves.append(_Curve(run, "aligned", _training_means(run, root, batch)))
-        if adapt and any(layer.plastic for layer in run.network.layer_list):
-            curves.append(_Curve(run, "plastic"))
-    if adapt and not any(curve.variant == "plastic" for curve in curves):
-        raise UsageError(
-            "no run has a local rule that could go on learning", got="--adapt",
-            expected="a run with hebbian or another local mechanism",
-        )  # fmt: skip
-    return curves
-
-
-def _training_means(run: TrainedRun, root: Path, batch: int) -> list[Tensor]:
-    """Mean currents of clean training samples; the held-out ones are not among them."""
-    recipe = run.recipe
-    split = datasets.open_split(recipe.data.dataset, root, "train")
-    training, _ = stratified_split(
-        split.labels, recipe.data.validation, recipe.seed, recipe.data.train_limit
-    )
-    chosen = np.random.default_rng([recipe.seed, 7]).permutation(training)[:_ALIGNMENT_SAMPLES]
-    frames = load_frames(split, run.metadata, datasets.content_hash(split))
-    samples = Samples(frames, split.labels, run.metadata)
-    whole = max(1, len(chosen) // batch)
-    windows = [to_window(samples[(None, part)][0]) for part in np.array_split(chosen, whole)]
-    return mean_currents(run.network, windows, run.metadata.steps)
-
-
 class _Source:
     """The chosen test samples, decoded once."""
 
@@ -275,7 +246,7 @@ class _Source:
 
 
 @torch.no_grad()
-def _accuracy(curve: _Curve, samples: Samples, seed: int, batch: int) -> float:
+def _accuracy(curve: Curve, samples: Samples, seed: int, batch: int) -> float:
     order = np.random.default_rng([seed, 6]).permutation(len(samples.labels))
     # Parts of nearly one size: a last batch of a few samples has no mean to speak of.
     parts = np.array_split(order, -(-len(order) // batch))
@@ -288,28 +259,21 @@ def _accuracy(curve: _Curve, samples: Samples, seed: int, batch: int) -> float:
             )
         return right / len(order)
     network, steps = run.network, run.metadata.steps
+    curve.begin()
     with preserved(network):
         for indices in parts:
             values, labels = samples[(None, indices)]
-            output = _answer(curve, network, to_window(values), steps)
+            answer = curve.answer or network
+            output = answer(to_window(values), steps)
             predicted = predictions_of(run.recipe.training.loss, output)
             right += int((predicted == labels).sum())
     return right / len(order)
 
 
-def _answer(curve: _Curve, network: Network, window: Tensor, steps: int) -> Output:
-    if curve.variant == "aligned":
-        return aligned(network, window, curve.means, steps)
-    if curve.variant == "plastic":
-        return adaptive(network, window, steps)
-    output: Output = network(window, steps)
-    return output
-
-
-def _grouped(curves: Sequence[_Curve], names: Sequence[str]) -> list[dict[str, Any]]:
+def _grouped(curves: Sequence[Curve], names: Sequence[str]) -> list[dict[str, Any]]:
     """Runs that differ in their seed alone are one curve: mean ± sd over them; the sd of a single
     run is over the corruption seeds."""
-    groups: dict[str, list[_Curve]] = {}
+    groups: dict[str, list[Curve]] = {}
     for curve in curves:
         recipe = curve.run.recipe.model_copy(update={"seed": 0})
         groups.setdefault(f"{recipe.hash()} {curve.variant}", []).append(curve)
@@ -337,7 +301,7 @@ def _grouped(curves: Sequence[_Curve], names: Sequence[str]) -> list[dict[str, A
     return rows
 
 
-def _label(curve: _Curve) -> str:
+def _label(curve: Curve) -> str:
     recipe = curve.run.recipe
     label = getattr(recipe, "method", "") or "+".join(recipe.mechanisms)
     if recipe.rules.sign == "-" and not getattr(recipe, "method", ""):

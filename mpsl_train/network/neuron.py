@@ -20,7 +20,7 @@ class _Step(torch.autograd.Function):
         carried: Tensor | None,
         current: Tensor,
         decay: float,
-        threshold: float,
+        threshold: float | Tensor,
         width: float,
         soft: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,7 +54,7 @@ def step(
     current: Tensor,
     *,
     decay: float,
-    threshold: float,
+    threshold: float | Tensor,
     surrogate_width: float = 1.0,
     reset: str = "subtract",
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,7 +67,8 @@ def step(
     Args:
         carried: V_{t−1}, the membrane after its reset, or None at the first step.
         current: I_t, the same shape.
-        decay: ρ_m. threshold: V_th. surrogate_width: a.
+        decay: ρ_m. surrogate_width: a. threshold: V_th, one number; or, where nothing is learned,
+            a tensor that broadcasts.
         reset: `subtract` or `zero`.
 
     Returns:

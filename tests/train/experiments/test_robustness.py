@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from mpsl_runtime.errors import RunError, UsageError
 from mpsl_runtime.events.events import Events
 from mpsl_train.experiments.corruptions import CORRUPTIONS, corrupt_events, corrupt_image
 from mpsl_train.experiments.robustness import robustness
+from mpsl_train.experiments.ways import Ways
 from mpsl_train.recipe import find_recipe, load
 from mpsl_train.training.training import train
 
@@ -155,16 +157,21 @@ def test_runs_of_one_method_are_one_curve_and_the_clean_level_is_the_record(
     lines: list[str] = []
     out = tmp_path / "r.png"
     result = robustness(
-        list(runs.values()), out, data=small_data, adapt=True, align=True,
+        list(runs.values()), out, data=small_data, ways=Ways(adapt=True, align=True, modulate=0.1),
         corruptions=["drop", "crop"], seeds=2, batch=10, say=lines.append,
     )  # fmt: skip
     assert out.read_bytes().startswith(b"\x89PNG")
     assert json.loads(out.with_suffix(".json").read_text("utf-8")) == result
     curves = {curve["label"]: curve for curve in result["curves"]}
     assert sorted(curves) == sorted(
-        ["adaptive, dropout", "adaptive, dropout, aligned", "adaptive, dropout, plastic",
-         "stbp, dropout", "stbp, dropout, aligned"]
+        ["adaptive, dropout", "adaptive, dropout, aligned", "adaptive, dropout, modulated",
+         "adaptive, dropout, plastic", "stbp, dropout", "stbp, dropout, aligned",
+         "stbp, dropout, modulated"]
     )  # fmt: skip
+    with out.with_suffix(".csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    measured = 4 + 4 + 3  # ways of each run
+    assert len(rows) == 2 * measured * sum(len(CORRUPTIONS[n].levels) for n in ("drop", "crop"))
     frozen = curves["adaptive, dropout"]
     assert (len(frozen["runs"]), frozen["sd_over"]) == (2, "runs")
     assert curves["stbp, dropout"]["sd_over"] == "corruption seeds"
@@ -184,8 +191,8 @@ def test_the_same_runs_give_the_same_curves(
 ) -> None:
     def measured(name: str) -> object:
         return robustness(
-            [runs["a0"]], tmp_path / name, data=small_data, adapt=True, corruptions=["noise"],
-            seeds=2, batch=7,
+            [runs["a0"]], tmp_path / name, data=small_data, ways=Ways(adapt=True, modulate=0.3),
+            corruptions=["noise"], seeds=2, batch=7,
         )["curves"]  # fmt: skip
 
     assert measured("a.png") == measured("b.png")
@@ -196,6 +203,7 @@ def test_the_same_runs_give_the_same_curves(
     [
         (["b0", "--adapt"], "mpsl: no run has a local rule that could go on learning; got --adapt"),
         (["b0", "--corruption", "gaussian"], "mpsl: no such corruption of events; got 'gaussian'"),
+        (["b0", "--modulate", "0"], "mpsl: Invalid value for '--modulate': "),
         (["b0", "--seeds", "0"], "mpsl: Invalid value for '--seeds': "),
         (["b0", "--out", "none/r.png"], "mpsl: no such folder; in none"),
     ],
@@ -256,7 +264,7 @@ def test_networks_with_other_steps_and_competing_neurons_stand_in_one_picture_of
         folders,
         tmp_path / "r.png",
         data=small_images,
-        align=True,
+        ways=Ways(align=True),
         corruptions=["salt-pepper"],
         seeds=2,
     )
