@@ -16,16 +16,16 @@ public:
           int narrowest, float count_scale, Workers& workers)
         : Connection(source, BlockLayout(Extent(out, 1, 1), narrowest), bias_values,
                      workers.watch),
-          kernels_(kernels), seen_(seen), count_scale_(count_scale),
-          at_once_(blocks_of_task(workers.threads())) {
+          kernels_(kernels), seen_(seen), is_bits_(source.signal->is_bits()),
+          count_scale_(count_scale), at_once_(blocks_of_task(workers.threads())) {
         rows_.reserve(seen.size());
     }
 
     std::uint64_t prepare() override {
         rows_.clear();
         std::uint64_t synops = 0;
-        if (source_.pooled) {
-            synops = pooled_rows();
+        if (is_bits_) {
+            synops = source_.pooled ? pooled_rows() : plain_rows();
         } else {
             for (const ActiveValue& one : source_.signal->active()) {
                 rows_.push_back({one.index, one.value});
@@ -42,18 +42,26 @@ public:
 
 protected:
     Dense(const Dense& like) : Connection(like), kernels_(like.kernels_), seen_(like.seen_),
-          count_scale_(like.count_scale_), at_once_(like.at_once_) {
+          is_bits_(like.is_bits_), count_scale_(like.count_scale_), at_once_(like.at_once_) {
         rows_.reserve(seen_.size());
     }
 
-    // Weights [in][padded out].
+    // Weights [in][padded out], the rows of spikes in the order in which they are read: pixel by
+    // pixel. Sixteen rows of the given weights at a time, so that whole cache lines are written.
     template <class T, class Weight>
     std::shared_ptr<const Buffer<T>> pack(Weight weight) const {
+        constexpr std::size_t kOutputs = 16;
         const std::size_t in = seen_.size(), out = layout.extent.channels;
+        const std::size_t pixels = seen_.pixels();
         Buffer<T> packed(product(in, layout.size()));
-        for (std::size_t o = 0; o < out; ++o) {
-            watch_->spend(in);
-            for (std::size_t i = 0; i < in; ++i) packed[i * layout.size() + o] = weight(o * in + i);
+        for (std::size_t first = 0; first < out; first += kOutputs) {
+            const std::size_t end = std::min(first + kOutputs, out);
+            watch_->spend(in * kOutputs);
+            for (std::size_t i = 0; i < in; ++i) {
+                const std::size_t row = is_bits_ ? row_of(i / pixels, i % pixels) : i;
+                T* const to = packed.data() + row * layout.size();
+                for (std::size_t o = first; o < end; ++o) to[o] = weight(o * in + i);
+            }
         }
         return std::make_shared<const Buffer<T>>(std::move(packed));
     }
@@ -74,6 +82,20 @@ private:
         const bool is_shared = product(seen_.size(), layout.size()) >= kSharedWeights;
         return is_shared ? int(units(layout.blocks, threads)) : layout.blocks;
     }
+    std::size_t row_of(std::size_t channel, std::size_t pixel) const {
+        return pixel * seen_.channels + channel;
+    }
+    std::uint64_t plain_rows() {
+        const Signal& source = *source_.signal;
+        for (std::size_t pixel = 0; pixel < seen_.pixels(); ++pixel)
+            for (int w = 0; w < source.words; ++w)
+                for (std::uint64_t word = source.bits[pixel * source.words + w]; word;
+                     word &= word - 1) {
+                    const std::size_t channel = std::size_t(w) * 64 + __builtin_ctzll(word);
+                    rows_.push_back({std::uint32_t(row_of(channel, pixel)), 1.0f});
+                }
+        return rows_.size();
+    }
     // A 2x2 window's spikes are counted, and its row is added once, times the count.
     std::uint64_t pooled_rows() {
         const Signal& source = *source_.signal;
@@ -91,7 +113,7 @@ private:
                                               (se >> bit & 1));
                         const std::size_t channel = w * 64 + bit;
                         const std::size_t pixel = std::size_t(y) * seen_.columns + x;
-                        rows_.push_back({std::uint32_t(channel * seen_.pixels() + pixel),
+                        rows_.push_back({std::uint32_t(row_of(channel, pixel)),
                                          float(count) * count_scale_});
                         spikes += count;
                     }
@@ -101,6 +123,7 @@ private:
 
     static constexpr std::size_t kSharedWeights = 1 << 18;
 
+    const bool is_bits_;
     const float count_scale_;
     const int at_once_;  // blocks of one task
 };

@@ -207,12 +207,6 @@ void gather(const GatherJob& job) {
     else gather_width<16>(job);
 }
 
-// Many rows at once are as many streams from memory for one pass over the sums. Rows of one byte a
-// weight are too short for the processor to foresee: the next ones are fetched meanwhile.
-constexpr std::size_t kRowsAtOnce = 8;
-
-MPSL_INLINE void fetch_line(const void* from) { __builtin_prefetch(from, 0, 3); }
-
 #include "kernels_int8.hpp"
 #include "kernels_tiles.hpp"
 
@@ -247,34 +241,7 @@ void gather_events(const EventJob& job) {
     else gather_events_width<16>(job);
 }
 
-void dense(const DenseJob& job) {
-    const std::size_t out = job.padded_out;
-    std::size_t i = 0;
-    for (; i + kRowsAtOnce <= job.row_count; i += kRowsAtOnce) {
-        const ActiveRow* const active = job.rows + i;
-        const float* row[kRowsAtOnce];
-        Float value[kRowsAtOnce];
-        for (std::size_t k = 0; k < kRowsAtOnce; ++k) {
-            row[k] = job.weights + active[k].row * out;
-            value[k] = splat(active[k].value);
-        }
-        // A row of floats is long enough for the processor's own prefetcher: asking for the next
-        // rows as well made a 52 MB layer a fifth slower.
-        for (std::size_t j = 0; j < job.columns; j += kLanes) {
-            Float sum = Float{};
-            for (std::size_t k = 0; k < kRowsAtOnce; ++k)
-                sum += *(const Float*)(row[k] + j) * value[k];
-            *(Float*)(job.current + j) += sum;
-        }
-    }
-    for (; i < job.row_count; ++i) {
-        const float* const row = job.weights + job.rows[i].row * out;
-        const Float value = splat(job.rows[i].value);
-        for (std::size_t j = 0; j < job.columns; j += kLanes)
-            *(Float*)(job.current + j) += *(const Float*)(row + j) * value;
-    }
-}
-
+#include "kernels_dense.hpp"
 #include "kernels_fire.hpp"
 
 std::size_t find_nonzero(const float* values, std::size_t size, std::uint32_t* index) {

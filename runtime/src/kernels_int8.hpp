@@ -256,31 +256,3 @@ void gather_int8(const Int8GatherJob& job) {
     else if (job.width == 64) gather_int8_width<64>(job);
     else gather_int8_width<32>(job);
 }
-
-// As `dense`; eight rows of at most 4 · 127 fit an int16 sum.
-void dense_int8(const Int8DenseJob& job) {
-    const std::size_t out = job.padded_out;
-    for (std::size_t i = 0; i < job.row_count; i += kRowsAtOnce) {
-        const std::int8_t *row[kRowsAtOnce], *next[kRowsAtOnce];
-        Short value[kRowsAtOnce];
-        for (std::size_t k = 0; k < kRowsAtOnce; ++k) {
-            const std::size_t here = i + k, ahead = here + kRowsAtOnce;
-            const bool is_there = here < job.row_count;
-            const ActiveRow active = job.rows[is_there ? here : i];
-            row[k] = job.weights + active.row * out;
-            next[k] = ahead < job.row_count ? job.weights + job.rows[ahead].row * out : row[k];
-            const std::int16_t count = is_there ? std::int16_t(active.value) : std::int16_t(0);
-            value[k] = Short{} + count;
-        }
-        for (std::size_t line = 0; line < job.columns; line += 64) {
-            for (std::size_t k = 0; k < kRowsAtOnce; ++k) fetch_line(next[k] + line);
-            const std::size_t end = line + 64 < job.columns ? line + 64 : job.columns;
-            for (std::size_t j = line; j < end; j += kShortLanes) {
-                Short sum = Short{};
-                for (std::size_t k = 0; k < kRowsAtOnce; ++k)
-                    sum += load_int8(row[k] + j) * value[k];
-                flush<1>(&sum, 1, (Int*)(job.current + j));
-            }
-        }
-    }
-}

@@ -14,14 +14,31 @@ constexpr int kTileVectors = 2;
 #else
 #define MPSL_INT8_TILES 0
 #endif
-// Channels of a slab, all its taps together: 16 KiB of float32 and 24 of int8. A tile of 64 outputs
-// takes float32 rows from the second-level cache as fast, and its sums to memory less often.
-constexpr int kFloatTileChannels = kVectorBytes == 64 ? 256 : 64, kInt8TileChannels = 384;
+// Outputs of a tile.
+constexpr int kTileWidth = kTileVectors * kLanes;
+// Channels of a slab, all its taps together. Of float32 a copy of 16 KiB, kTileWidth outputs of each
+// row, stays in the first-level cache; where a tile takes whole rows, they come from the second as
+// fast. The longer a slab, the less often sums go to memory.
+constexpr int kFloatTileChannels = 256, kInt8TileChannels = 384;
 
-// Some channels of one tap, or all channels of some taps.
+// Some channels of one tap, or all channels of some taps; `outputs`: the first of a tile's.
 struct Slab {
     const int* tap_offsets;  // of the first tap
-    int taps, channels;
+    int taps, channels, first_channel;
+    const void* weights;
+    int output;
+};
+
+// The slab that comes next is asked for into the second-level cache, a few lines before each tile. Not
+// where a tile takes whole rows of float32: the processor foresees them.
+struct NextSlab {
+    const char *at, *end;
+    std::size_t bytes_of_tile;
+
+    MPSL_INLINE void fetch() {
+        const char* const to = at + bytes_of_tile < end ? at + bytes_of_tile : end;
+        for (; at < to; at += 64) __builtin_prefetch(at, 0, 2);
+    }
 };
 
 // counts[0 … 63] += the bits of `word`.
@@ -90,31 +107,27 @@ MPSL_INLINE Float multiply_add(Float a, Float b, Float sum) {
 #endif
 }
 
-// kTilePixels outputs: sum of weights · values, onto `current` [pixel][64].
-MPSL_INLINE void tile_float(Slab slab, const float* const* inputs, const float* weights,
-                            float* current) {
-    for (int first = 0; first < 64; first += kTileVectors * kLanes) {
-        const float* row = weights + first;
-        float* const to = current + first;
-        Float sum[kTilePixels][kTileVectors];
-        for (int i = 0; i < kTilePixels; ++i)
-            for (int k = 0; k < kTileVectors; ++k) sum[i][k] = ((const Float*)(to + i * 64))[k];
-        for (int tap = 0; tap < slab.taps; ++tap) {
-            const int begin = slab.tap_offsets[tap], end = begin + slab.channels;
-            for (std::ptrdiff_t c = begin; c < end; ++c, row += 64) {
-                Float weight[kTileVectors];
-                for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Float*)row)[k];
+// kTilePixels x kTileWidth sums of weights [row][kTileWidth] · values, onto `current` [pixel][64].
+MPSL_INLINE void tile_float(const Slab& slab, const float* const* inputs, float* current) {
+    const float* weights = (const float*)slab.weights;
+    Float sum[kTilePixels][kTileVectors];
+    for (int i = 0; i < kTilePixels; ++i)
+        for (int k = 0; k < kTileVectors; ++k) sum[i][k] = ((const Float*)(current + i * 64))[k];
+    for (int tap = 0; tap < slab.taps; ++tap) {
+        const int begin = slab.tap_offsets[tap], end = begin + slab.channels;
+        for (std::ptrdiff_t c = begin; c < end; ++c, weights += kTileWidth) {
+            Float weight[kTileVectors];
+            for (int k = 0; k < kTileVectors; ++k) weight[k] = ((const Float*)weights)[k];
 #pragma GCC unroll 6
-                for (int i = 0; i < kTilePixels; ++i) {
-                    const Float value = splat(inputs[i][c]);
-                    for (int k = 0; k < kTileVectors; ++k)
-                        sum[i][k] = multiply_add(weight[k], value, sum[i][k]);
-                }
+            for (int i = 0; i < kTilePixels; ++i) {
+                const Float value = splat(inputs[i][c]);
+                for (int k = 0; k < kTileVectors; ++k)
+                    sum[i][k] = multiply_add(weight[k], value, sum[i][k]);
             }
         }
-        for (int i = 0; i < kTilePixels; ++i)
-            for (int k = 0; k < kTileVectors; ++k) ((Float*)(to + i * 64))[k] = sum[i][k];
     }
+    for (int i = 0; i < kTilePixels; ++i)
+        for (int k = 0; k < kTileVectors; ++k) ((Float*)(current + i * 64))[k] = sum[i][k];
 }
 
 #if MPSL_INT8_TILES
@@ -158,10 +171,10 @@ MPSL_INLINE int channels_of_slab(int largest) {
                                                                        : 4 * pairs;
 }
 
-MPSL_INLINE void tile_int8(Slab slab, const std::uint8_t* const* inputs,
-                           const std::int8_t* weights, std::int32_t* current) {
-    for (int first = 0; first < 64; first += kTileVectors * kLanes) {
-        const std::int8_t* row = weights + first * 4;
+MPSL_INLINE void tile_int8(const Slab& slab, const std::uint8_t* const* inputs,
+                           std::int32_t* current) {
+    for (int first = 0; first < 64; first += kTileWidth) {
+        const std::int8_t* row = (const std::int8_t*)slab.weights + first * 4;
         FourSums sum[kTilePixels][kTileVectors];
         for (int i = 0; i < kTilePixels; ++i)
             for (int k = 0; k < kTileVectors; ++k) sum[i][k] = FourSums{};
@@ -186,26 +199,25 @@ MPSL_INLINE void tile_int8(Slab slab, const std::uint8_t* const* inputs,
 }
 #endif
 
-// kTilePixels outputs; `offsets`: of their inputs. `first`: channel of the slab.
-__attribute__((noinline)) void tile(const TileJob& job, Slab slab, int first, void* current,
+// kTilePixels outputs; `offsets`: of their inputs.
+__attribute__((noinline)) void tile(const TileJob& job, const Slab& slab, void* current,
                                     const std::ptrdiff_t* offsets) {
-    const std::ptrdiff_t tap = slab.tap_offsets - job.tap_offsets;
-    const std::size_t row = std::size_t(tap) * job.channels + first;
     if (job.counts) {
 #if MPSL_INT8_TILES
         const std::uint8_t* inputs[kTilePixels];
-        for (int i = 0; i < kTilePixels; ++i) inputs[i] = job.counts + first + offsets[i];
-        tile_int8(slab, inputs, (const std::int8_t*)job.weights + row * 64, (std::int32_t*)current);
+        for (int i = 0; i < kTilePixels; ++i)
+            inputs[i] = job.counts + slab.first_channel + offsets[i];
+        tile_int8(slab, inputs, (std::int32_t*)current);
 #endif
         return;
     }
     const float* inputs[kTilePixels];
-    for (int i = 0; i < kTilePixels; ++i) inputs[i] = job.values + first + offsets[i];
-    tile_float(slab, inputs, (const float*)job.weights + row * 64, (float*)current);
+    for (int i = 0; i < kTilePixels; ++i) inputs[i] = job.values + slab.first_channel + offsets[i];
+    tile_float(slab, inputs, (float*)current + slab.output);
 }
 
 // Tiles go on from one row of the map into the next. The last one is computed whole, beside the map.
-void tiles_of_slab(const TileJob& job, Slab slab, int first) {
+void tiles_of_slab(const TileJob& job, const Slab& slab, NextSlab& next) {
     std::ptrdiff_t offsets[kTilePixels];
     int count = 0;
     std::size_t pixel = 0;
@@ -214,7 +226,8 @@ void tiles_of_slab(const TileJob& job, Slab slab, int first) {
             offsets[count++] =
                 std::ptrdiff_t(y) * job.row_step + std::ptrdiff_t(x) * job.pixel_step;
             if (count < kTilePixels) continue;
-            tile(job, slab, first, (Float*)job.current + pixel * (64 / kLanes), offsets);
+            next.fetch();
+            tile(job, slab, (Float*)job.current + pixel * (64 / kLanes), offsets);
             pixel += kTilePixels;
             count = 0;
         }
@@ -225,8 +238,22 @@ void tiles_of_slab(const TileJob& job, Slab slab, int first) {
     const int vectors = count * 64 / kLanes;
     for (int k = 0; k < kTilePixels * 64 / kLanes; ++k)
         aside[k] = k < vectors ? current[k] : Float{};
-    tile(job, slab, first, aside, offsets);
+    tile(job, slab, aside, offsets);
     for (int k = 0; k < vectors; ++k) current[k] = aside[k];
+}
+
+// A slab of float32 rows [rows][64], kTileWidth outputs at a time.
+void float_tiles_of_slab(const TileJob& job, Slab slab, NextSlab& next) {
+    if (kTileWidth == 64) return tiles_of_slab(job, slab, next);
+    const float* const rows = (const float*)slab.weights;
+    Float copy[kFloatTileChannels * kTileVectors];
+    slab.weights = copy;
+    for (; slab.output < 64; slab.output += kTileWidth) {
+        const Float* from = (const Float*)(rows + slab.output);
+        for (int i = 0; i < slab.taps * slab.channels; ++i, from += 64 / kLanes)
+            for (int k = 0; k < kTileVectors; ++k) copy[i * kTileVectors + k] = from[k];
+        tiles_of_slab(job, slab, next);
+    }
 }
 
 void tiles(const TileJob& job) {
@@ -235,13 +262,24 @@ void tiles(const TileJob& job) {
 #else
     const int most = kFloatTileChannels;
 #endif
+    const std::size_t row_bytes = job.counts ? 64 : 64 * sizeof(float);
+    const char* const weights = (const char*)job.weights;
+    const char* const end = weights + std::size_t(job.taps) * job.channels * row_bytes;
+    const std::size_t tiles = (std::size_t(job.output_rows) * job.output_columns / kTilePixels + 1) *
+                              (job.counts ? 1 : 64 / kTileWidth);
+    const bool is_foreseen = !job.counts && kTileWidth == 64;
     const int at_once = most / job.channels > 1 ? most / job.channels : 1;  // taps
     for (int tap = 0; tap < job.taps; tap += at_once)
         for (int first = 0; first < job.channels; first += most) {
             const int taps = job.taps - tap, channels = job.channels - first;
-            tiles_of_slab(job,
-                          {job.tap_offsets + tap, taps < at_once ? taps : at_once,
-                           channels < most ? channels : most},
-                          first);
+            Slab slab{job.tap_offsets + tap, taps < at_once ? taps : at_once,
+                      channels < most ? channels : most, first,
+                      weights + (std::size_t(tap) * job.channels + first) * row_bytes, 0};
+            const std::size_t bytes = std::size_t(slab.taps) * slab.channels * row_bytes;
+            const char* const behind = (const char*)slab.weights + bytes;
+            const std::size_t left = std::size_t(end - behind);
+            NextSlab next{behind, behind + (left < bytes ? left : bytes), is_foreseen ? 0 : bytes / tiles + 64};
+            if (job.counts) tiles_of_slab(job, slab, next);
+            else float_tiles_of_slab(job, slab, next);
         }
 }

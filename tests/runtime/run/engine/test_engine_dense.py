@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mpsl_runtime.errors import UsageError
 from mpsl_runtime.model.metadata import ModelMetadata
-from mpsl_runtime.model.plan import Convolution, Plan
+from mpsl_runtime.model.plan import Convolution, Dense, Plan
 from mpsl_runtime.run.engine import Engine
 from mpsl_runtime.run.reference import Reference
 
@@ -153,3 +153,26 @@ def test_a_crossover_that_is_no_share_is_refused(
     plan = make_plan((2, 5, 5)).conv(70).fire().conv(70).fire().plan()
     with pytest.raises(UsageError, match=f"MPSL_CROSSOVER is no share; got {value}; expected 0"):
         Engine(plan)
+
+
+def test_rows_from_memory_are_rounded_like_rows_from_a_cache(
+    isa: str, make_plan: type[Any]
+) -> None:
+    """Of 17 MB of weights nearly all rows are read one after the other, of fewer columns eight side
+    by side: real numbers show the order of the sums."""
+    inputs, outputs = 4229, 1000
+    whole = make_plan((inputs,)).dense(outputs).fire(kind="integrating").plan()
+    whole = make_plan.with_real_weights(whole, seed=2)
+    layer = whole.nodes[0]
+    assert isinstance(layer, Dense)
+    part = make_plan((inputs,)).dense(40).fire(kind="integrating").plan()
+    few = replace(layer, weight=layer.weight[:40], bias=layer.bias[:40], output_shape=(40,))
+    part = replace(part, nodes=(few, part.nodes[1]))
+    random = np.random.default_rng(4)
+    frames = random.uniform(0.5, 1.5, (2, inputs)).astype(np.float32)
+    frames[1] *= random.random(inputs) < 0.97
+    all_sums, few_sums = Engine(whole).run(frames), Engine(part).run(frames)
+    np.testing.assert_array_equal(all_sums[:, :40], few_sums)
+    exact = frames[0].astype(np.float64) @ layer.weight.astype(np.float64).T + layer.bias
+    np.testing.assert_allclose(all_sums[0], exact, rtol=0, atol=1e-2)
+    assert not np.array_equal(all_sums[0], exact.astype(np.float32))
