@@ -24,4 +24,10 @@ inline Weights int8_weights(const std::int8_t* values, float quantum, std::size_
     return {nullptr, values, quantum, size};
 }
 
+bool is_power_of_two(float value);
+bool all_finite(const float* values, std::size_t size);
+
+// Throws std::invalid_argument: a weight is not finite, or out of an int8 model's range.
+void check_weights(const Weights& weight);
+
 }  // namespace mpsl
