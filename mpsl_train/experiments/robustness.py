@@ -74,8 +74,8 @@ def robustness(
         data: the data set's folder or its parent.
         ways: what else than the frozen networks.
         corruptions: names, default all. limit: test samples, 0 = all.
-        seeds: of the corruptions. batch: samples that all but the frozen ones see at once; 1, for
-            `adapt` alone: one stream, as a deployed network has it.
+        seeds: of the corruptions. batch: samples that all but the frozen ones see at once; 1: a
+            stream, as a deployed network has it.
         validation: measure on the training samples that were held out, to choose settings by.
         say: gets a line for each level.
 
@@ -83,7 +83,7 @@ def robustness(
         MpslError: a run or its data cannot be read, runs do not go together, an unknown name.
     """
     check_png(out, folders)
-    least = 2 if ways.align or ways.modulate is not None else 1  # they take means
+    least = 2 if ways.align else 1  # one sample's mean is what tells its class
     if seeds < 1 or batch < least:
         raise UsageError("too few seeds or samples in a batch", got=f"{seeds}, {batch}",
                          expected=f"≥ 1 and ≥ {least}")  # fmt: skip
