@@ -70,7 +70,7 @@ def train(
     chosen = recipes.load(recipes.find_recipe(recipe), [*changes, *(set_ or [])], plugins or [])
     name = "-".join([chosen.name, *([chosen.method] if chosen.method else [])])
     run = out if out is not None else Path("runs") / f"{name}-s{chosen.seed}"
-    from mpsl_train.network.network import NonFiniteError
+    from mpsl_train.network.finite import NonFiniteError
     from mpsl_train.network.processes import find_processes
     from mpsl_train.training.training import train as run_training
 

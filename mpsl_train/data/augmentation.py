@@ -121,12 +121,13 @@ def _move(
         return frames
     rows, columns = frames.shape[-2:]
     padded = np.pad(frames, [(0, 0)] * (frames.ndim - 2) + [(reach, reach)] * 2)
-    out = np.empty_like(frames)
-    places = generator.integers(0, 2 * reach + 1, (count, 2))[positions]
-    mirrored = generator.random(count) < 0.5 if how.flip else np.zeros(count, bool)
-    for index, ((top, left), mirror) in enumerate(zip(places, mirrored[positions], strict=True)):
-        one = padded[index, ..., top : top + rows, left : left + columns]
-        out[index] = one[..., ::-1] if mirror else one
+    top, left = generator.integers(0, 2 * reach + 1, (count, 2))[positions].T
+    # All places of the window, of which each sample takes one: [n, …, top, left, rows, columns].
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (rows, columns), (-2, -1))
+    out: Frames = windows[np.arange(len(frames)), ..., top, left, :, :]
+    if how.flip:
+        mirrored = (generator.random(count) < 0.5)[positions]
+        out[mirrored] = out[mirrored][..., ::-1]
     return out
 
 

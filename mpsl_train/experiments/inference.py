@@ -15,8 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from mpsl_train.network.finite import NonFiniteError
 from mpsl_train.network.layers import SpikingLayer
-from mpsl_train.network.network import Network, NonFiniteError, Output
+from mpsl_train.network.network import Network, Output
 from mpsl_train.network.plasticity import Post, Pre
 
 __all__ = [

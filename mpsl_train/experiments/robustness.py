@@ -43,6 +43,8 @@ from mpsl_train.training.module import predictions_of
 
 __all__ = ["robustness"]
 
+# Frozen, the size of a batch is a matter of time alone.
+_FROZEN_BATCH = 100
 # What decides the input: runs that differ in it cannot see the same corrupted samples. An image has
 # no steps before the network.
 _INPUT = (
@@ -72,7 +74,8 @@ def robustness(
         data: the data set's folder or its parent.
         ways: what else than the frozen networks.
         corruptions: names, default all. limit: test samples, 0 = all.
-        seeds: of the corruptions. batch: samples that all but the frozen ones see at once.
+        seeds: of the corruptions. batch: samples that all but the frozen ones see at once; 1: a
+            stream, as a deployed network has it.
         validation: measure on the training samples that were held out, to choose settings by.
         say: gets a line for each level.
 
@@ -80,9 +83,10 @@ def robustness(
         MpslError: a run or its data cannot be read, runs do not go together, an unknown name.
     """
     check_png(out, folders)
-    if seeds < 1 or batch < 2:
+    least = 2 if ways.align else 1  # one sample's mean is what tells its class
+    if seeds < 1 or batch < least:
         raise UsageError("too few seeds or samples in a batch", got=f"{seeds}, {batch}",
-                         expected="≥ 1 and ≥ 2")  # fmt: skip
+                         expected=f"≥ 1 and ≥ {least}")  # fmt: skip
     runs = [load_stdp(folder) or load_run(folder, rules=ways.adapt) for folder in folders]
     _check_inputs(runs)
     metadata = runs[0].metadata
@@ -259,6 +263,8 @@ def _accuracy(curve: Curve, samples: Samples, seed: int, batch: int) -> float:
             )
         return right / len(order)
     network, steps = run.network, run.metadata.steps
+    if curve.variant == "frozen":
+        parts = np.array_split(order, -(-len(order) // max(batch, _FROZEN_BATCH)))
     curve.begin()
     with preserved(network):
         for indices in parts:

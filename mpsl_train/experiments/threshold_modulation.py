@@ -31,7 +31,8 @@ class ThresholdModulation:
     are those of the membranes' batch normalisation (MPBN), which the authors train with. Networks
     without one are given the one that changes nothing where they were trained: γ = √(σ_s² + ε),
     β = μ_s, of training samples, so that Ṽ = V_th there. Statistics are kept for each time step,
-    since all membranes begin at 0. A spike takes Ṽ from U.
+    since all membranes begin at 0. A spike takes Ṽ from U. Of a batch of one a fully connected
+    layer takes nothing in, as in their code: a channel is one number there.
 
     Args:
         windows: of training samples, as `inference.potentials` takes them, of one size.
@@ -108,12 +109,14 @@ class ThresholdModulation:
     def _threshold(self, index: int, step: int, membrane: Tensor) -> Tensor:
         """Ṽ [1, Co, 1, …] of a layer at a step, by statistics that take in these membranes."""
         m, threshold = self.momentum, self.network.layer_list[index].settings.threshold
-        for kept, new in zip((self.means, self.variances), _statistics(membrane), strict=True):
-            kept[index][step] = (1 - m) * kept[index][step] + m * new
+        if membrane.dim() > 2 or len(membrane) > 1:
+            new = _statistics(membrane)
+            for kept, value in zip((self.means, self.variances), new, strict=True):
+                kept[index][step] = (1 - m) * kept[index][step] + m * value
         gamma = (self._variances[index][step] + _EPSILON).sqrt()
         sigma = (self.variances[index][step] + _EPSILON).sqrt()
-        value = (threshold - self._means[index][step]) * sigma / gamma + self.means[index][step]
-        return value.view(1, -1, *([1] * (membrane.dim() - 2)))
+        modulated = (threshold - self._means[index][step]) * sigma / gamma + self.means[index][step]
+        return modulated.view(1, -1, *([1] * (membrane.dim() - 2)))
 
 
 def _stepped(

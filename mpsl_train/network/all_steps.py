@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mpsl_train.network.cuda import FEW_INPUTS, CudaKernels, flat_weight, patches_of
+from mpsl_train.network.cuda import FEW_INPUTS, CudaKernels
+from mpsl_train.network.cuda_layout import flat_weight, patches_of, steps_apart
 from mpsl_train.network.dropout import Masks
 from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
 
@@ -64,12 +65,12 @@ def run_all_steps(
             x = (x.view(count, *mask.shape) * mask.to(x.dtype)).flatten(0, 1)
         current = _product(x, weight, layer, kernels)
         spikes, membrane = _Fire.apply(  # type: ignore[no-untyped-call]
-            kernels, current.unflatten(0, (count, -1)), bias, layer.settings, steps
+            kernels, steps_apart(current, count), bias, layer.settings, steps
         )
         state.membrane = membrane
         states.append(state)
         x, count = spikes.flatten(0, 1), steps
-    return x.unflatten(0, (steps, -1)).to(frames.dtype), membrane, states
+    return steps_apart(x, steps).to(frames.dtype), membrane, states
 
 
 def _product(x: Tensor, weight: Tensor, layer: SpikingLayer, kernels: CudaKernels) -> Tensor:

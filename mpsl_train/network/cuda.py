@@ -15,6 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mpsl_train.network.cuda_layout import (
+    dense,
+    flat_weight,
+    folded,
+    patches_of,
+    power_of_two,
+    rows_of,
+    stacked,
+)
 from mpsl_train.network.kernels import Fired, Kernels
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.plasticity import Pre
@@ -22,24 +31,13 @@ from mpsl_train.network.plasticity.sbp import EPSILON
 from mpsl_train.network.processes import average
 from mpsl_train.notation import LayerSpec
 
-__all__ = ["FEW_INPUTS", "CudaKernels", "cuda_kernels", "flat_weight", "patches_of"]
+__all__ = ["FEW_INPUTS", "CudaKernels", "cuda_kernels"]
 
 _aten = torch.ops.aten
-_last = torch.channels_last
 _BLOCK = 1024
 _PROGRAMS = 1056  # eight for each multiprocessor of an H100
 FEW_INPUTS = 8  # channels; below, cuDNN has no tensor cores for what lies channels last
 _DELTAS = ("l1", "split", "literal")
-_ALIGNED = 8  # columns of a matrix, for tensor cores
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=_last) if x.dim() == 4 else x.contiguous()
-
-
-def _rows(x: Tensor) -> tuple[int, int, int]:
-    """(C, H, W) of [B, C, H, W] or [B, C]."""
-    return (x.shape[1], x.shape[2], x.shape[3]) if x.dim() == 4 else (x.shape[1], 1, 1)
 
 
 def _grid(count: int) -> tuple[int]:
@@ -92,20 +90,20 @@ class CudaKernels(Kernels):
         return known[1]
 
     def arrange(self, weight: Tensor) -> Tensor:
-        return _dense(weight)
+        return dense(weight)
 
     def arrange_frames(self, frames: Tensor) -> Tensor:
         # A window begins. A CUDA graph is given new frames in the same memory.
         self._seen, self._low = None, {}
         if frames.dim() == 4:
-            return _dense(frames)
-        return _dense(frames.flatten(0, 1)).view_as(frames)
+            return dense(frames)
+        return dense(frames.flatten(0, 1)).view_as(frames)
 
     def fire(
         self, current: Tensor, carried: Tensor | None, neuron: NeuronSettings, activity: bool,
         last: bool, clipped: bool = False, bias: Tensor | None = None,
     ) -> Fired:  # fmt: skip
-        current = _dense(current)
+        current = dense(current)
         kind = current.dtype if bias is None else bias.dtype
         membrane = torch.empty_like(current, dtype=kind) if carried is None else carried
         fired, near = (torch.empty_like(current, dtype=torch.bool) for _ in range(2))
@@ -123,7 +121,7 @@ class CudaKernels(Kernels):
         dtype = torch.bfloat16 if self.bf16 else dtype
         if size == 1:
             return fired.to(dtype)
-        channels, rows, columns = _rows(fired)
+        channels, rows, columns = rows_of(fired)
         out = fired.new_empty(
             (fired.shape[0], rows // size, columns // size, channels), dtype=dtype
         ).permute(0, 3, 1, 2)
@@ -144,13 +142,13 @@ class CudaKernels(Kernels):
         strides = gradient.stride() if gradient.dim() == 4 else (*gradient.stride(), 0, 0)
         channels = near.shape[1]
         places = near.numel() // channels
-        wide = min(128, _power(channels))
+        wide = min(128, power_of_two(channels))
         high = _BLOCK // wide
         turns = min(16, max(1, places // (high * _PROGRAMS)))
         programs = -(-places // (high * turns))
         sums = out.new_empty((programs, channels))
         self._run.unfire[(programs, -(-channels // wide))](
-            gradient, near, out, out, low, sums, places, *_rows(near), *strides,
+            gradient, near, out, out, low, sums, places, *rows_of(near), *strides,
             decay=neuron.decay, threshold=neuron.threshold, width=neuron.surrogate_width,
             size=size, follows=later is not None, lowers=low is not None, turns=turns, high=high,
             wide=wide,
@@ -166,10 +164,10 @@ class CudaKernels(Kernels):
         Args:
             current: without bias, [T or 1, B, …], channels last.
         """
-        one = _dense(current[0])
-        current = _folded(current)
+        one = dense(current[0])
+        current = folded(current)
         spikes, near = (
-            _stacked(one, steps, kind) for kind in (self.lowered(bias).dtype, torch.bool)
+            stacked(one, steps, kind) for kind in (self.lowered(bias).dtype, torch.bool)
         )
         membrane = torch.empty_like(one, dtype=bias.dtype)
         count = one.numel()
@@ -190,11 +188,11 @@ class CudaKernels(Kernels):
             of_spikes: ∂L/∂S. of_membrane: ∂L/∂U of the last step. constant: one current for all.
         """
         one, steps = near[0], len(near)
-        of_spikes, of_membrane = _folded(of_spikes), _dense(of_membrane)
-        out = _stacked(one, 1 if constant else steps, of_spikes.dtype)
+        of_spikes, of_membrane = folded(of_spikes), dense(of_membrane)
+        out = stacked(one, 1 if constant else steps, of_spikes.dtype)
         channels = one.shape[1]
         places = one.numel() // channels
-        wide = min(128, _power(channels))
+        wide = min(128, power_of_two(channels))
         high = _BLOCK // wide
         turns = min(16, max(1, places // (high * _PROGRAMS)))
         programs = -(-places // (high * turns))
@@ -261,7 +259,7 @@ class CudaKernels(Kernels):
                 activity, x, template, None, pre.stride, pre.padding, (1, 1), False, (0, 0), 1,
                 (False, True, False),
             )[1]  # fmt: skip
-        raw, mean = _dense(average(raw)), self._mean(pre, x, beta.dtype, activity)
+        raw, mean = dense(average(raw)), self._mean(pre, x, beta.dtype, activity)
         out = torch.empty_like(raw, dtype=beta.dtype)
         self._run.correlation[_grid(out.numel())](
             raw, mean, beta, out, out.numel(), out[0].numel(), count, block=_BLOCK
@@ -273,11 +271,11 @@ class CudaKernels(Kernels):
         known: Tensor | None = pre.__dict__.get("mean")
         if known is not None:
             return known
-        x = _dense(x)
+        x = dense(x)
         total = x.new_empty(x[0].numel(), dtype=dtype)
         wide = 64
         self._run.over_batch[(-(-total.numel() // wide),)](
-            x, total, total.numel(), batch=len(x), high=min(128, _power(len(x))), wide=wide
+            x, total, total.numel(), batch=len(x), high=min(128, power_of_two(len(x))), wide=wide
         )
         if x.dim() == 2:
             out = (total / len(x)).unsqueeze(0)
@@ -300,7 +298,7 @@ class CudaKernels(Kernels):
         out, channels = torch.empty_like(received), len(received)
         self._run.steer[(1,)](
             received, eta, fraction, steering, out, channels, how=_DELTAS.index(how),
-            least=EPSILON, block=_power(channels),
+            least=EPSILON, block=power_of_two(channels),
         )  # fmt: skip
         return out
 
@@ -343,60 +341,17 @@ class CudaKernels(Kernels):
         return merged
 
     def decay_add(self, trace: Tensor, gradient: Tensor, total: Tensor, decay: float) -> None:
-        gradient = _dense(gradient)
+        gradient = dense(gradient)
         self._run.decay_add[_grid(trace.numel())](
             trace, gradient, total, trace.numel(), decay=decay, block=_BLOCK
         )
 
     def dot(self, first: Tensor, second: Tensor) -> Tensor:
-        first, second = _dense(first), _dense(second)
+        first, second = dense(first), dense(second)
         out = first.new_empty(len(first))
         own = first[0].numel() if len(second) == len(first) else 0
         self._run.dot[(len(first),)](first, second, out, own, fan_in=first[0].numel(), block=_BLOCK)
         return out
-
-
-def flat_weight(weight: Tensor) -> Tensor:
-    """[Co, kh·kw·Ci] of [Co, Ci, kh, kw], as it lies in memory."""
-    return weight.permute(0, 2, 3, 1).flatten(1)
-
-
-def _folded(x: Tensor) -> Tensor:
-    """[T, B, …] with channels last in memory, step after step."""
-    return _dense(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-
-def _stacked(one: Tensor, steps: int, dtype: torch.dtype) -> Tensor:
-    """Room for T tensors like this one, [T, B, …], laid out alike."""
-    shape = (steps * len(one), *one.shape[1:])
-    if one.dim() == 2:
-        return one.new_empty(shape, dtype=dtype).unflatten(0, (steps, -1))
-    batch, channels, rows, columns = shape
-    out = one.new_empty((batch, rows, columns, channels), dtype=dtype).permute(0, 3, 1, 2)
-    return out.unflatten(0, (steps, -1))
-
-
-def _power(count: int) -> int:
-    """The power of two that is not below."""
-    return 1 << (count - 1).bit_length()
-
-
-def patches_of(
-    x: Tensor, shape: Sequence[int], stride: Sequence[int], padding: Sequence[int]
-) -> Tensor:
-    """What each output position sees, [B·Ho·Wo, kh·kw·Ci up to a multiple of 8].
-
-    Args:
-        shape: of the weights.
-    """
-    padded = F.pad(x, (padding[1],) * 2 + (padding[0],) * 2)
-    windows = padded.unfold(2, shape[2], stride[0]).unfold(3, shape[3], stride[1])
-    batch, channels, rows, columns, high, wide = windows.shape
-    length = high * wide * channels
-    out = padded.new_zeros((batch, rows, columns, -(-length // _ALIGNED) * _ALIGNED))
-    seen = out[..., :length].view(batch, rows, columns, high, wide, channels)
-    seen.copy_(windows.permute(0, 2, 3, 4, 5, 1))
-    return out.flatten(0, 2)
 
 
 @cache

@@ -19,7 +19,7 @@ from mpsl_train.network.all_steps import run_all_steps
 from mpsl_train.network.cuda import CudaKernels
 from mpsl_train.network.dropout import Masks
 from mpsl_train.network.kernels import Kernels
-from mpsl_train.network.layers import LayerState, SpikingLayer
+from mpsl_train.network.layers import LayerState, SpikingLayer, membrane_of
 from mpsl_train.network.regulation import held
 from mpsl_train.network.window import run_window
 
@@ -66,7 +66,7 @@ class _Window(nn.Module):
             banks = [
                 _local(layer, state) for layer, state in zip(self._layers, states, strict=True)
             ]
-            potentials = [_membrane(state).detach() for state in states]
+            potentials = [membrane_of(state).detach() for state in states]
             # Sums of absolute values: NaN and infinity stay what they are.
             sizes = torch._foreach_norm([*potentials, *(b for own in banks for b in own)], 1)
             finite = torch.isfinite(torch.stack(sizes)).all()
@@ -144,12 +144,6 @@ def _drops(layer: SpikingLayer) -> bool:
 
 def _present(masks: Masks) -> list[Tensor]:
     return [mask for mask in masks if mask is not None]
-
-
-def _membrane(state: LayerState) -> Tensor:
-    if state.membrane is None:
-        raise RuntimeError("no step has run")
-    return state.membrane
 
 
 def _local(layer: SpikingLayer, state: LayerState) -> list[Tensor]:

@@ -21,7 +21,7 @@ from mpsl_train.network.processes import average
 from mpsl_train.network.regulation import BankLimits, held
 from mpsl_train.notation import LayerSpec
 
-__all__ = ["LayerState", "NeuronSettings", "SpikingLayer"]
+__all__ = ["LayerState", "NeuronSettings", "SpikingLayer", "membrane_of"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,13 @@ class LayerState:
     scale: Scale | None = None
     source: Tensor | None = field(default=None, repr=False)
     pre: Pre | None = field(default=None, repr=False)
+
+
+def membrane_of(state: LayerState) -> Tensor:
+    """U of the last step."""
+    if state.membrane is None:
+        raise RuntimeError("no step has run")
+    return state.membrane
 
 
 class SpikingLayer(nn.Module):

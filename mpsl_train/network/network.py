@@ -11,29 +11,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from mpsl_runtime.errors import MpslError
 from mpsl_train.network.compiled import choose
 from mpsl_train.network.dropout import Masks, draw_masks
+from mpsl_train.network.finite import (
+    NonFiniteError,
+    check_membrane,
+    check_parameters,
+    is_finite,
+    name_bank,
+)
 from mpsl_train.network.graphed import ON_DEVICE, GraphedWindow
 from mpsl_train.network.kernels import Kernels
-from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer
+from mpsl_train.network.layers import LayerState, NeuronSettings, SpikingLayer, membrane_of
 from mpsl_train.network.plasticity import Post, Pre, Rule, RuleSettings, find_rule
-from mpsl_train.network.processes import everyone
 from mpsl_train.network.regulation import BankLimits, regulate
 from mpsl_train.network.step_choice import detour, graph_obstacle, obstacle
 from mpsl_train.network.window import run_window
 from mpsl_train.notation import LayerSpec
 
-__all__ = ["Network", "NonFiniteError", "Output", "build_network"]
-
-
-class NonFiniteError(MpslError):
-    """NaN or infinity in a membrane potential, a bank or a parameter."""
+__all__ = ["Network", "Output", "build_network"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +167,7 @@ class Network(nn.Module):
             return
         self.check_parameters()
         for layer, potential in zip(self.layer_list, self._potentials, strict=True):
-            self._check_potential(layer, potential, None)
+            check_membrane(layer, potential, None, self.training)
         raise NonFiniteError("a number of a window is not finite")
 
     def _takes_fused(self, frames: Tensor) -> bool:
@@ -207,11 +207,11 @@ class Network(nn.Module):
         steps: int,
     ) -> None:
         """Commits the banks, or names what is not finite."""
-        if not self._finite(states):
+        if not is_finite(states, self.training):
             with torch.no_grad():
                 masks = [state.mask for state in states]
                 self._step_by_step(frames, steps, False, masks, check=True)
-            self._name_bank(states)
+            name_bank(self.layer_list, states, self.training)
         for layer, state in zip(layers, states, strict=True):
             layer.commit(state)
             regulate(layer, state, steps)
@@ -239,7 +239,7 @@ class Network(nn.Module):
                 current = layer.normalise(layer.multiply(x, *layer.synapses(state)))
                 spikes = layer.fire(current, state)
                 if check:
-                    self._check_membrane(layer, state, step)
+                    check_membrane(layer, membrane_of(state), step, self.training)
                 seen.append(layer.observe(x, spikes, state))
                 if record or index == len(layers) - 1:
                     recorded[index].append(spikes)
@@ -247,7 +247,7 @@ class Network(nn.Module):
             for (_, post), (_, above) in pairwise(seen):
                 post.above = above
             if self._labels is not None:
-                reward = _membrane(states[-1]).detach().argmax(1).eq(self._labels).float()
+                reward = membrane_of(states[-1]).detach().argmax(1).eq(self._labels).float()
                 for _, post in seen:
                     post.reward = reward
             for name in self.mechanisms:
@@ -257,7 +257,7 @@ class Network(nn.Module):
         if not check:
             self._finish_window(layers, states, frames, steps)
         every = tuple(torch.stack(spikes) for spikes in recorded) if record else ()
-        return Output(torch.stack(recorded[-1]), _membrane(states[-1]), every)
+        return Output(torch.stack(recorded[-1]), membrane_of(states[-1]), every)
 
     def _layer_by_layer(self, frames: Tensor, steps: int, record: bool, masks: Masks) -> Output:
         constant = frames.dim() == 4
@@ -285,46 +285,12 @@ class Network(nn.Module):
             states.append(state)
             if record:
                 recorded.append(x)
-        if not self._finite(states):
-            self._name_bank(states)
+        if not is_finite(states, self.training):
+            name_bank(self.layer_list, states, self.training)
         if self.training:
             for layer, state in zip(self.layer_list, states, strict=True):
                 regulate(layer, state, steps)
-        return Output(x, _membrane(states[-1]), tuple(recorded))
-
-    def _name_bank(self, states: Sequence[LayerState]) -> NoReturn:
-        """All processes ask the same questions, so that all stop at the same answer."""
-        for layer, state in zip(self.layer_list, states, strict=True):
-            for mechanism, bank in zip(layer.mechanisms, state.banks, strict=True):
-                if not self._agreed(bool(torch.isfinite(bank).all()), bank.device):
-                    raise NonFiniteError(
-                        f"the bank of {mechanism} is not finite", where=f"layer {layer.spec.name}"
-                    )
-            self._check_membrane(layer, state, None)
-        raise NonFiniteError("a number of this window is not finite")
-
-    def _check_membrane(self, layer: SpikingLayer, state: LayerState, step: int | None) -> None:
-        self._check_potential(layer, _membrane(state), step)
-
-    def _check_potential(self, layer: SpikingLayer, potential: Tensor, step: int | None) -> None:
-        if not self._agreed(bool(torch.isfinite(potential).all()), potential.device):
-            when = "" if step is None else f" of time step {step + 1}"
-            raise NonFiniteError(
-                f"the membrane potential U{when} is not finite", where=f"layer {layer.spec.name}"
-            )
-
-    def _agreed(self, holds: bool, device: torch.device) -> bool:
-        """In training all processes go on or stop together; each validates in its own time."""
-        return everyone(holds, device) if self.training else holds
-
-    def _finite(self, states: Sequence[LayerState]) -> bool:
-        """A membrane that was NaN or infinite once stays so, so the last step tells of all T; the
-        loss does not: NaN ≥ V_th is false, and a silent network has a finite loss."""
-        with torch.no_grad():
-            largest = [_membrane(state).abs().max() for state in states]
-            largest += [bank.detach().abs().max() for state in states for bank in state.banks]
-            holds = bool(torch.isfinite(torch.stack(largest)).all())
-        return self._agreed(holds, largest[0].device)
+        return Output(x, membrane_of(states[-1]), tuple(recorded))
 
     def warm(self, factor: float) -> None:
         """The rules take so much of their rates in the windows to come."""
@@ -334,21 +300,7 @@ class Network(nn.Module):
 
     def check_parameters(self) -> None:
         """Raises NonFiniteError when a parameter or a bank is NaN or infinite, naming its layer."""
-        values = [
-            value.detach() for value in self.state_dict().values() if value.is_floating_point()
-        ]
-        if bool(torch.isfinite(torch.stack(torch._foreach_norm(values, 1))).all()):
-            return
-        for layer in self.layer_list:
-            for name, value in layer.state_dict().items():
-                if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                    raise NonFiniteError(f"{name} is not finite", where=f"layer {layer.spec.name}")
-
-
-def _membrane(state: LayerState) -> Tensor:
-    if state.membrane is None:
-        raise RuntimeError("no step has run")
-    return state.membrane
+        check_parameters(self, self.layer_list)
 
 
 def build_network(

@@ -30,6 +30,7 @@ from mpsl_train.network.dropout import Masks
 from mpsl_train.network.kernels import TORCH, Kernels
 from mpsl_train.network.layers import LayerState, SpikingLayer
 from mpsl_train.network.window_layer import WindowLayer
+from mpsl_train.network.window_rules import rule_gradients
 
 __all__ = ["run_window"]
 
@@ -85,7 +86,7 @@ class _Window(torch.autograd.Function):
                 part.tape.pop()
         asked = None
         for part in parts:
-            asked = part.rule_gradients(asked)
+            asked = rule_gradients(part, asked)
         return (None, None, None, *(gradient for part in parts for gradient in part.gradients()))
 
 

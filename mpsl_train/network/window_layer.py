@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ from mpsl_train.network.kernels import Kernels
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.plasticity import Pre
 from mpsl_train.network.plasticity.hebbian import Hebbian
-from mpsl_train.network.plasticity.sbp import SelfBackpropagation, normalise
+from mpsl_train.network.plasticity.sbp import SelfBackpropagation
 from mpsl_train.network.plasticity.sbp import received as summed
 from mpsl_train.network.window_grid import Stored, WindowGrid
+from mpsl_train.network.window_rules import Change
 
 __all__ = ["WindowLayer"]
 
@@ -36,21 +37,6 @@ class _Step:
     P: Tensor | None = None
     received: Tensor | None = None  # r/η of the layer above, [Co]
     factor: Tensor | float = 1.0  # c_t
-
-
-class _Change(NamedTuple):
-    """One step's change of the banks, as the loss sees it.
-
-    Attributes:
-        with_change, with_mean: ⟨E, D⟩ and ⟨E, P⟩ on each output, [Co].
-        P, factor, received: of the step.
-    """
-
-    with_change: Tensor
-    with_mean: Tensor
-    P: Tensor
-    factor: Tensor | float
-    received: Tensor | None
 
 
 class WindowLayer:
@@ -261,7 +247,7 @@ class WindowLayer:
         self.sums["lambda"] = [0.0] * len(self.rows)
         self.total = torch.zeros_like(self.base)
         self.trace = torch.zeros_like(self.base) if self.hebbian is not None else None
-        self.changes: list[_Change] = []
+        self.changes: list[Change] = []
 
     def note_change(self) -> None:
         """Before this step is undone: what the loss asks of the change of banks that ended it."""
@@ -272,61 +258,8 @@ class WindowLayer:
             dot = self.kernels.dot
             with_change, with_mean = dot(self.trace, entry.D), dot(self.trace, entry.P)
             self.changes.append(
-                _Change(with_change, with_mean, entry.P, entry.factor, entry.received)
+                Change(with_change, with_mean, entry.P, entry.factor, entry.received)
             )
-
-    def rule_gradients(self, asked: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-        """What the changes of the banks in all steps give λ, η, β, λ_f and λ_p.
-
-        Args:
-            asked: by the layer below, whose δ is made of this layer's changes: ∂L/∂r and r/η
-                [steps, Ci].
-
-        Returns:
-            The same for the layer above.
-        """
-        if not self.changes:
-            return None
-        eta, sums = self.number["eta"], self.sums
-        with_change, with_mean = (
-            torch.stack(rows) for rows in zip(*(c[:2] for c in self.changes), strict=True)
-        )
-        q = eta * with_change
-        reach: Any = self.rows[1]  # M = λ2 + λ3·c
-        sums["lambda"][1] = q.sum(0)
-        passed = None
-        if self.sbp is not None:
-            outer = self.rows[2]
-            each = [torch.as_tensor(c.factor, dtype=q.dtype, device=q.device) for c in self.changes]
-            factors = torch.stack(each).view(len(q), -1)
-            reach = reach + outer * factors
-            sums["lambda"][2] = (factors * q).sum(0)
-            sums["fraction"] = (outer * factors * q).sum() / self.number["fraction"]
-            known = [c.received for c in self.changes if c.received is not None]
-            if known:
-                received = torch.stack(known)
-                passed = self._steering_gradients(outer * q, received), received
-        sums["eta"] = (reach * with_change).sum()
-        sums["beta"] = (eta * reach * with_mean).sum(0)
-        if asked is not None:
-            wanted, received = asked
-            meant = torch.stack([summed(c.P, wanted.shape[1]) for c in self.changes])
-            sums["eta"] += (wanted * received).sum()
-            sums["beta"] += eta * (wanted * meant).sum()
-        return passed
-
-    def _steering_gradients(self, q: Tensor, received: Tensor) -> Tensor:
-        """λ_p's part; ∂L/∂r for the layer above."""
-        if self.above is None or self.sbp is None:
-            raise RuntimeError("nothing steers this layer")
-        fraction, steering = self.number["fraction"], self.number["steering"]
-        with torch.enable_grad():
-            r = (received * self.above.number["eta"]).requires_grad_()
-            delta = normalise(r, self.sbp.settings.delta)
-        self.sums["steering"] = fraction * (delta.detach() * q).sum()
-        passed: Tensor
-        (passed,) = torch.autograd.grad(delta, r, fraction * steering * q)
-        return passed
 
     def step_back(
         self,

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from mpsl_runtime.errors import MpslError
 from mpsl_train.data.batches import Batch, to_window
+from mpsl_train.network.finite import NonFiniteError
 from mpsl_train.network.local_learning import is_local, local_loss
-from mpsl_train.network.network import Network, NonFiniteError, Output
+from mpsl_train.network.network import Network, Output
 from mpsl_train.network.processes import everyone, total
 from mpsl_train.recipe import Recipe
 
@@ -123,7 +124,11 @@ class TrainingModule(LightningModule):  # type: ignore[misc]
         """Dropout depends on seed, epoch and batch alone. Data loaders draw from the same global
         state, and not equally often in a resumed run."""
         generator = np.random.default_rng([self.recipe.seed, 4, self.current_epoch, batch_index])
-        torch.manual_seed(int(generator.integers(2**62)))
+        seed = int(generator.integers(2**62))
+        # Not torch.manual_seed, which looks for devices of other kinds in a millisecond.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def _warmth(self, batch_index: int) -> float:
         """What part of their rates the rules have, which follows from the step alone."""

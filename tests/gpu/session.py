@@ -9,8 +9,8 @@ registry: what else is missing comes as wheels from a folder. In its order:
 3. speed: `tests/benchmarks/gpu_speed.py`
 4. train: runs of the paper's recipes, all at once, each from its last checkpoint
 
-A step that is done is not done again. Runs are in the order of their importance: where time does
-not suffice for all, the last are ended first. What is ended can go on in the next call.
+A step that is done is not done again, and what the time ends goes on in the next call. Where CUDA's
+MPS is there, kernels of several runs run side by side.
 
     python tests/gpu/session.py --data DIR --out runs/gpu --wheels DIR --minutes 9
     python tests/gpu/session.py --data DIR --out runs/gpu --run mnist-paper:mpsl:100
@@ -41,7 +41,6 @@ RUNS = [
 ]
 COMMON = ("training.step=graphed", "training.precision=bf16")
 CHECKS = ["tests/gpu", "tests/train/network/test_graphed.py", "tests/train/network/test_triton.py"]
-_SETTLING_S = 45.0  # before a run's rate is believed
 
 
 @dataclass
@@ -144,7 +143,7 @@ class Training:
     """One run.
 
     Attributes:
-        name: of its folder. epochs: planned. already: done by earlier calls.
+        name: of its folder. epochs: planned.
     """
 
     name: str
@@ -152,8 +151,6 @@ class Training:
     epochs: int
     command: list[str]
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    already: int = 0
 
     @property
     def finished(self) -> bool:
@@ -175,7 +172,6 @@ class Training:
         """From its last checkpoint, where there is one."""
         begun = (self.folder / "last.ckpt").is_file()
         command = [*self.command, *(["--resume"] if begun else [])]
-        self.already, self.started = self.epoch, time.monotonic()
         with (session.out / f"{self.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=session.environment, stdout=log, stderr=log
@@ -189,13 +185,6 @@ class Training:
                 self.process.wait(5)
             if self.running:
                 self.process.kill()
-
-    def seconds_left(self) -> float | None:
-        """Until its last epoch, at the rate of this call; None: not known yet."""
-        taken, done = time.monotonic() - self.started, self.epoch - self.already
-        if taken < _SETTLING_S or done < 1:
-            return None
-        return (self.epochs - self.epoch) * taken / done
 
 
 def training(text: str, session: Session) -> Training:
@@ -217,18 +206,9 @@ def train(session: Session, runs: list[Training]) -> None:
     for one in runs:
         if not one.finished:
             one.start(session)
-    said = stopped = time.monotonic()
+    said = time.monotonic()
     while any(one.running for one in runs) and session.left > 8:
         time.sleep(1)
-        running = [one for one in runs if one.running]
-        needed = [one.seconds_left() for one in running]
-        late = [left for left in needed[:-1] if left is not None and left > session.left - 12]
-        if late and time.monotonic() - stopped > _SETTLING_S:
-            say(f"{running[-1].name}: ended, so that those before it finish")
-            running[-1].stop()
-            stopped = time.monotonic()
-            for one in running[:-1]:  # their rates are new
-                one.already, one.started = one.epoch, stopped
         if time.monotonic() - said > 30:
             said = time.monotonic()
             say(", ".join(f"{one.name}: {one.epoch} of {one.epochs} epochs" for one in runs))
@@ -275,7 +255,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--skip", nargs="*", default=[], choices=["checks", "speed", "train"])
     parser.add_argument("--run", nargs="*", default=RUNS, metavar="RUN")
-    parser.add_argument("--mps", action="store_true", help="kernels of several runs side by side")
     arguments = parser.parse_args()
     probe = "import torch, sys; sys.exit(not torch.cuda.is_available())"
     if subprocess.run([sys.executable, "-c", probe], check=False).returncode:
@@ -293,7 +272,7 @@ def main() -> None:
         measure(session)
     if "train" not in arguments.skip:
         runs = [training(text, session) for text in arguments.run]
-        with shared_device(session) if arguments.mps else contextlib.nullcontext():
+        with shared_device(session):
             train(session, runs)
 
 

@@ -204,6 +204,10 @@ def test_the_same_runs_give_the_same_curves(
         (["b0", "--adapt"], "mpsl: no run has a local rule that could go on learning; got --adapt"),
         (["b0", "--corruption", "gaussian"], "mpsl: no such corruption of events; got 'gaussian'"),
         (["b0", "--modulate", "0"], "mpsl: Invalid value for '--modulate': "),
+        (
+            ["b0", "--align", "--batch", "1"],
+            "mpsl: too few seeds or samples in a batch; got 5, 1; expected ≥ 1 and ≥ 2",
+        ),
         (["b0", "--seeds", "0"], "mpsl: Invalid value for '--seeds': "),
         (["b0", "--out", "none/r.png"], "mpsl: no such folder; in none"),
     ],
@@ -221,6 +225,17 @@ def test_mistakes_are_one_line(
     assert error.startswith(line)
     assert error.count("\n") == 1
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_one_stream_learns_from_sample_to_sample(
+    runs: dict[str, Path], small_data: Path, tmp_path: Path
+) -> None:
+    [frozen, plastic] = robustness(
+        [runs["a0"]], tmp_path / "r.png", data=small_data, ways=Ways(adapt=True),
+        corruptions=["noise"], seeds=1, batch=1,
+    )["curves"]  # fmt: skip
+    assert (frozen["variant"], plastic["variant"]) == ("frozen", "plastic")
+    assert frozen["accuracy"]["noise"] != plastic["accuracy"]["noise"]
 
 
 def test_runs_with_another_input_do_not_go_together(

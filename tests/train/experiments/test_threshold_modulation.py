@@ -67,6 +67,14 @@ def test_statistics_run_with_their_momentum_and_begin_anew(network: Network) -> 
     assert all(torch.equal(a, b) for a, b in zip(modulation.means, before, strict=True))
 
 
+def test_one_sample_tells_nothing_of_a_fully_connected_layer(network: Network) -> None:
+    modulation = ThresholdModulation(network, [window(0)], momentum=0.5)
+    before = [mean.clone() for mean in modulation.means]
+    modulation(window(1, rate=2.0, batch=1))
+    changed = [not torch.equal(a, b) for a, b in zip(modulation.means, before, strict=True)]
+    assert changed == [True, False, False]
+
+
 def test_the_first_layer_of_a_louder_input_is_calmed(network: Network) -> None:
     modulation = ThresholdModulation(network, [window(0, batch=32)], momentum=1.0)
     louder = window(2, rate=1.5, batch=32)

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mpsl_train.network.dropout import draw_masks
+from mpsl_train.network.finite import NonFiniteError
 from mpsl_train.network.layers import NeuronSettings
-from mpsl_train.network.network import Network, NonFiniteError, build_network
+from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings
 from mpsl_train.network.regulation import BankLimits
 from mpsl_train.notation import parse

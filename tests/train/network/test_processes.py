@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -68,14 +70,22 @@ def one(
     return folder / "run", first
 
 
-def _start(options: list[str], recipe: Path, data: Path, run: Path) -> subprocess.Popen[str]:
-    """A host's torchrun, whose processes train in float64."""
+def _start(
+    options: list[str], recipe: Path, data: Path, run: Path, within: Sequence[str] = (),
+    **environment: str,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """A host's torchrun, whose processes train in float64.
+
+    Args:
+        within: a command that runs another.
+    """
     worker = run.with_suffix(".py")
     worker.write_text(WORKER, encoding="utf-8")
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *options, str(worker), str(recipe),
-         str(run), str(data), *CHOICES],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=_environment(),
+        [*within, sys.executable, "-m", "torch.distributed.run", *options, str(worker),
+         str(recipe), str(run), str(data), *CHOICES],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**_environment(), **environment},
     )  # fmt: skip
 
 
@@ -116,6 +126,54 @@ def test_two_processes_with_half_the_batch_equal_one_with_all_of_it(
     said, _ = host.communicate(timeout=240)
     assert host.returncode == 0, said
     assert said.count("epoch 1/3") == 1, "only the first process speaks"
+    _assert_same(one[0], tmp_path / "two", one[1])
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces, joined by a cable and nothing else: what `ip netns exec` calls them.
+    Each has a loopback of its own, and an interface `cable`, 10.213.0.1 and 10.213.0.2."""
+    names = [f"mpsl-{os.getpid()}-{number}" for number in range(2)]
+    commands = [f"ip netns add {name}" for name in names]
+    commands.append(
+        f"ip link add cable netns {names[0]} type veth peer name cable netns {names[1]}"
+    )
+    for number, name in enumerate(names, start=1):
+        commands.append(f"ip -n {name} addr add 10.213.0.{number}/30 dev cable")
+        commands += [f"ip -n {name} link set {device} up" for device in ("cable", "lo")]
+    try:
+        for command in commands:
+            try:
+                subprocess.run(command.split(), check=True, capture_output=True)
+            except (OSError, subprocess.CalledProcessError):
+                pytest.skip(f"no network namespaces for this user: {command!r} fails")
+        yield names
+    finally:
+        if shutil.which("ip"):
+            for name in names:
+                subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def test_two_hosts_with_networks_of_their_own_equal_one(
+    one: tuple[Path, dict[str, torch.Tensor]], small_data: Path, small_recipe: Path,
+    tmp_path: Path, hosts: list[str],
+) -> None:  # fmt: skip
+    """Neither reaches the other's loopback, as on two machines."""
+    running = []
+    for number, name in enumerate(hosts):
+        options = [
+            "--nnodes", "2", "--nproc-per-node", "1", "--local-addr", f"10.213.0.{number + 1}",
+            "--rdzv-backend", "c10d", "--rdzv-endpoint", "10.213.0.1:29500",
+            "--rdzv-id", "two-networks", "--rdzv-conf", f"is_host={1 - number}",
+        ]  # fmt: skip
+        within = ["ip", "netns", "exec", name]
+        run = tmp_path / "two"
+        running.append(
+            _start(options, small_recipe, small_data, run, within, GLOO_SOCKET_IFNAME="cable")
+        )
+    said = [host.communicate(timeout=240)[0] for host in running]
+    assert [host.returncode for host in running] == [0, 0], "\n".join(said)
+    assert "".join(said).count("epoch 1/3") == 1
     _assert_same(one[0], tmp_path / "two", one[1])
 
 

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from mpsl_runtime.errors import RecipeError
 from mpsl_train.network.compiled import CompiledKernels, built, choose
+from mpsl_train.network.finite import NonFiniteError
 from mpsl_train.network.graphed import ON_DEVICE
 from mpsl_train.network.kernels import TORCH, Kernels
 from mpsl_train.network.layers import NeuronSettings
-from mpsl_train.network.network import Network, NonFiniteError, build_network
+from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings
 from mpsl_train.network.plasticity.hebbian import Hebbian
 from mpsl_train.network.window_layer import WindowLayer
