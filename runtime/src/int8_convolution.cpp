@@ -14,7 +14,7 @@ namespace {
 // Where the crossover of whole numbers is looked for, in sixteenths.
 constexpr int kInt8Crossover = 5, kPooledInt8Crossover = 2;
 
-// All rows of one output after the other, for up to four blocks at once.
+// Tap after tap, for up to four blocks at once.
 class Int8Convolution : public Convolution {
 public:
     Int8Convolution(const Kernels& kernels, Source source, const ConvolutionShape& shape,
@@ -57,9 +57,7 @@ public:
 
     int blocks_at_once() const override { return width_ / layout.width; }
     // What is summed at once by one thread is split over the rows among several.
-    int rows_at_once() const override {
-        return is_dense_ ? int(units(layout.extent.rows, threads_)) : strip_rows();
-    }
+    int rows_at_once() const override { return int(units(layout.extent.rows, threads_)); }
     float quantum() const override { return quantum_; }
     double crossover() const override { return dense_ ? crossover_ : 1; }
     std::size_t bytes() const override {

@@ -76,7 +76,7 @@ struct AxisTaps {
     int taps, stride, before, dilation, input;
 };
 
-// All taps for one output after the other: no sum leaves the registers before it is complete.
+// Tap after tap, each over all outputs of the job.
 struct Int8GatherJob {
     const std::int8_t* weights;  // [tap][channel][width], see Kernels::pair_rows
     int channels;

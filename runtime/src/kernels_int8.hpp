@@ -1,9 +1,8 @@
 // The inner loops over int8 weights; a part of kernels_impl.hpp.
 //
-// Rows are read as they are, also from the second-level cache: a slab widened to int16 in the first
-// is no faster, and costs a sum in memory for each tap. They are summed as int16 and flushed to
-// int32. Registers are widened by the processor's own
-// instructions: __builtin_convertvector costs half the speed here.
+// The rows of one tap stay in the first-level cache while all pixels pass by. A pixel's rows are
+// summed as int16 and flushed to int32. Registers are widened by the processor's own instructions:
+// __builtin_convertvector costs half the speed here.
 //
 // Rows of a convolution are not widened at all. Two weights lie in 16 bits, the lower one plus 128, so
 // that v = 256·high + low + 128. Σv and Σ⌊v/256⌋ = Σhigh take one load, one shift and two additions
@@ -66,43 +65,6 @@ MPSL_INLINE void flush(const Short* sum, int times, Int* current) {
     }
 }
 
-// The rows that one output needs, tap after tap, as long as their sum fits int16; a single tap
-// that alone has more is taken too, and then summed in pieces.
-struct RowList {
-    static constexpr int kRoom = kInt16Spikes + kRowChannels + int(kListSlack);
-    int fours = 0, twos = 0, ones = 0;  // rows
-    int spikes = 0;
-    std::uint16_t of_fours[kRoom], of_twos[kRoom], of_ones[kRoom];
-};
-
-typedef std::uint16_t Rows __attribute__((vector_size(kVectorBytes), may_alias, aligned(2)));
-
-// to[0 … count−1] = from[…] + first. May write kListSlack entries too many.
-MPSL_INLINE void append(const std::uint16_t* from, int count, int first, std::uint16_t* to) {
-    const Rows firsts = Rows{} + std::uint16_t(first);
-    int i = 0;
-    do {
-        *(Rows*)(to + i) = *(const Rows*)(from + i) + firsts;
-        i += kShortLanes;
-    } while (i < count);
-}
-
-MPSL_INLINE void append(const PixelSpikes& pixel, const std::uint16_t* lists, int spikes, int first,
-                        RowList& list) {
-    const std::uint16_t* const from = lists + pixel.begin;
-    if (pixel.twos_end) {
-        const int twos = pixel.twos_end - pixel.fours_end;
-        append(from, pixel.fours_end, first, list.of_fours + list.fours);
-        append(from + pixel.fours_end, twos, first, list.of_twos + list.twos);
-        list.fours += pixel.fours_end;
-        list.twos += twos;
-    }
-    const int ones = pixel.end - pixel.twos_end;
-    append(from + pixel.twos_end, ones, first, list.of_ones + list.ones);
-    list.ones += ones;
-    list.spikes += spikes;
-}
-
 typedef std::uint16_t Wrapping __attribute__((vector_size(kVectorBytes), may_alias));
 
 // Whether rows are so wide that two registers of sums come from one of weights.
@@ -161,93 +123,88 @@ MPSL_INLINE void flush_blocks(const Short* sum, int times, std::int32_t* current
         flush<kPiece>(sum + k, times, (Int*)(current + k * kShortLanes / 64 * block_size));
 }
 
-// One tap with more spikes than an int16 sum may hold.
+// One pixel with more spikes than an int16 sum may hold.
 template <int Width, int Vectors>
-__attribute__((noinline)) void sum_crowd(const RowList& list, const std::int8_t* weights,
-                                         std::int32_t* current, std::size_t block_size) {
-    const std::uint16_t* const planes[] = {list.of_fours, list.of_twos, list.of_ones};
-    const int counts[] = {list.fours, list.twos, list.ones};
+__attribute__((noinline)) void sum_crowd(const PixelSpikes& pixel, const std::uint16_t* list,
+                                         const std::int8_t* weights, std::int32_t* current,
+                                         std::size_t block_size) {
+    const int ends[] = {0, pixel.fours_end, pixel.twos_end, pixel.end};
     for (int plane = 0; plane < 3; ++plane)
-        for (int at = 0; at < counts[plane]; at += kInt16Spikes) {
-            const int left = counts[plane] - at;
+        for (int at = ends[plane]; at < ends[plane + 1]; at += kInt16Spikes) {
+            const int left = ends[plane + 1] - at;
+            const int rows = left < kInt16Spikes ? left : kInt16Spikes;
             Short sum[Vectors];
             for (int k = 0; k < Vectors; ++k) sum[k] = Short{};
-            const int rows = left < kInt16Spikes ? left : kInt16Spikes;
-            add_int8_rows<Width, Vectors>(sum, weights, planes[plane] + at, rows);
+            add_int8_rows<Width, Vectors>(sum, weights, list + at, rows);
             part_pairs<Width, Vectors>(sum, rows);
             flush_blocks<Vectors>(sum, 4 >> plane, current, block_size);
         }
 }
 
-// Adds the rows of `list` to one output and empties the list; fours and twos by doubling (Horner).
+// Adds the rows that one input pixel names to one output; fours and twos by doubling (Horner).
 template <int Width>
-MPSL_INLINE void sum_rows(RowList& list, const std::int8_t* weights, std::int32_t* current,
-                          std::size_t block_size) {
+MPSL_INLINE void sum_pixel_int8(const PixelSpikes& pixel, const std::uint16_t* list,
+                                const std::int8_t* weights, std::int32_t* current,
+                                std::size_t block_size) {
     constexpr int kVectors = Width / kShortLanes;
     // Of wider parts the additions wait for their loads: 128 bytes, in at most eight registers.
     constexpr int kMost = kVectorBytes == 64 ? 4 : 8;
     constexpr int kPart = kVectors < kMost ? kVectors : kMost;
+    // 4·n4 + 2·(n2 − n4) + (n1 − n2)
+    const int spikes = 2 * pixel.fours_end + pixel.twos_end + pixel.end;
     for (int part = 0; part < kVectors; part += kPart) {
         const int channel = part * kShortLanes;
         const std::int8_t* const from = weights + channel;
         std::int32_t* const to = current + channel / 64 * block_size + channel % 64;
-        if (list.spikes > kInt16Spikes) {
-            sum_crowd<Width, kPart>(list, from, to, block_size);
+        if (spikes > kInt16Spikes) {
+            sum_crowd<Width, kPart>(pixel, list, from, to, block_size);
             continue;
         }
         Short sum[kPart];
         for (int k = 0; k < kPart; ++k) sum[k] = Short{};
-        if (list.fours) {
-            add_int8_rows<Width, kPart>(sum, from, list.of_fours, list.fours);
+        if (pixel.twos_end) {
+            if (pixel.fours_end) {
+                add_int8_rows<Width, kPart>(sum, from, list, pixel.fours_end);
+                twice<kPart>(sum);
+            }
+            add_int8_rows<Width, kPart>(sum, from, list + pixel.fours_end,
+                                        pixel.twos_end - pixel.fours_end);
             twice<kPart>(sum);
         }
-        if (list.fours + list.twos) {
-            add_int8_rows<Width, kPart>(sum, from, list.of_twos, list.twos);
-            twice<kPart>(sum);
-        }
-        add_int8_rows<Width, kPart>(sum, from, list.of_ones, list.ones);
-        part_pairs<Width, kPart>(sum, list.spikes);
+        add_int8_rows<Width, kPart>(sum, from, list + pixel.twos_end, pixel.end - pixel.twos_end);
+        part_pairs<Width, kPart>(sum, spikes);
         flush_blocks<kPart>(sum, 1, to, block_size);
     }
-    list.fours = list.twos = list.ones = list.spikes = 0;
+}
+
+// One tap and one chunk of channels, over all outputs of the job.
+template <int Width>
+void gather_int8_tap(const Int8GatherJob& job, int row_tap, int column_tap, int chunk) {
+    constexpr int kBlockWidth = Width < 64 ? Width : 64;
+    const std::size_t tap = std::size_t(row_tap) * job.columns.taps + column_tap;
+    const std::int8_t* const slab = job.weights + (tap * job.channels + chunk * kRowChannels) * Width;
+    const PixelSpikes* const pixels =
+        job.pixels + std::size_t(chunk) * job.rows.input * job.columns.input;
+    std::int32_t* current = job.current;
+    for (int y = job.row_begin; y < job.row_end; ++y) {
+        const int row = y * job.rows.stride - job.rows.before + row_tap * job.rows.dilation;
+        const bool is_outside = row < 0 || row >= job.rows.input;
+        for (int x = job.column_begin; x < job.column_end; ++x, current += kBlockWidth) {
+            const int column =
+                x * job.columns.stride - job.columns.before + column_tap * job.columns.dilation;
+            if (is_outside || column < 0 || column >= job.columns.input) continue;
+            const PixelSpikes& pixel = pixels[row * job.columns.input + column];
+            if (!pixel.end) continue;
+            sum_pixel_int8<Width>(pixel, job.lists + pixel.begin, slab, current, job.block_size);
+        }
+    }
 }
 
 template <int Width>
 void gather_int8_width(const Int8GatherJob& job) {
-    constexpr int kBlockWidth = Width < 64 ? Width : 64;
-    const int input_pixels = job.rows.input * job.columns.input;
-    RowList list;
-    std::int32_t* current = job.current;
-    for (int y = job.row_begin; y < job.row_end; ++y)
-        for (int x = job.column_begin; x < job.column_end; ++x, current += kBlockWidth) {
-            // Rows are numbered from `base` on, in 16 bits.
-            std::ptrdiff_t base = 0;
-            for (int i = 0; i < job.rows.taps; ++i) {
-                const int row = y * job.rows.stride - job.rows.before + i * job.rows.dilation;
-                if (row < 0 || row >= job.rows.input) continue;
-                for (int j = 0; j < job.columns.taps; ++j) {
-                    const int column =
-                        x * job.columns.stride - job.columns.before + j * job.columns.dilation;
-                    if (column < 0 || column >= job.columns.input) continue;
-                    const PixelSpikes* pixel = job.pixels + row * job.columns.input + column;
-                    std::ptrdiff_t first = std::ptrdiff_t(i * job.columns.taps + j) * job.channels;
-                    for (int chunk = 0; chunk < job.chunks; ++chunk) {
-                        // 4·n4 + 2·(n2 − n4) + (n1 − n2)
-                        const int spikes = 2 * pixel->fours_end + pixel->twos_end + pixel->end;
-                        if (list.spikes + spikes > kInt16Spikes ||
-                            first + kRowChannels - base > 65536) {
-                            sum_rows<Width>(list, job.weights + base * Width, current,
-                                            job.block_size);
-                            base = first;
-                        }
-                        append(*pixel, job.lists, spikes, int(first - base), list);
-                        pixel += input_pixels;
-                        first += kRowChannels;
-                    }
-                }
-            }
-            sum_rows<Width>(list, job.weights + base * Width, current, job.block_size);
-        }
+    for (int chunk = 0; chunk < job.chunks; ++chunk)
+        for (int i = 0; i < job.rows.taps; ++i)
+            for (int j = 0; j < job.columns.taps; ++j) gather_int8_tap<Width>(job, i, j, chunk);
 }
 
 void gather_int8(const Int8GatherJob& job) {

@@ -288,8 +288,10 @@ NB_MODULE(_native, m) {
         nb::dict result;
         result["float32_l1"] = found.float32_l1;
         result["float32_l2"] = found.float32_l2;
+        result["float32_l3"] = found.float32_l3;
         result["int8_l1"] = found.int8_l1;
         result["int8_l2"] = found.int8_l2;
+        result["int8_l3"] = found.int8_l3;
         return result;
     });
     decode::bind(m);

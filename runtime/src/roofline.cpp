@@ -12,6 +12,7 @@ namespace {
 
 constexpr int kRows = 64;     // of 256 bytes: half of a small first-level cache
 constexpr int kSlabs = 20;    // 320 KiB, beyond any first-level cache
+constexpr int kFarSlabs = 384;  // 6 MiB, beyond any second-level cache
 constexpr int kPixels = 20;   // outputs that add the rows of one slab
 constexpr int kWidth = 256;   // int8 weights of a row; 64 float32
 constexpr int kFloatWidth = kWidth / int(sizeof(float));
@@ -49,7 +50,7 @@ Roofline measure_roofline(const Kernels& kernels) {
     const Buffer<PixelSpikes> pixels = full_pixels();
     const std::size_t slab = product(kRows, kFloatWidth), whole_slab = product(kRows, kWidth);
 
-    const Buffer<float> weights(product(slab, kSlabs));
+    const Buffer<float> weights(product(slab, kFarSlabs));
     const Buffer<std::uint16_t> offsets = shuffled_rows(kFloatWidth * sizeof(float));
     Buffer<float> current(product(kPixels, kFloatWidth));
     const auto gather = [&](int from, int outputs) {
@@ -63,7 +64,7 @@ Roofline measure_roofline(const Kernels& kernels) {
         kernels.gather(job);
     };
 
-    const Buffer<std::int8_t> whole(product(whole_slab, kSlabs));
+    const Buffer<std::int8_t> whole(product(whole_slab, kFarSlabs));
     const Buffer<std::uint16_t> channels = shuffled_rows(1);
     Buffer<std::int32_t> sums(product(kPixels, kWidth));
     const auto gather_int8 = [&](int from, int outputs) {
@@ -86,14 +87,17 @@ Roofline measure_roofline(const Kernels& kernels) {
     };
 
     const double additions = double(slab) * kPixels, whole_additions = double(whole_slab) * kPixels;
-    const auto each_slab = [](const auto& loop) {
-        for (int from = 0; from < kSlabs; ++from) loop(from, 1);
+    const auto each_slab = [](int slabs, const auto& loop) {
+        for (int from = 0; from < slabs; ++from) loop(from, 1);
     };
     static_assert(kSlabs == kPixels, "passes over one slab and over all add as many rows");
+    constexpr double kFar = double(kFarSlabs) / kSlabs;
     return {gsops(additions, [&] { gather(0, kPixels); }),
-            gsops(additions, [&] { each_slab(gather); }),
+            gsops(additions, [&] { each_slab(kSlabs, gather); }),
+            gsops(additions * kFar, [&] { each_slab(kFarSlabs, gather); }),
             gsops(whole_additions, [&] { gather_int8(0, kPixels); }),
-            gsops(whole_additions, [&] { each_slab(gather_int8); })};
+            gsops(whole_additions, [&] { each_slab(kSlabs, gather_int8); }),
+            gsops(whole_additions * kFar, [&] { each_slab(kFarSlabs, gather_int8); })};
 }
 
 }  // namespace mpsl

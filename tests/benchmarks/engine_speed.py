@@ -32,6 +32,7 @@ from networks import NETWORKS, network
 from mpsl_runtime import _native
 from mpsl_runtime.bench.bench import Row, benchmark, processor, roofline
 from mpsl_runtime.bench.inputs import recorded, synthetic
+from mpsl_runtime.bench.layer_times import LayerTime
 from mpsl_runtime.bench.programs import find_programs
 from mpsl_runtime.errors import MpslError
 from mpsl_runtime.model.graph import load_plan
@@ -72,22 +73,40 @@ def measured(arguments: argparse.Namespace) -> Iterator[Named]:
             yield Path(path).parent.name or Path(path).stem, row
 
 
-def straight_line(rows: Sequence[Row]) -> tuple[float, float, float]:
+def far(row: Row) -> list[LayerTime]:
+    """The fully connected layers whose weights lie beyond the second-level cache."""
+    return [layer for layer in row.layers if layer.level == "l3"]
+
+
+def straight_line(rows: Sequence[Row], *, without_far: bool = False) -> tuple[float, float, float]:
     """(slope in µs per million operations, time of an idle step in µs, R²) by least squares."""
-    x = np.array([row.synops / 1e6 for row in rows])
-    y = np.array([row.engine_us for row in rows])
+    left_out = [far(row) if without_far else [] for row in rows]
+    x = (
+        np.array(
+            [r.synops - sum(la.synops for la in out) for r, out in zip(rows, left_out, strict=True)]
+        )
+        / 1e6
+    )
+    y = np.array(
+        [r.engine_us - sum(la.us for la in out) for r, out in zip(rows, left_out, strict=True)]
+    )
     slope, base = np.polyfit(x, y, 1)
     unexplained = ((y - (slope * x + base)) ** 2).sum()
     return float(slope), float(base), float(1 - unexplained / ((y - y.mean()) ** 2).sum())
 
 
-def lines_of(rows: Sequence[Named]) -> dict[str, tuple[float, float, float]]:
-    """`straight_line` of each network and kind of weights, over rows in the linear range."""
+def in_linear_range(rows: Sequence[Named]) -> dict[str, list[Row]]:
+    """The rows of each network and kind of weights, up to `LINEAR_UP_TO`."""
     groups: dict[str, list[Row]] = {}
     for name, row in rows:
         if row.synops <= LINEAR_UP_TO:
             groups.setdefault(f"{name} {row.weights}", []).append(row)
-    return {key: straight_line(group) for key, group in groups.items() if len(group) > 2}
+    return {key: group for key, group in groups.items() if len(group) > 2}
+
+
+def lines_of(rows: Sequence[Named]) -> dict[str, tuple[float, float, float]]:
+    """`straight_line` of each network and kind of weights."""
+    return {key: straight_line(group) for key, group in in_linear_range(rows).items()}
 
 
 def target_of(name: str, row: Row) -> float | None:
@@ -130,11 +149,21 @@ def tables(rows: Sequence[Named], about: dict[str, Any]) -> str:
         ]
         text.append("| " + " | ".join(cells) + " |")
     text.append("")
-    for key, (slope, base, fit) in lines_of(rows).items():
+    for key, group in in_linear_range(rows).items():
+        slope, base, fit = straight_line(group)
         text.append(
             f"{key}, up to {LINEAR_UP_TO / 1e6:.0f} M operations a step: {base:.0f} µs +"
             f" {slope:.1f} µs per million operations, R² = {fit:.4f}"
         )
+        if any(far(row) for row in group):
+            names = ", ".join(sorted({layer.name for row in group for layer in far(row)}))
+            text[-1] += f"; without {names}: {straight_line(group, without_far=True)[2]:.4f}"
+    text += ["", "Share of the roofline, by layer (cache in which its rows lie):", ""]
+    for name, row in rows:
+        shares = [(layer, layer.of_roofline(about["roofline_gsops"])) for layer in row.layers]
+        parts = [f"{la.name} {s:.0%} of {la.level}" for la, s in shares if s is not None]
+        if row.program_us:
+            text.append(f"- {name} {row.weights} {row.density:.0%}: {', '.join(parts)}")
     limits = ", ".join(f"{key} {value:.0f}" for key, value in about["roofline_gsops"].items())
     text += ["", f"Roofline of the core, GSOP/s: {limits}"]
     return "\n".join(text) + "\n"

@@ -138,7 +138,7 @@ class Row:
                 for name in self.program_us
             },
             "input": self.input,
-            "layers": [layer.to_mapping() for layer in self.layers],
+            "layers": [layer.to_mapping(limits) for layer in self.layers],
         }
 
 
@@ -311,8 +311,8 @@ def _check_states(
 
 
 def roofline() -> dict[str, float]:
-    """GSOP/s at which one core, now, adds weight rows that lie in its first- and its second-level
-    cache: `float32_l1`, `float32_l2`, `int8_l1`, `int8_l2`. Takes 0.15 s.
+    """GSOP/s at which one core, now, adds weight rows that lie in its first-, second- and
+    third-level cache: `float32_l1` … `float32_l3`, `int8_l1` … `int8_l3`. Takes 0.2 s.
 
     What is timed are the loops of the layers and nothing around them. On a busy machine it is less,
     as everything is.
@@ -364,17 +364,22 @@ def lines(rows: Sequence[Row], limits: Mapping[str, float]) -> list[str]:
             f"  {layer.name:<16} {_us(layer.us) if layer.us > 0 else '< noise':>10}"
             f" {layer.synops / 1e6:>9.3f} MSOP {layer.gsops:>7.1f} GSOP/s"
             f"  fires {layer.density:.2%}"
+            + _share(layer, limits)
             + (f"  (dense loops above {layer.crossover:.0%})" if layer.crossover < 1 else "")
             for layer in row.layers
         ]
         if row.real_time is not None:
             text.append(f"  {row.real_time:,.0f} times faster than the events come")
-    text += ["", "roofline of a core in GSOP/s, weight rows in its first- and second-level cache:"]
-    text += [
-        f"  {kind:<8} L1 {limits[kind + '_l1']:>4.0f}   L2 {limits[kind + '_l2']:>4.0f}"
-        for kind in ("float32", "int8")
-    ]
+    text += ["", "roofline of a core in GSOP/s, weight rows in its caches:"]
+    for kind in ("float32", "int8"):
+        caches = (f"L{n} {limits[f'{kind}_l{n}']:>4.0f}" for n in (1, 2, 3))
+        text.append(f"  {kind:<8} {'   '.join(caches)}")
     return text
+
+
+def _share(layer: LayerTime, limits: Mapping[str, float]) -> str:
+    share = layer.of_roofline(limits)
+    return "" if share is None or layer.level is None else f"  {share:.0%} of {layer.level.upper()}"
 
 
 def _us(value: float) -> str:

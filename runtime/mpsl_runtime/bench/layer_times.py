@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -18,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpsl_runtime.bench.inputs import BenchInput
+from mpsl_runtime.model.grid import is_int8
 from mpsl_runtime.model.plan import Convolution, Dense, Neuron, Node, Plan, Shape
 from mpsl_runtime.run.engine import Engine
 
 __all__ = ["LayerTime", "has_layer_times", "layer_times"]
 
 Array = NDArray[np.float32]
+_CACHES = (("l1", 32 << 10), ("l2", 1 << 20))  # bytes, of the cores of today
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class LayerTime:
         name: of the population. us: microseconds. synops: synaptic operations.
         density: part of the neurons that fire; of a population that does not, of U that is not 0.
         crossover: see `Engine.crossovers`.
+        weights: of its rows, `float32` or `int8`; weight_bytes: of all of them.
+        level: the cache in which its rows lie when they are added, `l1`, `l2`, `l3`: one tap's rows
+            of a convolution, all rows of a fully connected layer. None where no rows are added:
+            behind events, or without weights.
     """
 
     name: str
@@ -41,14 +47,33 @@ class LayerTime:
     synops: float
     density: float
     crossover: float
+    weights: str = "float32"
+    weight_bytes: int = 0
+    level: str | None = None
 
     @property
     def gsops(self) -> float:
         """Billions of synaptic operations a second; 0 where the time drowns in noise."""
         return self.synops / self.us / 1e3 if self.us > 0 else 0.0
 
-    def to_mapping(self) -> dict[str, Any]:
-        """An entry of `layers` in `mpsl bench --json`."""
+    def of_roofline(self, limits: Mapping[str, float]) -> float | None:
+        """The reached figure as a part of what a core does with rows in that cache; above 1 where
+        a row counts for several spikes, or dense loops look no row up.
+
+        Args:
+            limits: as `bench.roofline` gives them.
+        """
+        if self.level is None:
+            return None
+        return self.gsops / limits[f"{self.weights}_{self.level}"]
+
+    def to_mapping(self, limits: Mapping[str, float]) -> dict[str, Any]:
+        """An entry of `layers` in `mpsl bench --json`.
+
+        Args:
+            limits: as `bench.roofline` gives them.
+        """
+        share = self.of_roofline(limits)
         return {
             "name": self.name,
             "us": round(self.us, 2),
@@ -56,6 +81,9 @@ class LayerTime:
             "gsops": round(self.gsops, 3),
             "density": round(self.density, 6),
             "crossover": round(self.crossover, 3),
+            "weight_bytes": self.weight_bytes,
+            "level": self.level,
+            "of_roofline": None if share is None else round(share, 3),
         }
 
 
@@ -94,9 +122,32 @@ def layer_times(
         before = seconds[i - 1] if i else [0.0] * rounds
         spent = median(b - a for a, b in zip(before, seconds[i], strict=True))
         synops = (counts[i] - (counts[i - 1] if i else 0)) / given.steps
+        first = ends[i - 1] + 1 if i else 0
+        kind, size, level = _rows_of(plan.nodes[first:end], is_first=i == 0, is_int8=is_int8(plan))
         costs.append(LayerTime(plan.nodes[end].name, spent * 1e6, synops, densities[i],
-                               crossovers[i]))  # fmt: skip
+                               crossovers[i], kind, size, level))  # fmt: skip
     return tuple(costs)
+
+
+def _rows_of(
+    nodes: Sequence[Node], *, is_first: bool, is_int8: bool
+) -> tuple[str, int, str | None]:
+    """(kind of weights, their bytes, the cache in which rows lie when they are added)."""
+    layer = next((node for node in reversed(nodes) if isinstance(node, Convolution | Dense)), None)
+    kind = "int8" if is_int8 and not is_first else "float32"
+    if layer is None:
+        return kind, 0, None
+    item = 1 if kind == "int8" else 4
+    size = layer.weight.size * item
+    if is_first:
+        return kind, size, None
+    near = size
+    if isinstance(layer, Convolution):
+        # One tap of a go of outputs: up to 256 int8 or 64 float32, and a chunk of channels.
+        outputs, channels = layer.weight.shape[:2]
+        rows, chunk = (256, 512) if kind == "int8" else (64, 128)
+        near = min(outputs, rows) * min(channels, chunk) * item
+    return kind, size, next((name for name, most in _CACHES if near <= most), "l3")
 
 
 def _synops_of(engine: Engine, sample: Array) -> int:

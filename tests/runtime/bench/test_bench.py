@@ -366,9 +366,9 @@ def test_operations_of_the_layers_add_up_to_those_of_the_network(model: Path) ->
     assert [cost.density for cost in costs] == pytest.approx([s.mean() for s in spikes])
 
 
-def test_the_roofline_has_two_caches_and_two_kinds_of_weights() -> None:
+def test_the_roofline_has_three_caches_and_two_kinds_of_weights() -> None:
     limits = bench.roofline()
-    assert set(limits) == {"float32_l1", "float32_l2", "int8_l1", "int8_l2"}
+    assert set(limits) == {f"{kind}_l{n}" for kind in ("float32", "int8") for n in (1, 2, 3)}
     # No machine that runs Python is slower, none is faster.
     assert all(0.05 < value < 5_000 for value in limits.values())
 
@@ -376,7 +376,8 @@ def test_the_roofline_has_two_caches_and_two_kinds_of_weights() -> None:
 def test_the_reached_figure_stands_beside_the_roofline_of_its_weights(model: Path) -> None:
     plan = load_plan(model)
     row = bench.benchmark(plan, synthetic(plan), rounds=1)
-    limits = {"float32_l1": 1.0, "float32_l2": 1.0, "int8_l1": 40.0, "int8_l2": 20.0}
+    limits = {f"float32_l{n}": 1.0 for n in (1, 2, 3)}
+    limits |= {"int8_l1": 40.0, "int8_l2": 20.0, "int8_l3": 10.0}
     expected = {"l1": row.gsops / 40, "l2": row.gsops / 20}
     assert row.of_roofline(limits) == pytest.approx(expected)
     assert row.to_mapping(limits)["of_roofline"] == pytest.approx(expected, abs=1e-3)
