@@ -40,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the JSON on stdout and
 def features(
     run: Runs,
     data: Data = None,
-    out: Annotated[Path, typer.Option(help="Picture to write; the JSON beside it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Picture to write; JSON and CSV beside it.")] = Path(
         "features.png"
     ),
     limit: Annotated[int, typer.Option(min=0, max=10**9, help="Test samples; 0 = all.")] = 500,
@@ -68,13 +68,13 @@ def features(
             f"{row['run']}: silhouette {row['silhouette_features']:.3f} on {row['neurons']} "
             f"features, {row['silhouette_embedding']:.3f} in the plane ({row['samples']} samples)"
         )
-    show(f"{out} {out.with_suffix('.json')}", err=True)
+    show(" ".join(str(out.with_suffix(end)) for end in (".png", ".json", ".csv")), err=True)
 
 
 def robustness(
     run: Runs,
     data: Data = None,
-    out: Annotated[Path, typer.Option(help="Picture to write; the JSON beside it.")] = Path(
+    out: Annotated[Path, typer.Option(help="Picture to write; JSON and CSV beside it.")] = Path(
         "robustness.png"
     ),
     adapt: Annotated[

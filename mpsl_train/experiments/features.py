@@ -18,11 +18,17 @@ from mpsl_runtime.errors import DataError, UsageError
 from mpsl_train.data.batches import Samples, to_window
 from mpsl_train.data.frames import load_frames
 from mpsl_train.experiments.inference import potentials
+from mpsl_train.experiments.raw_numbers import write_raw
 from mpsl_train.experiments.runs import TrainedRun, check_png, choose, load_run, open_test
 
 __all__ = ["features"]
 
 _BATCH = 100
+# Of a row, what the CSV has: no path of this machine, no sample by itself.
+_NUMBERS = (
+    "name", "dataset", "mechanisms", "training_seed", "layer", "neurons", "samples",
+    "silhouette_features", "silhouette_embedding", "kl_divergence",
+)  # fmt: skip
 
 
 def features(
@@ -33,7 +39,8 @@ def features(
     limit: int = 500,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Embeds the membrane potentials of each run in the plane; writes `out` and `out`.json.
+    """Embeds the membrane potentials of each run in the plane; writes `out`, and beside it the same
+    as `.json` and a `.csv` with a row for each run.
 
     The features of a sample are U of the penultimate layer, the mean over the T steps. t-SNE
     (van der Maaten and Hinton 2008) starts from their principal components. The silhouette score
@@ -58,6 +65,10 @@ def features(
     result = {"limit": limit, "seed": seed, "features": "mean of U over the steps", "runs": rows}
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(result) + "\n", "utf-8")
+    numbers = [{key: value for key, value in row.items() if key in _NUMBERS} for row in rows]
+    for row in numbers:
+        row["mechanisms"] = "+".join(row["mechanisms"])
+    write_raw(out.with_suffix(".csv"), numbers)
     return result
 
 

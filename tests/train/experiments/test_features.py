@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -147,6 +148,12 @@ def test_the_picture_and_its_numbers(run: Path, small_data: Path, tmp_path: Path
     result = features([run, copy], out, data=small_data)
     assert out.read_bytes().startswith(b"\x89PNG")
     assert json.loads(out.with_suffix(".json").read_text("utf-8")) == result
+    with out.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [float(row["silhouette_features"]) for row in written] == [
+        row["silhouette_features"] for row in result["runs"]
+    ]
+    assert not {"run", "labels", "embedding"} & set(written[0])
     one, other = result["runs"]
     assert one["embedding"] == other["embedding"]  # seeded
     plane = np.array(one["embedding"])
