@@ -64,11 +64,11 @@ class Method:
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "mpsl": Method(
-            "three banks in every layer, Eq. 5-12 as published",
-            "the paper; cap 0.25 and the recipe's own η̂ and τ_w",
+            "three banks in every layer, Eq. 5-12 as published, warmed up over an epoch",
+            "the paper; cap 0.25, the warm-up and the recipe's own η̂ and τ_w",
             {
                 "mechanisms": ["stbp", "hebbian", "sbp"],
-                "rules": dict(_PUBLISHED),
+                "rules": {**_PUBLISHED, "warmup_epochs": 1.0},
             },
         ),
         "stbp": Method(

@@ -89,7 +89,7 @@ class Rules(_Section):
         eta_hat_layers: η̂ of each weighted layer in order; empty: `eta_hat` in all.
         current_share: the local banks' part of a layer's current, ‖(λ2W2 + λ3W3)·s‖/‖I‖, that each
             layer's η̂ is led to after every batch, in place of being learned; 0: it is not led.
-        warmup_epochs: over which η rises from 0.
+        warmup_epochs: over which η rises from 0; without it some seeds fall silent (*measured*).
         beta: first value of β. sign: + (Eq. 8), − (anti-Hebbian), or `learned`: η times tanh θ of
             each layer, θ = 0 at first.
         activity: ρ(U) of Eq. 8, `tanh`, or `clipped` at 0.
@@ -108,7 +108,7 @@ class Rules(_Section):
     eta_learnable: bool = True
     eta_hat_layers: Annotated[list[Number], Field(max_length=1000)] = []
     current_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    warmup_epochs: NotNegative = 0.0
+    warmup_epochs: NotNegative = 1.0
     beta: Number = 0.0
     sign: Literal["+", "-", "learned"] = "+"
     activity: Literal["tanh", "clipped"] = "tanh"

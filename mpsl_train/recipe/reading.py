@@ -21,6 +21,8 @@ __all__ = ["find_recipe", "load", "parse"]
 
 # Keys that had another name before, and are still read: by old run folders and recipes.
 _RENAMED = {"rules.tau_w": "rules.tau_w_steps"}
+# What complete recipes meant before they had these keys, whose default is another today.
+_BEFORE = {"rules.warmup_epochs": 0.0}
 # models/ of the checkout travels in the wheel as mpsl_train/models, its recipes alone.
 _PACKAGED = Path(__file__).resolve().parents[1] / "models"
 _CHECKOUT = _PACKAGED.parents[1] / "models"
@@ -103,6 +105,10 @@ def parse(text: str, where: object) -> Recipe:
     """
     values = _with_new_names(parse_toml(text, where), where)
     _check_keys(values, str(where))
+    for key, value in _BEFORE.items():
+        earlier = _nested(key, value)
+        _merge(earlier, values)
+        values = earlier
     return _checked(values, where, {})
 
 

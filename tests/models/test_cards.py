@@ -26,7 +26,7 @@ from mpsl_runtime.run.model import Model
 from mpsl_runtime.run.proof import OWN_PROGRAMS, prove
 from mpsl_runtime.run.reference import Reference
 from mpsl_train.data import dvs_digits
-from mpsl_train.recipe import Recipe, find_recipe, load, to_toml
+from mpsl_train.recipe import Recipe, find_recipe, load, parse, to_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
@@ -78,9 +78,8 @@ def test_means_are_those_of_the_runs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_card_is_of_the_recipe_beside_it(name: str, tmp_path: Path) -> None:
-    used = report_of(name)["recipe"]
-    (tmp_path / "recipe.toml").write_text(to_toml(used))
+def test_a_card_is_of_the_recipe_beside_it(name: str) -> None:
+    used = parse(to_toml(report_of(name)["recipe"]), name)
 
     def complete(recipe: Recipe) -> dict[str, Any]:
         dump = recipe.dump()
@@ -88,7 +87,7 @@ def test_a_card_is_of_the_recipe_beside_it(name: str, tmp_path: Path) -> None:
         dump["training"].pop("step")  # two exact ways
         return dump
 
-    assert complete(load(tmp_path / "recipe.toml")) == complete(load(find_recipe(name)))
+    assert complete(used) == complete(load(find_recipe(name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
