@@ -229,7 +229,7 @@ def test_banks_are_warmed_up_over_the_epochs_that_the_recipe_says() -> None:
     assert float(rule.eta.detach()) == pytest.approx(float(rule.eta_hat.detach()) * rule.scale / 6)
     network.warm(1.0)
     assert graph_obstacle(network.layer_list, _frames()) is None
-    assert TrainingModule(network, _recipe(), batches=4)._warmth(0) == 1
+    assert TrainingModule(network, _recipe(warmup_epochs=0), batches=4)._warmth(0) == 1
 
 
 def test_a_graph_says_that_it_does_not_lead_a_share() -> None:

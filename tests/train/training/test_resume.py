@@ -161,7 +161,7 @@ def test_early_stop_counts_epochs_without_progress(
 
 BEST = (
     "training.checkpoint=best", "training.epochs=4", "training.learning_rate=0.02",
-    "training.schedule=constant",
+    "training.schedule=constant", "rules.warmup_epochs=0",
 )  # fmt: skip
 
 
