@@ -68,7 +68,12 @@ def features(
             f"{row['run']}: silhouette {row['silhouette_features']:.3f} on {row['neurons']} "
             f"features, {row['silhouette_embedding']:.3f} in the plane ({row['samples']} samples)"
         )
-    show(" ".join(str(out.with_suffix(end)) for end in (".png", ".json", ".csv")), err=True)
+    _show_written(out)
+
+
+def _show_written(picture: Path) -> None:
+    """Names a picture and the numbers beside it."""
+    show(" ".join(str(picture.with_suffix(end)) for end in (".png", ".json", ".csv")), err=True)
 
 
 def robustness(
@@ -138,7 +143,7 @@ def robustness(
                  for name in names]  # fmt: skip
         show(f"{curve['label']:<{max(width, 39)}}  {clean:5.1f} "
               + " ".join(f"{value:11.1f}" for value in means))  # fmt: skip
-    show(" ".join(str(out.with_suffix(end)) for end in (".png", ".json", ".csv")), err=True)
+    _show_written(out)
 
 
 def ablate(

@@ -65,9 +65,10 @@ def features(
     result = {"limit": limit, "seed": seed, "features": "mean of U over the steps", "runs": rows}
     with replacing(out.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps(result) + "\n", "utf-8")
-    numbers = [{key: value for key, value in row.items() if key in _NUMBERS} for row in rows]
-    for row in numbers:
-        row["mechanisms"] = "+".join(row["mechanisms"])
+    numbers = [
+        {key: row[key] for key in _NUMBERS} | {"mechanisms": "+".join(row["mechanisms"])}
+        for row in rows
+    ]
     write_raw(out.with_suffix(".csv"), numbers)
     return result
 

@@ -173,9 +173,6 @@ def test_the_old_name_of_a_key_is_still_read(minimal: Path) -> None:
         load(minimal)
 
 
-NINES = "9" * 5000
-
-
 def test_a_run_from_before_the_warm_up_was_a_key_had_none(minimal: Path) -> None:
     now = load(minimal)
     assert now.rules.warmup_epochs == 1
@@ -186,6 +183,9 @@ def test_a_run_from_before_the_warm_up_was_a_key_had_none(minimal: Path) -> None
     assert without.count("warmup_epochs") == now.text().count("warmup_epochs") - 2
     assert parse(without, "an older run").rules.warmup_epochs == 0
     assert load(minimal, ["method=mpsl"]).rules.warmup_epochs == 1
+
+
+NINES = "9" * 5000
 
 
 @pytest.mark.parametrize(
