@@ -246,6 +246,14 @@ def card(
         list[str] | None,
         typer.Option("--backend", metavar="NAME", help="To verify with. Default: all installed."),
     ] = None,
+    changed: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--changed",
+            metavar="KEY",
+            help="Of the recipe, which the runs have otherwise: training.epochs; repeatable.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Write a model's card.md, report.json and model.nir from what its runs produced.
@@ -266,7 +274,7 @@ def card(
 
     folder = out or Path("models") / str(read_run(run[0]).recipe["name"])
     made = make_card(
-        run, folder, data=data, limit=limit, backends=backend or (),
+        run, folder, data=data, limit=limit, backends=backend or (), changed=changed or (),
         progress=_progress if sys.stderr.isatty() else None,
     )  # fmt: skip
     if not made["verification"]["passed"]:

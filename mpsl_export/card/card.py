@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsl_export.card.card_runs import LAYER_FACTS, CardRun, check_recipe, read_run, sort_runs
+from mpsl_export.card.card_runs import LAYER_FACTS, CardRun, check_recipe, flat, read_run, sort_runs
 from mpsl_export.card.card_text import card_text
 from mpsl_export.card.published import PUBLISHED, Published
 from mpsl_export.card.synaptic_operations import measure_operations
@@ -54,6 +54,7 @@ def make_card(
     data: Path | None = None,
     limit: int | None = None,
     backends: Sequence[str] = (),
+    changed: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Gathers what runs have produced.
@@ -64,6 +65,8 @@ def make_card(
         folder: the model's, with its recipe.toml.
         data, limit, progress: see `mpsl_export.verify.verify.verify`.
         backends: default all that are installed.
+        changed: recipe keys that the runs have otherwise than the folder's recipe.toml, as
+            `training.epochs`; the card says which, and what was planned.
 
     Returns:
         The card's report.json; its `verification` says whether the exports passed.
@@ -75,7 +78,7 @@ def make_card(
     runs = [read_run(path) for path in paths]
     groups = sort_runs(runs)
     first = runs[0]
-    check_recipe(folder, first)
+    planned = check_recipe(folder, first, changed)
     test = open_test_split(first.checkpoint.model.dataset, data)
     for run in runs:
         check_record(run.checkpoint, run.evaluation, test)
@@ -101,6 +104,7 @@ def make_card(
         "operations": _operations(first, model, test.split),
         "verification": verification,
         "model": _model(model),
+        "planned": planned,
     }
     return _card(first, groups, figures)
 
@@ -123,6 +127,8 @@ def _card(
         "mechanisms": list(first.recipe["mechanisms"]),
         "recipe": dict(first.recipe),
         "recipe_hash": first.checkpoint.model.recipe_hash,
+        "changed": {key: {"planned": value, "trained": flat(first.recipe)[key]}
+                    for key, value in figures["planned"].items()},
         "data": figures["data"],
         "published": asdict(published),
         "accuracy": _statistics(own),

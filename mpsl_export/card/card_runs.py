@@ -7,7 +7,7 @@ seed; runs of other methods differ in the method as well, and in nothing else: t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -298,21 +298,35 @@ def sort_runs(runs: Sequence[CardRun]) -> dict[str, list[CardRun]]:
     return groups
 
 
-def check_recipe(folder: Path, run: CardRun) -> None:
+def check_recipe(folder: Path, run: CardRun, changed: Collection[str] = ()) -> dict[str, Any]:
     """Whether a run is of the recipe that lies in a model's folder.
 
+    Args:
+        changed: keys that the run may have otherwise.
+
+    Returns:
+        What the recipe says for each of these, or None where it leaves them to their defaults.
+
     Raises:
-        UsageError: there is none, or the run changed a key of it.
+        UsageError: there is none, the run changed another key of it, or has `changed` as it is.
     """
     path = RunFolder(folder).recipe
     if not path.is_file():
         raise UsageError("model's folder has no recipe.toml", where=folder)
     given, used = flat(read_recipe(path)[1]), _whole(run.recipe)
+    for key in changed:
+        if key not in used or (key in given and used[key] == given[key]):
+            raise UsageError(
+                "run did not change that key of the model's recipe",
+                got=f"{key} = {used[key]}" if key in used else f"no {key!r}",
+                where=run.path,
+            )
     for key, value in given.items():
-        if key != "seed" and used.get(key) != value:
+        if key != "seed" and key not in changed and used.get(key) != value:
             raise UsageError(
                 "run is not of the model's recipe",
                 got=f"{key} = {used.get(key)}",
                 expected=f"{value}, as {path} has it",
                 where=run.path,
             )
+    return {key: given.get(key) for key in changed}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -64,8 +65,12 @@ def _summary(card: Mapping[str, Any]) -> str:
 
 def _accuracy(card: Mapping[str, Any]) -> list[str]:
     published = card["published"]
-    rows = [_method_row("+".join(card["mechanisms"]) + ", this model", card)]
-    rows += [_method_row(f"{each['method']}, same recipe", each) for each in card["other_methods"]]
+    planned = _planned_epochs(card)
+    rows = [_method_row("+".join(card["mechanisms"]) + ", this model", card, planned)]
+    rows += [
+        _method_row(f"{each['method']}, same recipe", each, planned)
+        for each in card["other_methods"]
+    ]
     if published["accuracy"] is not None:
         rows.append(
             [f"MPSL as published, `{published['network']}`", "–",
@@ -83,13 +88,20 @@ def _accuracy(card: Mapping[str, Any]) -> list[str]:
     return [_table(["method", "seeds", "test accuracy", "epochs", "training"], rows), text]
 
 
-def _method_row(name: str, group: Mapping[str, Any]) -> list[str]:
+def _planned_epochs(card: Mapping[str, Any]) -> int | None:
+    """Of the recipe, where the runs were given others."""
+    change = card.get("changed", {}).get("training.epochs", {})
+    planned: int | None = change.get("planned")
+    return planned
+
+
+def _method_row(name: str, group: Mapping[str, Any], planned: int | None) -> list[str]:
     runs = group["runs"]
     seconds = [run["training_seconds"] for run in runs]
-    epochs = sorted({run["epochs"] for run in runs})
+    epochs = ", ".join(map(str, sorted({run["epochs"] for run in runs})))
     return [
         name, _seeds(group["accuracy"]), accuracy_text(group["accuracy"]),
-        ", ".join(map(str, epochs)), _duration(sum(seconds) / len(seconds)),
+        f"{epochs} of {planned}" if planned else epochs, _duration(sum(seconds) / len(seconds)),
     ]  # fmt: skip
 
 
@@ -122,12 +134,16 @@ def _data(card: Mapping[str, Any]) -> str:
 def _recipe(card: Mapping[str, Any]) -> list[str]:
     recipe, name = card["recipe"], card["name"]
     training, rules = recipe["training"], recipe["rules"]
+    changes = "".join(
+        f" --set {key}={json.dumps(value['trained'], ensure_ascii=False)}"
+        for key, value in card.get("changed", {}).items()
+    )
     tau_w_steps = rules.get("tau_w_steps", rules.get("tau_w"))  # its name in older recipes
     augmentation = ", ".join(
         f"{key} {value}" for key, value in recipe.get("augmentation", {}).items() if value
     )
     return [
-        f"```\nmpsl train {name} --data DIR --out RUN\nmpsl export RUN --format nir\n"
+        f"```\nmpsl train {name} --data DIR --out RUN{changes}\nmpsl export RUN --format nir\n"
         "mpsl verify RUN --data DIR\n```",
         f"[recipe.toml](recipe.toml), complete hash {card['recipe_hash'][:12]}…: batch "
         f"{training['batch_size']}, {training['epochs']} epochs, {training['optimiser']} at "
@@ -233,6 +249,11 @@ def limits_of(card: Mapping[str, Any]) -> list[str]:
                 f"Its {split} split has {seen:,} of the data set's {published[split]:,} samples: "
                 "the score is not comparable with published ones."
             )
+    if planned := _planned_epochs(card):
+        lines.append(
+            f"Trained for {card['recipe']['training']['epochs']} of the {planned} epochs of its "
+            "recipe, the learning rate's schedule over these alone."
+        )
     if len(accuracy["seeds"]) == 1:
         lines.append("One seed: nothing here tells of the spread over seeds.")
     if not card["other_methods"]:
@@ -250,10 +271,12 @@ def limits_of(card: Mapping[str, Any]) -> list[str]:
         )
     if published["accuracy"] is not None:
         behind = 100 * (published["accuracy"] - accuracy["mean"])
-        same = published["network"] == card["network"]
+        larger = published["network"] != card["network"]
+        longer = published["epochs"] > card["recipe"]["training"]["epochs"]
+        more = ["a larger network"] * larger + ["more epochs"] * longer
         lines.append(
             f"{abs(behind):.2f} points {'below' if behind > 0 else 'above'} the paper's figure"
-            + ("." if same else ", which is of a larger network and more epochs.")
+            + (f", which is of {' and '.join(more)}." if more else ".")
         )
     cosines = [layer["cosine_w2_w3"] for layer in card["layers"]]
     alike = [value for value in cosines if value is not None and value > _ALIKE]

@@ -219,13 +219,47 @@ def test_the_share_of_the_current_stands_on_a_card_where_its_run_measured_it(
     assert "·s‖" not in (runs / "model" / "card.md").read_text()
 
 
+def test_a_card_says_what_its_runs_have_otherwise_than_the_recipe(
+    card: Command, runs: Path
+) -> None:
+    options = ("--limit", "2", "--backend", "engine")
+    changed = ("--changed", "training.epochs", "--changed", "augmentation.flip")
+    code, _, err = card("longer", options=options)
+    assert (code, "got training.epochs = 2; expected 1, as " in err) == (2, True)
+    code, _, err = card("longer", options=(*options, *changed))
+    assert code == 0, err
+    report = json.loads((runs / "model" / "report.json").read_text())
+    assert report["changed"] == {
+        "training.epochs": {"planned": 1, "trained": 2},
+        "augmentation.flip": {"planned": None, "trained": False},
+    }
+    text = (runs / "model" / "card.md").read_text()
+    assert "--out RUN --set training.epochs=2 --set augmentation.flip=false\n" in text
+    assert "| stbp+hebbian+sbp, this model | 0 | " in text
+    assert " % | 2 of 1 | " in text
+    assert "- Trained for 2 of the 1 epochs of its recipe" in text
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("training.epochs", "got training.epochs = 1"), ("rules.etas", "got no 'rules.etas'")],
+)
+def test_a_key_that_the_run_did_not_change_is_refused(
+    card: Command, runs: Path, key: str, message: str
+) -> None:
+    code, out, err = card("a", options=("--changed", key))
+    assert (code, out) == (2, "")
+    assert f"run did not change that key of the model's recipe; {message}" in err
+    assert [path.name for path in (runs / "model").iterdir()] == ["recipe.toml"]
+
+
 def test_limits_follow_from_the_figures(trained: Path) -> None:
     card = cards.make_card(
         [trained / "a"], trained, data=trained / "data", backends=["engine"], limit=2
     )
     assert any("denoised" in line for line in limits_of(card))
     card["published"] = {
-        "train": 60_000, "test": 24, "accuracy": 0.99, "network": card["network"], "epochs": 100,
+        "train": 60_000, "test": 24, "accuracy": 0.99, "network": card["network"], "epochs": 1,
         "note": "",
     }  # fmt: skip
     card["accuracy"] = {"mean": 0.98, "sd": 0.01, "seeds": [0, 1]}
@@ -236,6 +270,8 @@ def test_limits_follow_from_the_figures(trained: Path) -> None:
     assert "One seed" not in text
     assert "1.00 points below the paper's figure." in text
     assert "Layer L01 fires in 0.10%" in text
+    card["published"]["epochs"] = 100
+    assert "1.00 points below the paper's figure, which is of more epochs." in limits_of(card)
     card["data"]["test"], card["runs"][0]["accuracy"] = 100, 0.98
     assert "93.00 … 99.45 %" in card_text(card)  # Wilson's interval of 98 in 100
     assert read_run(trained / "a").facts()["seed"] == 0
