@@ -82,7 +82,7 @@ class TrainingBar(ProgressBar):  # type: ignore[misc]
             self.warned = True
             self._line(
                 "warning: the last layer fired in no step of this epoch and hardly learns; "
-                "begin anew with a lower learning rate, a longer rules.warmup_epochs or another seed"
+                "begin anew with a lower learning rate, longer rules.warmup_epochs or another seed"
             )
 
     def _line(self, line: str) -> None:
