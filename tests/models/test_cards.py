@@ -39,6 +39,12 @@ def report_of(name: str) -> dict[str, Any]:
     return report
 
 
+def changes_of(name: str) -> list[str]:
+    """What a card's runs have otherwise than their recipe, as `--set` takes it."""
+    changed = report_of(name).get("changed", {}).items()
+    return [f"{key}={json.dumps(value['trained'])}" for key, value in changed]
+
+
 def test_the_zoo_has_its_models() -> None:
     assert set(NAMES) >= {"dvs-digits", "fashion-mnist", "mnist", "nmnist", "nmnist8"}
     small = ("cifar10", "dvs-gesture", "fashion-mnist", "mnist", "nmnist")
@@ -79,10 +85,7 @@ def test_means_are_those_of_the_runs(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_is_of_the_recipe_beside_it(name: str) -> None:
-    report = report_of(name)
-    used = parse(to_toml(report["recipe"]), name)
-    changed = report.get("changed", {}).items()
-    changes = [f"{key}={json.dumps(value['trained'])}" for key, value in changed]
+    used = parse(to_toml(report_of(name)["recipe"]), name)
 
     def complete(recipe: Recipe) -> dict[str, Any]:
         dump = recipe.dump()
@@ -91,7 +94,7 @@ def test_a_card_is_of_the_recipe_beside_it(name: str) -> None:
         dump["training"].pop("step")  # two exact ways
         return dump
 
-    assert complete(used) == complete(load(find_recipe(name), changes))
+    assert complete(used) == complete(load(find_recipe(name), changes_of(name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -218,7 +221,7 @@ def _row(name: str) -> list[str]:
         f"`{report['network']}`",
         accuracy_text(report["accuracy"]),
         accuracy_text(stbp["accuracy"]),
-        f"`mpsl train {name} --data DIR`",
+        " --set ".join([f"`mpsl train {name} --data DIR", *changes_of(name)]) + "`",
     ]
 
 
