@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from mpsl_export.card.card_runs import LAYER_FACTS, CardRun, check_recipe, flat, read_run, sort_runs
+from mpsl_export.card.card_runs import LAYER_FACTS, CardRun, check_recipe, read_run, sort_runs
 from mpsl_export.card.card_text import card_text
 from mpsl_export.card.published import PUBLISHED, Published
 from mpsl_export.card.synaptic_operations import measure_operations
@@ -78,7 +78,7 @@ def make_card(
     runs = [read_run(path) for path in paths]
     groups = sort_runs(runs)
     first = runs[0]
-    planned = check_recipe(folder, first, changed)
+    changes = check_recipe(folder, first, changed)
     test = open_test_split(first.checkpoint.model.dataset, data)
     for run in runs:
         check_record(run.checkpoint, run.evaluation, test)
@@ -104,7 +104,7 @@ def make_card(
         "operations": _operations(first, model, test.split),
         "verification": verification,
         "model": _model(model),
-        "planned": planned,
+        "changed": changes,
     }
     return _card(first, groups, figures)
 
@@ -127,8 +127,7 @@ def _card(
         "mechanisms": list(first.recipe["mechanisms"]),
         "recipe": dict(first.recipe),
         "recipe_hash": first.checkpoint.model.recipe_hash,
-        "changed": {key: {"planned": value, "trained": flat(first.recipe)[key]}
-                    for key, value in figures["planned"].items()},
+        "changed": figures["changed"],
         "data": figures["data"],
         "published": asdict(published),
         "accuracy": _statistics(own),

@@ -305,7 +305,8 @@ def check_recipe(folder: Path, run: CardRun, changed: Collection[str] = ()) -> d
         changed: keys that the run may have otherwise.
 
     Returns:
-        What the recipe says for each of these, or None where it leaves them to their defaults.
+        For each of these, what the recipe `planned` (None: it leaves that to the default) and what
+        was `trained`.
 
     Raises:
         UsageError: there is none, the run changed another key of it, or has `changed` as it is.
@@ -329,4 +330,4 @@ def check_recipe(folder: Path, run: CardRun, changed: Collection[str] = ()) -> d
                 expected=f"{value}, as {path} has it",
                 where=run.path,
             )
-    return {key: given.get(key) for key in changed}
+    return {key: {"planned": given.get(key), "trained": used[key]} for key in changed}

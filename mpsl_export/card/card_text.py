@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -135,7 +136,7 @@ def _recipe(card: Mapping[str, Any]) -> list[str]:
     recipe, name = card["recipe"], card["name"]
     training, rules = recipe["training"], recipe["rules"]
     changes = "".join(
-        f" --set {key}={json.dumps(value['trained'], ensure_ascii=False)}"
+        " --set " + shlex.quote(f"{key}={json.dumps(value['trained'], ensure_ascii=False)}")
         for key, value in card.get("changed", {}).items()
     )
     tau_w_steps = rules.get("tau_w_steps", rules.get("tau_w"))  # its name in older recipes

@@ -6,6 +6,7 @@ import json
 import shutil
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from mpsl_export.card import card as cards
-from mpsl_export.card.card_runs import ADDED, flat, read_run
+from mpsl_export.card.card_runs import ADDED, check_recipe, flat, read_run
 from mpsl_export.card.card_text import card_text, limits_of
 from mpsl_export.card.synaptic_operations import dense_macs, measure_operations
 from mpsl_export.checkpoint import read_checkpoint
@@ -238,6 +239,14 @@ def test_a_card_says_what_its_runs_have_otherwise_than_the_recipe(
     assert "| stbp+hebbian+sbp, this model | 0 | " in text
     assert " % | 2 of 1 | " in text
     assert "- Trained for 2 of the 1 epochs of its recipe" in text
+
+
+def test_a_change_may_be_of_a_key_that_the_run_is_older_than(runs: Path) -> None:
+    run = read_run(runs / "a")
+    older = replace(run, recipe={**run.recipe, "rules": {"cap": 0.25}})
+    (runs / "model" / "recipe.toml").write_text("[rules]\nwarmup_epochs = 1\n")
+    changed = check_recipe(runs / "model", older, ["rules.warmup_epochs"])
+    assert changed == {"rules.warmup_epochs": {"planned": 1, "trained": 0.0}}
 
 
 @pytest.mark.parametrize(
