@@ -51,7 +51,10 @@ def test_the_zoo_has_its_models() -> None:
     assert set(NAMES) >= {f"{name}-small" for name in small}
     assert {path.parent.name for path in MODELS.glob("*/report.json")} == set(NAMES)
     assert {path.parent.name for path in MODELS.glob("*/model.nir")} == set(PUBLISHED_MODELS)
-    assert sum(path.stat().st_size for path in MODELS.rglob("*")) < 40_000_000
+    # A clone stays small: three networks of the paper are 8 to 12 MB each, all the others 14 MB.
+    models = [path.stat().st_size for path in MODELS.glob("*/model.nir")]
+    assert max(models) < LARGEST_MODEL
+    assert sum(path.stat().st_size for path in MODELS.rglob("*")) < 45_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -250,7 +253,7 @@ def test_a_wrong_cell_of_any_column_is_seen() -> None:
 
 
 def test_the_readme_counts_the_samples_with_a_tie() -> None:
-    words = {1: "one", 2: "two", 3: "three"}
+    words = ["none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     text = " ".join(_results().split())
     sentence = text.split("no differing output spike")[1].split(".")[0]
     named = set(re.findall(r"`([\w-]+)`", sentence))
