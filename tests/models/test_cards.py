@@ -52,8 +52,6 @@ def test_the_zoo_has_its_models() -> None:
     assert {path.parent.name for path in MODELS.glob("*/report.json")} == set(NAMES)
     assert {path.parent.name for path in MODELS.glob("*/model.nir")} == set(PUBLISHED_MODELS)
     # A clone stays small: three networks of the paper are 8 to 12 MB each, all the others 14 MB.
-    models = [path.stat().st_size for path in MODELS.glob("*/model.nir")]
-    assert max(models) < LARGEST_MODEL
     assert sum(path.stat().st_size for path in MODELS.rglob("*")) < 45_000_000
 
 
