@@ -32,6 +32,8 @@ __all__ = ["CROSSOVER", "CompiledKernels", "built", "choose"]
 CROSSOVER = 0.45
 """Part of the entries that is not zero, above which oneDNN's dense convolutions are faster.
 *Measured* with AVX-512 on 3 x 3 convolutions of 128 and 256 channels: 0.4 to 0.7."""
+CROSSOVER_BF16 = 0.2
+"""The same in bfloat16."""
 _FEW_INPUTS = 8  # channels; below, oneDNN's convolutions are slower still
 
 _last = torch.channels_last
@@ -58,21 +60,29 @@ class CompiledKernels(Kernels):
 
     Attributes:
         crossover: follows spikes below this density; 0: never, 1: always.
+        bf16: the dense products take bfloat16, those that follow spikes stay as they are.
     """
 
     # What the last convolution in C++ went over: its list is still there for the correlation.
     _listed: ClassVar[Tensor | None] = None
 
-    def __init__(self, module: Any, crossover: float = CROSSOVER) -> None:
-        self.module, self.crossover = module, crossover
+    def __init__(self, module: Any, crossover: float | None = None, *, bf16: bool = False) -> None:
+        usual = CROSSOVER_BF16 if bf16 else CROSSOVER
+        crossover = usual if crossover is None else crossover
+        self.module, self.crossover, self.bf16 = module, crossover, bf16
         # Sums of patches gain more: their accumulators are written once an image.
         self.patches = min(1.0, 1.4 * crossover)
-        self.name = f"C++, {module.isa()}, event-driven below {crossover:.0%} nonzero inputs"
+        dense = ", in bfloat16 above" if bf16 else ""
+        self.name = f"C++, {module.isa()}, event-driven below {crossover:.0%} nonzero inputs{dense}"
 
     def _of(self, tensor: Tensor) -> Functions:
         single = tensor.dtype == torch.float32
         functions: Functions = self.module.float32 if single else self.module.float64
         return functions
+
+    def _lowered(self, x: Tensor) -> Tensor:
+        """As dense products take it."""
+        return x.bfloat16() if self.bf16 else x
 
     def _sparse(self, x: Tensor, crossover: float) -> bool:
         if self.crossover in (0, 1) or x.shape[1] < _FEW_INPUTS:
@@ -139,10 +149,10 @@ class CompiledKernels(Kernels):
         self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec, spare: Tensor | None = None
     ) -> Tensor:
         if spec.kind == "fc":
-            return F.linear(x, weight, bias)
+            return self._linear(x, weight, bias)
         x = _dense(x)
         if not self._follows(x, spec):
-            return F.conv2d(x, self._channels_last(weight), bias, spec.stride, spec.padding)
+            return self._convolution(x, self._channels_last(weight), bias, spec)
         size, stride, padding = weight.shape[2], spec.stride[0], spec.padding[0]
         rows, columns = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
         # New memory would cost as much as the convolution of a small layer: a page at a time.
@@ -157,6 +167,18 @@ class CompiledKernels(Kernels):
             size, stride, padding, inputs * outputs, outputs, False, torch.get_num_threads(),
         )  # fmt: skip
         return out
+
+    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if not self.bf16:
+            return F.linear(x, weight, bias)
+        return F.linear(x.bfloat16(), weight.bfloat16()).float().add_(bias)
+
+    def _convolution(self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec) -> Tensor:
+        """The bias is not rounded: it is added to each current."""
+        if not self.bf16:
+            return F.conv2d(x, weight, bias, spec.stride, spec.padding)
+        out = F.conv2d(x.bfloat16(), weight.bfloat16(), None, spec.stride, spec.padding)
+        return out.float().add_(bias.view(-1, 1, 1))
 
     def _follows(self, x: Tensor, spec: LayerSpec, crossover: float | None = None) -> bool:
         square = spec.stride[0] == spec.stride[1] and spec.padding[0] == spec.padding[1]
@@ -195,9 +217,13 @@ class CompiledKernels(Kernels):
         self, gradient: Tensor, x: Tensor, weight: Tensor, spec: LayerSpec, needs_input: bool
     ) -> tuple[Tensor | None, Tensor]:
         if spec.kind == "fc":
-            return super().multiply_back(gradient, x, weight, spec, needs_input)
+            low = self._lowered
+            back, change = super().multiply_back(
+                low(gradient), low(x), low(weight), spec, needs_input
+            )
+            return None if back is None else back.to(x.dtype), change.to(x.dtype)
         gradient, x = _dense(gradient), _dense(x)
-        back: Tensor | None = None
+        back = None
         if needs_input:
             dense = self._channels_last(weight)
             if spec.stride == (1, 1) and self._follows(gradient, spec):
@@ -210,12 +236,24 @@ class CompiledKernels(Kernels):
                     True, torch.get_num_threads(),
                 )  # fmt: skip
             else:
-                back = _convolution_back(gradient, x, dense, spec, (True, False))[0]
+                back = self._convolution_back(gradient, x, spec, dense)
         if self._follows_patches(x, spec):
             return back, self._outer(x, gradient, spec)
-        template = x.new_empty(1).expand(spec.weight_shape)
-        change = _convolution_back(gradient, x, template, spec, (False, True))[1]
-        return back, self.arrange(change)
+        return back, self.arrange(self._convolution_back(gradient, x, spec))
+
+    def _convolution_back(
+        self, gradient: Tensor, x: Tensor, spec: LayerSpec, weight: Tensor | None = None
+    ) -> Tensor:
+        """∂L/∂x with a weight, without one ∂L/∂weight."""
+        asked = (weight is not None, weight is None, False)
+        gradient, low = self._lowered(gradient), self._lowered(x)
+        weight = low.new_empty(1).expand(spec.weight_shape) if weight is None else weight
+        found = torch.ops.aten.convolution_backward(
+            gradient, low, self._lowered(weight), None, spec.stride, spec.padding, (1, 1), False,
+            (0, 0), 1, asked,
+        )  # fmt: skip
+        wanted: Tensor = found[0] if asked[0] else found[1]
+        return wanted.to(x.dtype)
 
     def bias_gradient(self, gradient: Tensor) -> Tensor:
         gradient = _dense(gradient)
@@ -234,14 +272,14 @@ class CompiledKernels(Kernels):
             # (C + β·P) as one product: P is one more sample, with the activity β.
             mean = pre.mean
             left = torch.cat([activity / count, beta[None]])
-            return average(left.t() @ torch.cat([x, mean])), mean
+            right = self._lowered(torch.cat([x, mean]))
+            return average((self._lowered(left).t() @ right).to(x.dtype)), mean
         x, activity = _dense(x), _dense(activity)
         spec, mean = _spec_of(pre), self._mean(x, activity, pre)
         if self._follows_patches(x, spec):
             change = self._outer(x, activity, spec)
         else:
-            template = x.new_empty(1).expand(pre.weight_shape)
-            change = self.arrange(_convolution_back(activity, x, template, spec, (False, True))[1])
+            change = self.arrange(self._convolution_back(activity, x, spec))
         change = self.arrange(average(change))  # what comes from elsewhere lies as it likes
         self._of(change).finish(
             change.data_ptr(), beta.data_ptr(), mean.data_ptr(), *self._bank(change), float(count),
@@ -310,19 +348,12 @@ def _spec_of(pre: Pre) -> LayerSpec:
     )
 
 
-def _convolution_back(
-    gradient: Tensor, x: Tensor, weight: Tensor, spec: LayerSpec, wanted: tuple[bool, bool]
-) -> tuple[Any, Any]:
-    back, change, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, spec.stride, spec.padding, (1, 1), False, (0, 0), 1,
-        (*wanted, False),
-    )  # fmt: skip
-    return back, change
-
-
 @cache
-def built() -> CompiledKernels | None:
+def built(*, bf16: bool = False) -> CompiledKernels | None:
     """The C++ functions; None: there was no compiler when mpsl was installed.
+
+    Args:
+        bf16: dense products are to be in bfloat16.
 
     Raises:
         UsageError: $MPSL_ISA names an instruction set that is not here.
@@ -332,7 +363,7 @@ def built() -> CompiledKernels | None:
     except ImportError:
         return None
     try:
-        return CompiledKernels(_native)
+        return CompiledKernels(_native, bf16=bf16)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -350,7 +381,7 @@ def choose(weight: Tensor, *, bf16: bool = False) -> tuple[Kernels, str]:
         return TORCH, f"{TORCH.name}: the device is {weight.device.type}"
     if weight.dtype not in (torch.float32, torch.float64):
         return TORCH, f"{TORCH.name}: the weights are {weight.dtype}"
-    compiled = built()
+    compiled = built(bf16=bf16 and weight.dtype == torch.float32)
     if compiled is None:
         return TORCH, f"{TORCH.name}: mpsl was installed without its C++ part"
     return compiled, compiled.name

@@ -28,10 +28,12 @@ def is_finite(states: Sequence[LayerState], together: bool) -> bool:
     last step tells of all T; the loss does not: NaN ≥ V_th is false, and a silent network has a
     finite loss."""
     with torch.no_grad():
-        largest = [membrane_of(state).abs().max() for state in states]
-        largest += [bank.detach().abs().max() for state in states for bank in state.banks]
-        holds = bool(torch.isfinite(torch.stack(largest)).all())
-    return _agreed(holds, largest[0].device, together)
+        seen = [membrane_of(state) for state in states]
+        seen += [bank.detach() for state in states for bank in state.banks]
+        # NaN is both extremes. Faster than |x| and `max`, most of all for channels last.
+        extremes = [extreme for x in seen for extreme in (x.amax(), x.amin())]
+        holds = bool(torch.isfinite(torch.stack(extremes)).all())
+    return _agreed(holds, seen[0].device, together)
 
 
 def name_bank(

@@ -137,8 +137,8 @@ class Training(_Section):
             last third.
         init_gain: first weights are uniform within ±init_gain/√fan_in. Many layers without batch
             norm need more than 1, or no spike reaches the last (*measured*).
-        precision: of the layers' products, on a GPU: `fp32`, `tf32` or `bf16` (there also on a
-            CPU); banks, membranes and gradients stay float32.
+        precision: of the layers' products: `fp32`, on a GPU also `tf32`, or `bf16`, which gains on
+            a CPU with AVX512-BF16 or AMX too; banks, membranes and gradients stay float32.
         step: how a window with plastic banks is trained: `fused`, exact and faster; `autograd`, the
             reference, which every rule can take; `graphed`, the fused one as CUDA graphs (on a CPU
             it is `fused`); `auto`, fused where it can. The run says which.
