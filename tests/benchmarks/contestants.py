@@ -121,6 +121,7 @@ def _ours(
     apart: bool = False,
     kernels: Kernels | None = None,
     int8: bool = False,
+    bf16: bool = False,
 ) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
         network = ours(task.specs, task.neuron, mechanisms).to(task.frames.dtype)
@@ -133,8 +134,9 @@ def _ours(
                     layer.bias.copy_(bias)
         network.step, network.kernels = step, kernels
         network.quantise(int8)
-        if apart:
-            for layer in network.layer_list:
+        for layer in network.layer_list:
+            layer.bf16 = bf16 and task.frames.dtype == torch.float32
+            if apart:
                 layer.__class__ = _Apart
         return Step(
             task,
@@ -209,7 +211,9 @@ class _Window(nn.Module):
         return total / self.task.steps
 
 
-def _plain(channels_last: bool = False, compiled: bool = False) -> Callable[[Task], Step]:
+def _plain(
+    channels_last: bool = False, compiled: bool = False, bf16: bool = False
+) -> Callable[[Task], Step]:
     def build(task: Task) -> Step:
         window: Any = _Window(task)
         parameters = list(window.parameters())
@@ -220,7 +224,13 @@ def _plain(channels_last: bool = False, compiled: bool = False) -> Callable[[Tas
             frames = [x.contiguous(memory_format=torch.channels_last) for x in frames]
         if compiled:
             window = torch.compile(window)
-        return Step(task, parameters, lambda: window(*frames))
+        low = bf16 and task.frames.dtype == torch.float32
+
+        def rate() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                return window(*frames)
+
+        return Step(task, parameters, rate)
 
     return build
 
@@ -308,6 +318,7 @@ def _norse(task: Task) -> Step:
 CONTESTANTS: dict[str, Callable[[Task], Step]] = {
     "eager": _plain(),
     "eager, channels_last": _plain(channels_last=True),
+    "eager, channels_last, bf16": _plain(channels_last=True, bf16=True),
     "eager, compiled": _plain(compiled=True),
     "spikingjelly": _spikingjelly(many=False),
     "spikingjelly, all steps at once": _spikingjelly(many=True),
@@ -316,10 +327,12 @@ CONTESTANTS: dict[str, Callable[[Task], Step]] = {
     "norse": _norse,
     "ours stbp, autograd": _ours(["stbp"], "autograd"),
     "ours stbp, fused C++": _ours(["stbp"]),
+    "ours stbp, fused C++, bf16": _ours(["stbp"], bf16=True),
     "ours mpsl, three convolutions": _ours(MECHANISMS, "autograd", apart=True),
     "ours mpsl, autograd": _ours(MECHANISMS, "autograd"),
     "ours mpsl, fused torch": _ours(MECHANISMS, "fused", kernels=TORCH),
     "ours mpsl, fused C++": _ours(MECHANISMS, "fused"),
+    "ours mpsl, fused C++, bf16": _ours(MECHANISMS, "auto", bf16=True),
     "ours int8, autograd": _ours(MECHANISMS, "autograd", int8=True),
     "ours int8, fused C++": _ours(MECHANISMS, "fused", int8=True),
 }
