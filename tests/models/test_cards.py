@@ -51,8 +51,8 @@ def test_the_zoo_has_its_models() -> None:
     assert set(NAMES) >= {f"{name}-small" for name in small}
     assert {path.parent.name for path in MODELS.glob("*/report.json")} == set(NAMES)
     assert {path.parent.name for path in MODELS.glob("*/model.nir")} == set(PUBLISHED_MODELS)
-    # A clone stays small: three networks of the paper are 8 to 12 MB each, all the others 14 MB.
-    assert sum(path.stat().st_size for path in MODELS.rglob("*")) < 45_000_000
+    # A clone stays small: three networks of the paper are 8 to 12 MB each, all the others 18 MB.
+    assert sum(path.stat().st_size for path in MODELS.rglob("*")) < 50_000_000
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -215,13 +215,13 @@ def _row(name: str) -> list[str]:
     """What the README's table must say of a model, cell by cell."""
     report = report_of(name)
     data = report["data"]
-    (stbp,) = [each for each in report["other_methods"] if each["method"] == "stbp"]
+    others = {each["method"]: accuracy_text(each["accuracy"]) for each in report["other_methods"]}
     return [
         f"[`{name}`](models/{name}/card.md)",
         f"{DATA_WORDS[data['name']]}, {data['train']:,} / {data['test']:,}",
         f"`{report['network']}`",
         accuracy_text(report["accuracy"]),
-        accuracy_text(stbp["accuracy"]),
+        others.get("stbp", "not trained yet"),
         " --set ".join([f"`mpsl train {name} --data DIR", *changes_of(name)]) + "`",
     ]
 
