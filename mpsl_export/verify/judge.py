@@ -2,14 +2,16 @@
 
 For every file and every program that reads it: at most 1e-4 of the output spikes may differ from
 the record (or those of one sample, where a set is so small that one is more), each sample that
-differs must be explained by its ties (`ties`), and the prediction may differ only there, at most
-max(1, N/1000) times. A file must also hold, bit for bit, what the exporter writes for the run's
-banks: a wrong weight that no test sample shows is still wrong.
+differs must be explained by its ties (`ties`), and the prediction may differ only there, or where
+ties in hidden layers moved the potentials that are its scores, at most max(1, N/1000) times. A file
+must also hold, bit for bit, what the exporter writes for the run's banks: a wrong weight that no
+test sample shows is still wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,13 @@ class Judge:
         self._samples = samples
         self._record = samples.evaluation
         self._referee = Referee(plan)
-        self._banks: Backend | None = None
+
+    @cached_property
+    def _replay(self) -> Backend:
+        # Only when something differs: it needs torch.
+        from mpsl_export.verify.backends.banks import TrainedBanks
+
+        return TrainedBanks(self._checkpoint, [neuron.name for neuron in self._plan.spiking])
 
     def verdict(
         self, file: Path, altered: Sequence[Alteration], runs: Sequence[BackendRun]
@@ -91,12 +99,9 @@ class Judge:
             )
         if changed.sum() > max(1, n / 1000):
             verdict.fail(f"{name}: {changed.sum()} of {n} predictions differ")
-        for position in np.flatnonzero(changed & ~differing):
-            if not self._score_tie(int(position), int(predictions[position])):
-                verdict.fail(
-                    f"{name}: prediction of {record.ids[position]} differs without a differing "
-                    "spike"
-                )
+        for position in (int(p) for p in np.flatnonzero(changed & ~differing)):
+            if not self._score_tie(position, int(predictions[position])):
+                self._explain_scores(run, position, verdict)
         self._explain(run, np.flatnonzero(differing), spikes, verdict)
 
     def _score_tie(self, position: int, other: int) -> bool:
@@ -105,6 +110,32 @@ class Judge:
         label = int(self._record.predictions[position])
         scale = max(1.0, float(np.abs(scores).max()))
         return abs(float(scores[label] - scores[other])) <= SCORE_TOLERANCE * scale
+
+    def _explain_scores(self, run: BackendRun, position: int, verdict: Verdict) -> None:
+        """A label that differs though no output spike does: where potentials are the scores, a tie
+        in a hidden layer moves them. The reference, with the ties of each side, must come to the
+        scores of that side too."""
+        frames, sample = self._samples.one(position), self._record.ids[position]
+        activity = self._trained_activity(position, frames)
+        if activity is not None:
+            trained = self._referee.explain_activity(sample, frames, "trained", activity)
+            tested = self._referee.explain_program(
+                sample, frames, run.backend, run.spikes[position]
+            )
+            wrong = (
+                trained.wrong or tested.wrong or self._referee.hidden(sample, frames, run.backend)
+            )
+            if wrong is not None:
+                verdict.fail(wrong.sentence(), wrong)
+                return
+            ties = [*trained.ties, *tested.ties]
+            found, recorded = self._referee.potentials(frames, activity), self._record.scores
+            scale = np.maximum(1.0, np.abs(recorded[position]))
+            if ties and (np.abs(found - recorded[position]) <= SCORE_TOLERANCE * scale).all():
+                verdict.explained += 1
+                verdict.ties += ties
+                return
+        verdict.fail(f"{run.name}: prediction of {sample} differs without a differing spike")
 
     def _explain(
         self,
@@ -129,26 +160,28 @@ class Judge:
             verdict.ties += [*trained.ties, *tested.ties]
 
     def _explain_trained(self, position: int, frames: NDArray[np.float32]) -> Explanation:
-        """The record of a sample: by its probe, or by the banks run again on this machine, or,
-        where these do not give the recorded output, by the output alone."""
-        sample, recorded = self._record.ids[position], self._record.spikes[position]
-        probe = self._record.probes.get(sample)
+        """The record of a sample: by its activity, or by the output alone."""
+        sample = self._record.ids[position]
+        activity = self._trained_activity(position, frames)
+        if activity is not None:
+            return self._referee.explain_activity(sample, frames, "trained", activity)
+        recorded = self._record.spikes[position]
+        return self._referee.explain_output(sample, frames, "trained", recorded)
+
+    def _trained_activity(
+        self, position: int, frames: NDArray[np.float32]
+    ) -> list[LayerActivity] | None:
+        """What all layers did in training: by the probe of the sample, or by the banks run again on
+        this machine; None where these do not give the recorded output."""
+        probe = self._record.probes.get(self._record.ids[position])
         if probe is not None:
-            activity = [
+            return [
                 LayerActivity(neuron.name, spikes[:, : neuron.threshold.size])
                 for neuron, spikes in zip(self._plan.spiking, probe, strict=True)
             ]
-            return self._referee.explain_activity(sample, frames, "trained", activity)
-        if self._banks is None:
-            # Only when something differs: it needs torch.
-            from mpsl_export.verify.backends.banks import TrainedBanks
-
-            names = [neuron.name for neuron in self._plan.spiking]
-            self._banks = TrainedBanks(self._checkpoint, names)
-        activity = self._banks.record(frames)
-        if np.array_equal(activity[-1].spikes, recorded.astype(np.bool_)):
-            return self._referee.explain_activity(sample, frames, "trained", activity)
-        return self._referee.explain_output(sample, frames, "trained", recorded)
+        activity = self._replay.record(frames)
+        recorded = self._record.spikes[position].astype(np.bool_)
+        return activity if np.array_equal(activity[-1].spikes, recorded) else None
 
     def _first_hidden(self, runs: Sequence[BackendRun]) -> Difference | None:
         """The first sample in which a layer differs, for a file whose outputs do not."""

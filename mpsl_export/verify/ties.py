@@ -180,6 +180,14 @@ class Referee:
                 found.append(replace(difference, tie=False, seen=seen))
         return min(found, key=lambda difference: difference.step, default=None)
 
+    def potentials(
+        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity]
+    ) -> NDArray[np.float32]:
+        """U of the last population at the last step, [K], in the reference driven by given
+        spikes."""
+        potentials: NDArray[np.float32] = self._membranes(frames, activity)[-1][-1]
+        return potentials
+
     def _departures(self, layer: LayerActivity, U: NDArray[np.float32], index: int) -> list[Tie]:
         """Where a layer fired other than the reference would, on the same spikes up to there.
 
