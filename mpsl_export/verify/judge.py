@@ -11,7 +11,6 @@ test sample shows is still wrong.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from mpsl_export.checkpoint import Checkpoint
 from mpsl_export.verify.backend_run import BackendRun
 from mpsl_export.verify.backends import Backend, LayerActivity
 from mpsl_export.verify.samples import Samples
+from mpsl_export.verify.tie_search import score_tolerance
 from mpsl_export.verify.ties import Difference, Explanation, Referee
 from mpsl_export.verify.verdict import Verdict
 from mpsl_export.write.alteration import Alteration
@@ -30,8 +30,6 @@ from mpsl_runtime.model.plan import Plan
 __all__ = ["SPIKE_TOLERANCE", "Judge"]
 
 SPIKE_TOLERANCE = 1e-4
-# Two membrane potentials as scores may come as near as this and still be a tie.
-SCORE_TOLERANCE = 2e-5
 
 
 class Judge:
@@ -47,13 +45,7 @@ class Judge:
         self._samples = samples
         self._record = samples.evaluation
         self._referee = Referee(plan)
-
-    @cached_property
-    def _replay(self) -> Backend:
-        # Only when something differs: it needs torch.
-        from mpsl_export.verify.backends.banks import TrainedBanks
-
-        return TrainedBanks(self._checkpoint, [neuron.name for neuron in self._plan.spiking])
+        self._banks: Backend | None = None
 
     def verdict(
         self, file: Path, altered: Sequence[Alteration], runs: Sequence[BackendRun]
@@ -101,41 +93,38 @@ class Judge:
             verdict.fail(f"{name}: {changed.sum()} of {n} predictions differ")
         for position in (int(p) for p in np.flatnonzero(changed & ~differing)):
             if not self._score_tie(position, int(predictions[position])):
-                self._explain_scores(run, position, verdict)
+                self._explain_scores(run, position, scores[position], verdict)
         self._explain(run, np.flatnonzero(differing), spikes, verdict)
 
     def _score_tie(self, position: int, other: int) -> bool:
         """Whether the record's scores of two classes are the same but for rounding."""
         scores = self._record.scores[position]
         label = int(self._record.predictions[position])
-        scale = max(1.0, float(np.abs(scores).max()))
-        return abs(float(scores[label] - scores[other])) <= SCORE_TOLERANCE * scale
+        apart = abs(float(scores[label] - scores[other]))
+        return apart <= float(score_tolerance(scores).max())
 
-    def _explain_scores(self, run: BackendRun, position: int, verdict: Verdict) -> None:
-        """A label that differs though no output spike does: where potentials are the scores, a tie
-        in a hidden layer moves them. The reference, with the ties of each side, must come to the
-        scores of that side too."""
+    def _explain_scores(
+        self, run: BackendRun, position: int, scores: NDArray[np.float32], verdict: Verdict
+    ) -> None:
+        """A label that differs though no output spike does: where potentials are the scores, ties
+        in hidden layers move them. Flipped in the reference, they must give the scores of training
+        and those of the program."""
         frames, sample = self._samples.one(position), self._record.ids[position]
-        activity = self._trained_activity(position, frames)
-        if activity is not None:
-            trained = self._referee.explain_activity(sample, frames, "trained", activity)
-            tested = self._referee.explain_program(
-                sample, frames, run.backend, run.spikes[position]
-            )
-            wrong = (
-                trained.wrong or tested.wrong or self._referee.hidden(sample, frames, run.backend)
-            )
-            if wrong is not None:
-                verdict.fail(wrong.sentence(), wrong)
-                return
-            ties = [*trained.ties, *tested.ties]
-            found, recorded = self._referee.potentials(frames, activity), self._record.scores
-            scale = np.maximum(1.0, np.abs(recorded[position]))
-            if ties and (np.abs(found - recorded[position]) <= SCORE_TOLERANCE * scale).all():
-                verdict.explained += 1
-                verdict.ties += ties
-                return
-        verdict.fail(f"{run.name}: prediction of {sample} differs without a differing spike")
+        ties: list[Difference] = []
+        explained = self._checkpoint.model.readout == "membrane"
+        for program, spikes, given in (
+            ("trained", self._record.spikes[position], self._record.scores[position]),
+            (run.name, run.spikes[position], scores),
+        ):
+            if explained:
+                found = self._referee.explain_output(sample, frames, program, spikes, given)
+                explained = found.wrong is None
+                ties += found.ties
+        if not explained or not ties:
+            verdict.fail(f"{run.name}: prediction of {sample} differs without a differing spike")
+            return
+        verdict.explained += 1
+        verdict.ties += ties
 
     def _explain(
         self,
@@ -160,28 +149,26 @@ class Judge:
             verdict.ties += [*trained.ties, *tested.ties]
 
     def _explain_trained(self, position: int, frames: NDArray[np.float32]) -> Explanation:
-        """The record of a sample: by its activity, or by the output alone."""
-        sample = self._record.ids[position]
-        activity = self._trained_activity(position, frames)
-        if activity is not None:
-            return self._referee.explain_activity(sample, frames, "trained", activity)
-        recorded = self._record.spikes[position]
-        return self._referee.explain_output(sample, frames, "trained", recorded)
-
-    def _trained_activity(
-        self, position: int, frames: NDArray[np.float32]
-    ) -> list[LayerActivity] | None:
-        """What all layers did in training: by the probe of the sample, or by the banks run again on
-        this machine; None where these do not give the recorded output."""
-        probe = self._record.probes.get(self._record.ids[position])
+        """The record of a sample: by its probe, or by the banks run again on this machine, or,
+        where these do not give the recorded output, by the output alone."""
+        sample, recorded = self._record.ids[position], self._record.spikes[position]
+        probe = self._record.probes.get(sample)
         if probe is not None:
-            return [
+            activity = [
                 LayerActivity(neuron.name, spikes[:, : neuron.threshold.size])
                 for neuron, spikes in zip(self._plan.spiking, probe, strict=True)
             ]
-        activity = self._replay.record(frames)
-        recorded = self._record.spikes[position].astype(np.bool_)
-        return activity if np.array_equal(activity[-1].spikes, recorded) else None
+            return self._referee.explain_activity(sample, frames, "trained", activity)
+        if self._banks is None:
+            # Only when something differs: it needs torch.
+            from mpsl_export.verify.backends.banks import TrainedBanks
+
+            names = [neuron.name for neuron in self._plan.spiking]
+            self._banks = TrainedBanks(self._checkpoint, names)
+        activity = self._banks.record(frames)
+        if np.array_equal(activity[-1].spikes, recorded.astype(np.bool_)):
+            return self._referee.explain_activity(sample, frames, "trained", activity)
+        return self._referee.explain_output(sample, frames, "trained", recorded)
 
     def _first_hidden(self, runs: Sequence[BackendRun]) -> Difference | None:
         """The first sample in which a layer differs, for a file whose outputs do not."""

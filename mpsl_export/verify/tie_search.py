@@ -14,9 +14,11 @@ from mpsl_export.verify.forced import Forced
 from mpsl_runtime.errors import ModelError
 from mpsl_runtime.model.plan import Neuron, Plan
 
-__all__ = ["TIE_TOLERANCE", "Found", "Tie", "TieSearch", "tie_tolerance"]
+__all__ = ["TIE_TOLERANCE", "Found", "Tie", "TieSearch", "score_tolerance", "tie_tolerance"]
 
 TIE_TOLERANCE = 1e-5
+# Two membrane potentials as scores may come as near as this and still be a tie.
+_SCORE_TOLERANCE = 2e-5
 
 # Spikes flipped in one run of the reference, runs that one search may take, and how many of them go
 # side by side.
@@ -68,6 +70,23 @@ def tie_tolerance(neuron: Neuron) -> NDArray[np.float64]:
     return TIE_TOLERANCE * np.maximum(1.0, neuron.threshold.reshape(-1).astype(np.float64))
 
 
+def _apart(
+    run: _Run, output: NDArray[np.bool_], potentials: NDArray[np.float32] | None
+) -> NDArray[np.int64]:
+    """Where a run is not what is looked for, (step, neuron) in order."""
+    apart = np.argwhere(run.output != output)
+    if len(apart) or potentials is None:
+        return apart
+    far = np.abs(run.membrane[-1] - potentials) > score_tolerance(potentials)
+    neurons = np.flatnonzero(far)
+    return np.stack([np.full_like(neurons, len(output) - 1), neurons], axis=1)
+
+
+def score_tolerance(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How far potentials as scores may be from others by rounding alone, in the shape of them."""
+    return np.float32(_SCORE_TOLERANCE) * np.maximum(np.float32(1), np.abs(scores))
+
+
 class TieSearch:
     """The search, for one network.
 
@@ -81,11 +100,17 @@ class TieSearch:
         last = plan.output_neuron
         self._last = next((i for i, neuron in enumerate(self._neurons) if neuron is last), None)
 
-    def find(self, frames: NDArray[np.float32], output: NDArray[np.bool_]) -> Found:
+    def find(
+        self,
+        frames: NDArray[np.float32],
+        output: NDArray[np.bool_],
+        potentials: NDArray[np.float32] | None = None,
+    ) -> Found:
         """Few ties that give an output; those are tried first whose output is right for longest.
 
         Args:
             frames: [T, C, H, W]. output: [T, K].
+            potentials: also to be given, U of the last layer at the last step, [K].
 
         Raises:
             ModelError: the output of the network is no spikes.
@@ -102,7 +127,7 @@ class TieSearch:
             batch = [heappop(waiting)[-1] for _ in range(min(_BATCH, len(waiting)))]
             for run in self._run(frames, batch):
                 runs += 1
-                apart = np.argwhere(run.output != output)
+                apart = _apart(run, output, potentials)
                 step, neuron = (int(i) for i in apart[0]) if len(apart) else (0, 0)
                 if first is None:
                     membrane = float(run.membrane[step, neuron])

@@ -142,10 +142,16 @@ class Referee:
         return Explanation(wrong=wrong) if wrong else Explanation(tuple(differences))
 
     def explain_output(
-        self, sample: str, frames: NDArray[np.float32], program: str, output: NDArray[np.uint8]
+        self,
+        sample: str,
+        frames: NDArray[np.float32],
+        program: str,
+        output: NDArray[np.uint8],
+        potentials: NDArray[np.float32] | None = None,
     ) -> Explanation:
-        """What a program gave, of which only the output spikes [T, K] are known."""
-        result = self._search.find(frames, output.astype(np.bool_))
+        """What a program gave, of which only the output spikes [T, K] are known, and where asked
+        for the last layer's U at the last step [K]."""
+        result = self._search.find(frames, output.astype(np.bool_), potentials)
         if result.ties is not None:
             return Explanation(
                 tuple(self._difference(sample, program, place) for place in result.ties)
@@ -179,14 +185,6 @@ class Referee:
                 seen = float(layer.membrane[step, neuron])
                 found.append(replace(difference, tie=False, seen=seen))
         return min(found, key=lambda difference: difference.step, default=None)
-
-    def potentials(
-        self, frames: NDArray[np.float32], activity: Sequence[LayerActivity]
-    ) -> NDArray[np.float32]:
-        """U of the last population at the last step, [K], in the reference driven by given
-        spikes."""
-        potentials: NDArray[np.float32] = self._membranes(frames, activity)[-1][-1]
-        return potentials
 
     def _departures(self, layer: LayerActivity, U: NDArray[np.float32], index: int) -> list[Tie]:
         """Where a layer fired other than the reference would, on the same spikes up to there.
