@@ -27,13 +27,13 @@ from mpsl_train.notation import LayerSpec
 if TYPE_CHECKING:
     from mpsl_train._native import Functions
 
-__all__ = ["CROSSOVER", "CompiledKernels", "built", "choose"]
+__all__ = ["CROSSOVER", "CROSSOVER_BF16", "CompiledKernels", "built", "choose"]
 
 CROSSOVER = 0.45
 """Part of the entries that is not zero, above which oneDNN's dense convolutions are faster.
 *Measured* with AVX-512 on 3 x 3 convolutions of 128 and 256 channels: 0.4 to 0.7."""
 CROSSOVER_BF16 = 0.2
-"""The same in bfloat16."""
+"""The same in bfloat16. *Measured* with AVX512-BF16: 0.1 to 0.3 are alike."""
 _FEW_INPUTS = 8  # channels; below, oneDNN's convolutions are slower still
 
 _last = torch.channels_last

@@ -231,9 +231,9 @@ class SpikingLayer(nn.Module):
 
     def multiply(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """The linear part of the current, bias included, before batch normalisation."""
-        bf16 = torch.autocast(
-            x.device.type, torch.bfloat16, enabled=self.bf16 and self.training, cache_enabled=False
-        )
+        # Eight bits do not hold the sums of an int8 grid, which are whole numbers.
+        low = self.bf16 and self.training and not self.quantised
+        bf16 = torch.autocast(x.device.type, torch.bfloat16, enabled=low, cache_enabled=False)
         with bf16, self._whole_numbers(x):
             if self.spec.kind == "conv":
                 out = F.conv2d(x, weight, bias, self.spec.stride, self.spec.padding)

@@ -138,7 +138,8 @@ class Training(_Section):
         init_gain: first weights are uniform within ±init_gain/√fan_in. Many layers without batch
             norm need more than 1, or no spike reaches the last (*measured*).
         precision: of the layers' products: `fp32`, on a GPU also `tf32`, or `bf16`, which gains on
-            a CPU with AVX512-BF16 or AMX too; banks, membranes and gradients stay float32.
+            a CPU with AVX512-BF16 too. Banks, membranes and summed gradients stay float32; the
+            fused window rounds the correlation of Eq. 8 as well; int8 epochs are exact.
         step: how a window with plastic banks is trained: `fused`, exact and faster; `autograd`, the
             reference, which every rule can take; `graphed`, the fused one as CUDA graphs (on a CPU
             it is `fused`); `auto`, fused where it can. The run says which.

@@ -332,7 +332,7 @@ CONTESTANTS: dict[str, Callable[[Task], Step]] = {
     "ours mpsl, autograd": _ours(MECHANISMS, "autograd"),
     "ours mpsl, fused torch": _ours(MECHANISMS, "fused", kernels=TORCH),
     "ours mpsl, fused C++": _ours(MECHANISMS, "fused"),
-    "ours mpsl, fused C++, bf16": _ours(MECHANISMS, "auto", bf16=True),
+    "ours mpsl, fused C++, bf16": _ours(MECHANISMS, "fused", bf16=True),
     "ours int8, autograd": _ours(MECHANISMS, "autograd", int8=True),
     "ours int8, fused C++": _ours(MECHANISMS, "fused", int8=True),
 }

@@ -62,7 +62,7 @@ def test_each_product_is_near_that_in_float32(spec: LayerSpec) -> None:
     for name, a, b in zip(("current", "back", "change", "D"), exact, near, strict=True):
         assert b.dtype == torch.float32, name
         assert a.shape == b.shape, name
-        # 8 bits of a factor: a relative error of up to 2^-9 in each, and in the result.
+        # 8 bits of a factor: a relative error of up to 2^-8 in each, and in the result.
         assert 0 < float((a - b).norm()) < 0.01 * float(a.norm()), name
 
 
@@ -95,7 +95,7 @@ def test_windows_are_fused_and_say_so() -> None:
     plain = _network()
     plain(_frames())
     assert "bfloat16" not in plain.taken
-    exact, near = (net.layer_list[0].banks[1] for net in (plain, network))
+    exact, near = (net.layer_list[2].banks[1] for net in (plain, network))
     assert 0 < float((exact - near).norm()) < 0.05 * float(exact.norm())
 
 
@@ -104,12 +104,19 @@ def test_windows_are_fused_and_say_so() -> None:
 def test_what_is_exact_stays_out_of_it(case: str) -> None:
     """A sum on the grid is a whole number of its steps, which eight bits do not hold."""
     network, frames = _network(bf16=True), _frames()
+    torch.manual_seed(7)  # of dropout
     if case == "float64":
         network, frames = network.double(), frames.double()
     else:
         network.quantise(True)
-    network(frames)
+    found = network(frames)
     assert network.taken == "autograd, because training.precision is 'bf16'"
+    if case == "int8 grid":
+        exact = _network()
+        exact.quantise(True)
+        exact.step = "autograd"
+        torch.manual_seed(7)
+        assert torch.equal(found.membrane, exact(frames).membrane)
 
 
 def test_without_a_compiler_it_goes_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
