@@ -217,9 +217,7 @@ def _verification(card: Mapping[str, Any]) -> list[str]:
     lines.append(_table(head, rows))
     ties = sum(model["explained_ties"] for model in found["models"])
     if ties:
-        lines.append(
-            f"Differing samples, summed over programs, each explained by ties: {ties}."
-        )
+        lines.append(f"Differing samples, summed over programs, each explained by ties: {ties}.")
     return lines
 
 
