@@ -93,7 +93,7 @@ class Judge:
             verdict.fail(f"{name}: {changed.sum()} of {n} predictions differ")
         for position in (int(p) for p in np.flatnonzero(changed & ~differing)):
             if not self._score_tie(position, int(predictions[position])):
-                self._explain_scores(run, position, scores[position], verdict)
+                self._explain_scores(name, position, spikes[position], scores[position], verdict)
         self._explain(run, np.flatnonzero(differing), spikes, verdict)
 
     def _score_tie(self, position: int, other: int) -> bool:
@@ -104,24 +104,26 @@ class Judge:
         return apart <= float(score_tolerance(scores).max())
 
     def _explain_scores(
-        self, run: BackendRun, position: int, scores: NDArray[np.float32], verdict: Verdict
+        self,
+        name: str,
+        position: int,
+        spikes: NDArray[np.uint8],
+        scores: NDArray[np.float32],
+        verdict: Verdict,
     ) -> None:
         """A label that differs though no output spike does: where potentials are the scores, ties
         in hidden layers move them. Flipped in the reference, they must give the scores of training
         and those of the program."""
         frames, sample = self._samples.one(position), self._record.ids[position]
         ties: list[Difference] = []
-        explained = self._checkpoint.model.readout == "membrane"
-        for program, spikes, given in (
-            ("trained", self._record.spikes[position], self._record.scores[position]),
-            (run.name, run.spikes[position], scores),
-        ):
-            if explained:
-                found = self._referee.explain_output(sample, frames, program, spikes, given)
-                explained = found.wrong is None
-                ties += found.ties
-        if not explained or not ties:
-            verdict.fail(f"{run.name}: prediction of {sample} differs without a differing spike")
+        if self._checkpoint.model.readout == "membrane":
+            explain, recorded = self._referee.explain_output, self._record.scores[position]
+            trained = explain(sample, frames, "trained", spikes, recorded)
+            tested = explain(sample, frames, name, spikes, scores)
+            if trained.wrong is None and tested.wrong is None:
+                ties = [*trained.ties, *tested.ties]
+        if not ties:
+            verdict.fail(f"{name}: prediction of {sample} differs without a differing spike")
             return
         verdict.explained += 1
         verdict.ties += ties

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mpsl_runtime.errors import UsageError
 from mpsl_train.network.cuda import cuda_kernels
@@ -149,10 +148,10 @@ class CompiledKernels(Kernels):
         self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec, spare: Tensor | None = None
     ) -> Tensor:
         if spec.kind == "fc":
-            return self._linear(x, weight, bias)
+            return self._dense_product(x, weight, bias, spec)
         x = _dense(x)
         if not self._follows(x, spec):
-            return self._convolution(x, self._channels_last(weight), bias, spec)
+            return self._dense_product(x, self._channels_last(weight), bias, spec)
         size, stride, padding = weight.shape[2], spec.stride[0], spec.padding[0]
         rows, columns = ((n + 2 * padding - size) // stride + 1 for n in x.shape[2:])
         # New memory would cost as much as the convolution of a small layer: a page at a time.
@@ -168,17 +167,13 @@ class CompiledKernels(Kernels):
         )  # fmt: skip
         return out
 
-    def _linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def _dense_product(self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec) -> Tensor:
         if not self.bf16:
-            return F.linear(x, weight, bias)
-        return F.linear(x.bfloat16(), weight.bfloat16()).float().add_(bias)
-
-    def _convolution(self, x: Tensor, weight: Tensor, bias: Tensor, spec: LayerSpec) -> Tensor:
-        """The bias is not rounded: it is added to each current."""
-        if not self.bf16:
-            return F.conv2d(x, weight, bias, spec.stride, spec.padding)
-        out = F.conv2d(x.bfloat16(), weight.bfloat16(), None, spec.stride, spec.padding)
-        return out.float().add_(bias.view(-1, 1, 1))
+            return super().multiply(x, weight, bias, spec)
+        none = torch.zeros_like(bias, dtype=torch.bfloat16)
+        current = super().multiply(x.bfloat16(), weight.bfloat16(), none, spec).float()
+        # Not rounded: the bias is added to each current.
+        return current.add_(bias.view(-1, *([1] * (current.dim() - 2))))
 
     def _follows(self, x: Tensor, spec: LayerSpec, crossover: float | None = None) -> bool:
         square = spec.stride[0] == spec.stride[1] and spec.padding[0] == spec.padding[1]

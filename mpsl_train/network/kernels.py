@@ -55,11 +55,13 @@ class Kernels:
         reads_numbers: scalars of a layer are read from the device once a window, which is quicker
             where operations start one by one; else they stay tensors.
         biases_late: `fire` adds the bias, not `multiply`.
+        bf16: products are in bfloat16 where that is faster.
     """
 
     name = "torch, in place"
     reads_numbers = True
     biases_late = False
+    bf16 = False
 
     def arrange(self, weight: Tensor) -> Tensor:
         """What has the shape of weights, laid out as the other functions want it."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import RecipeError
-from mpsl_train.network.compiled import built
+from mpsl_train.network.compiled import choose
 from mpsl_train.network.cuda import cuda_kernels
 from mpsl_train.network.layers import SpikingLayer
 from mpsl_train.network.plasticity import Rule
@@ -60,10 +60,10 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
 def _multiplies_in_bf16(layer: SpikingLayer, frames: Tensor | None) -> bool:
     """On CUDA with Triton, on a CPU with C++, but no sums of an int8 grid, which are exact. Before
     training, when no frames are there, layers lie on the CPU."""
-    if layer.bias.is_cuda or (frames is None and torch.cuda.is_available()):
+    if frames is None and torch.cuda.is_available():
         return cuda_kernels(bf16=True) is not None
-    whole = layer.quantised or layer.bias.dtype != torch.float32
-    return layer.bias.device.type == "cpu" and not whole and built(bf16=True) is not None
+    whole = layer.quantised and not layer.bias.is_cuda  # on CUDA the grid is asked for itself
+    return not whole and choose(layer.bias, bf16=True)[0].bf16
 
 
 def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None:

@@ -279,8 +279,10 @@ def test_a_parameter_that_is_not_finite_is_named() -> None:
         network.check_parameters()
 
 
-def test_bfloat16_touches_neither_banks_nor_evaluation() -> None:
+@pytest.mark.parametrize("step", ["auto", "autograd"])
+def test_bfloat16_touches_neither_banks_nor_evaluation(step: str) -> None:
     network = _network(bf16=True).train()
+    network.step = step
     exact = _network().eval()(_frames().float())
     assert torch.equal(network.eval()(_frames().float()).spikes, exact.spikes)
     network.train()(_frames().float()).spikes.sum().backward()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mpsl_runtime.errors import RecipeError
-from mpsl_train.network import step_choice
+from mpsl_train.network import compiled
 from mpsl_train.network.compiled import CompiledKernels, built
 from mpsl_train.network.layers import NeuronSettings
 from mpsl_train.network.network import Network, build_network
@@ -19,9 +19,9 @@ TEXT = "9C3-AP2-12C3-BN-DP0.2-7FC-3"
 
 
 def _kernels(*, bf16: bool, crossover: float = 0.0) -> CompiledKernels:
-    compiled = built()
-    assert compiled is not None
-    return CompiledKernels(compiled.module, crossover, bf16=bf16)
+    found = built()
+    assert found is not None
+    return CompiledKernels(found.module, crossover, bf16=bf16)
 
 
 def _network(**choices: bool) -> Network:
@@ -120,7 +120,7 @@ def test_what_is_exact_stays_out_of_it(case: str) -> None:
 
 
 def test_without_a_compiler_it_goes_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_choice, "built", lambda **_: None)
+    monkeypatch.setattr(compiled, "built", lambda **_: None)
     network = _network(bf16=True)
     network(_frames())
     assert network.taken == "autograd, because training.precision is 'bf16'"
