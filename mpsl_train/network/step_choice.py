@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from mpsl_runtime.errors import RecipeError
@@ -19,22 +18,31 @@ from mpsl_train.network.plasticity.stbp import Stbp
 from mpsl_train.network.processes import place
 from mpsl_train.network.window_grid import keeps_pools
 
-__all__ = ["detour", "graph_obstacle", "obstacle"]
+__all__ = ["check_step", "detour", "graph_obstacle", "obstacle"]
 
 _ORDERS: tuple[tuple[type[Rule], ...], ...] = (
     (Stbp,), (Stbp, Hebbian), (Stbp, Hebbian, SelfBackpropagation), (Stbp, RandomBank),
 )  # fmt: skip
 
 
-def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> str | None:
+def obstacle(
+    layers: Sequence[SpikingLayer],
+    frames: Tensor | None = None,
+    *,
+    device: str | None = None,
+    quantised: bool = False,
+) -> str | None:
     """Why these layers cannot take the fused way; None: they can.
 
     Asked anew for each window: a layer may become quantised between two epochs.
 
     Args:
-        frames: of the window, where they are known.
+        frames: of the window, where they are known. device: that the layers will lie on; None: the
+            one they lie on. quantised: they will be on the int8 grid.
     """
     for layer in layers:
+        cuda = layer.bias.is_cuda if device is None else device == "cuda"
+        whole = layer.quantised or quantised
         kinds = tuple(type(rule) for rule in layer.rule_list)
         if kinds not in _ORDERS:
             return f"its gradients are not written out for {'+'.join(layer.mechanisms)}"
@@ -44,11 +52,13 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
             return f"neuron.reset is {layer.settings.reset!r}"
         if layer.flow and layer.plastic:
             return "rules.local_gradient is 'flow'"
-        if layer.bf16 and not _multiplies_in_bf16(layer, frames):
-            return "training.precision is 'bf16'"
-        if layer.quantised and layer.bias.is_cuda:
+        if whole and cuda:
             return "the weights are quantised, and cuDNN's sums are not exact"
-        if layer.quantised and not keeps_pools(layer):
+        if layer.bf16 and whole:
+            return "training.precision is 'bf16', and sums on the int8 grid are exact"
+        if layer.bf16 and not _multiplies_in_bf16(layer, cuda):
+            return "training.precision is 'bf16'"
+        if whole and not keeps_pools(layer):
             return "the weights are quantised behind a pool of k² values, no power of two"
         if type(layer.batchnorm) not in (type(None), nn.BatchNorm1d, nn.BatchNorm2d):
             return "batch normalisation spans several processes"
@@ -57,13 +67,11 @@ def obstacle(layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> st
     return None
 
 
-def _multiplies_in_bf16(layer: SpikingLayer, frames: Tensor | None) -> bool:
-    """On CUDA with Triton, on a CPU with C++, but no sums of an int8 grid, which are exact. Before
-    training, when no frames are there, layers lie on the CPU."""
-    if frames is None and torch.cuda.is_available():
+def _multiplies_in_bf16(layer: SpikingLayer, cuda: bool) -> bool:
+    """On CUDA with Triton, on a CPU with C++."""
+    if cuda:
         return cuda_kernels(bf16=True) is not None
-    whole = layer.quantised and not layer.bias.is_cuda  # on CUDA the grid is asked for itself
-    return not whole and choose(layer.bias, bf16=True)[0].bf16
+    return choose(layer.bias, bf16=True)[0].bf16
 
 
 def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None:
@@ -80,21 +88,41 @@ def graph_obstacle(layers: Sequence[SpikingLayer], frames: Tensor) -> str | None
     return obstacle(layers, frames)
 
 
-def detour(step: str, layers: Sequence[SpikingLayer], frames: Tensor | None = None) -> str | None:
+def detour(step: str, layers: Sequence[SpikingLayer], frames: Tensor) -> str | None:
     """Why a window goes through plain autograd; None: it takes the fused way.
 
     Args:
-        step: the recipe's `auto`, `fused` or `autograd`. frames: as for `obstacle`.
+        step: the recipe's `auto`, `fused`, `graphed` or `autograd`. frames: as for `obstacle`.
 
     Raises:
-        RecipeError: `fused` was asked for and cannot be.
+        RecipeError: `fused` or `graphed` was asked for and cannot be.
     """
     if step == "autograd":
         return "training.step says so"
     reason = obstacle(layers, frames)
-    if reason is not None and step in ("fused", "graphed"):
+    if reason is not None:
+        _refuse(step, reason)
+    return reason
+
+
+def check_step(step: str, layers: Sequence[SpikingLayer], device: str, int8: bool) -> None:
+    """Before training: refuses a step that these layers cannot take, now or in later epochs.
+
+    Args:
+        step: as for `detour`. device: that training will run on. int8: the last epochs are on the
+            int8 grid.
+
+    Raises:
+        RecipeError: `fused` or `graphed` was asked for and cannot be.
+    """
+    reason = obstacle(layers, device=device, quantised=int8)
+    if reason is not None:
+        _refuse(step, reason)
+
+
+def _refuse(step: str, reason: str) -> None:
+    if step in ("fused", "graphed"):
         raise RecipeError(
             f"the {step} step cannot train this network", got=reason, expected="'auto'",
             where="recipe key training.step",
         )  # fmt: skip
-    return reason

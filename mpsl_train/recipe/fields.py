@@ -248,8 +248,6 @@ class Recipe(_Section):
             raise ValueError("training.quantize_epochs needs quantize = 'int8'")
         if last > epochs:
             raise ValueError(f"training.quantize_epochs {last} is more than {epochs} epochs")
-        if self.quantize == "int8" and self.training.step == "fused":
-            raise ValueError("training.step = 'fused' has no int8 epochs; expected 'auto'")
         if self.quantize == "int8" and not is_exact_decay(self.neuron.decay):
             raise ValueError(
                 f"quantize = 'int8' needs a neuron.decay that float32 holds exactly, such as 0.5, "

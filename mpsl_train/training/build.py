@@ -15,7 +15,6 @@ from mpsl_train.network.network import Network, build_network
 from mpsl_train.network.plasticity import RuleSettings, find_rule
 from mpsl_train.network.plugins import run_plugin
 from mpsl_train.network.regulation import BankLimits
-from mpsl_train.network.step_choice import detour
 from mpsl_train.notation import LayerSpec, parse
 from mpsl_train.recipe import Recipe
 
@@ -61,8 +60,6 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
             got=recipe.augmentation.mixup, expected="0", where="recipe key augmentation.mixup",
         )  # fmt: skip
     network.step = recipe.training.step
-    if network.plastic:
-        detour(network.step, network.layer_list)
     return network
 
 

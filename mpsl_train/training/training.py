@@ -15,6 +15,7 @@ from mpsl_train.data.augmentation import check_augmentation
 from mpsl_train.data.frames import input_shape, metadata_of
 from mpsl_train.network.plasticity import find_rule
 from mpsl_train.network.processes import find_processes
+from mpsl_train.network.step_choice import check_step
 from mpsl_train.recipe import Recipe
 from mpsl_train.training.build import build
 from mpsl_train.training.finish import finish
@@ -95,6 +96,8 @@ def _train(
     metadata = metadata_of(recipe)
     check_augmentation(recipe.augmentation, metadata, input_shape(metadata))
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
+    if network.plastic:
+        check_step(network.step, network.layer_list, device, recipe.quantize == "int8")
     normalised = any(layer.batchnorm is not None for layer in network.layer_list)
     alone = [name for name in recipe.mechanisms if not find_rule(name).shared]
     processes.check(recipe.training.batch_size, normalised, device, alone)

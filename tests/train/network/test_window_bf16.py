@@ -110,7 +110,7 @@ def test_what_is_exact_stays_out_of_it(case: str) -> None:
     else:
         network.quantise(True)
     found = network(frames)
-    assert network.taken == "autograd, because training.precision is 'bf16'"
+    assert network.taken.startswith("autograd, because training.precision is 'bf16'")
     if case == "int8 grid":
         exact = _network()
         exact.quantise(True)
