@@ -59,7 +59,6 @@ def build(recipe: Recipe, shape: tuple[int, int, int], classes: int) -> Network:
             "a rule that learns without back-propagation takes no mixed labels",
             got=recipe.augmentation.mixup, expected="0", where="recipe key augmentation.mixup",
         )  # fmt: skip
-    network.step = recipe.training.step
     return network
 
 

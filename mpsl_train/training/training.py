@@ -96,6 +96,7 @@ def _train(
     metadata = metadata_of(recipe)
     check_augmentation(recipe.augmentation, metadata, input_shape(metadata))
     network = build(recipe, input_shape(metadata), len(metadata.class_names))
+    network.step = recipe.training.step
     if network.plastic:
         check_step(network.step, network.layer_list, device, recipe.quantize == "int8")
     normalised = any(layer.batchnorm is not None for layer in network.layer_list)
