@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -258,3 +259,10 @@ def test_what_a_learning_network_forgets_is_what_its_runs_forgot() -> None:
         _says(accuracy, *_spread(values))
         if label != "none":
             _says(change, *_paired(values, runs["none"]))
+
+
+def test_the_demo_ends_where_the_same_run_of_the_card_does() -> None:
+    report = json.loads((MODELS / "dvs-digits" / "report.json").read_text("utf-8"))
+    (run,) = (run for run in report["runs"] if run["seed"] == 0)
+    shown = (MODELS.parent / "README.md").read_text("utf-8").split("test accuracy ")[1]
+    _says(shown.split("%")[0], 100 * run["accuracy"])
