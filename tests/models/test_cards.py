@@ -28,6 +28,8 @@ from mpsl_runtime.run.reference import Reference
 from mpsl_train.data import dvs_digits
 from mpsl_train.recipe import Recipe, find_recipe, load, parse, to_toml
 
+from .markdown import cells
+
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/card.md"))
@@ -230,12 +232,8 @@ def _results() -> str:
     return (ROOT / "README.md").read_text("utf-8").split("## Results")[1].split("\n## ")[0]
 
 
-def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.strip().strip("|").split("|")]
-
-
 def test_every_cell_of_the_table_in_the_readme_is_that_of_a_card() -> None:
-    head, rule, *rows = [_cells(line) for line in _results().splitlines() if line.startswith("|")]
+    head, rule, *rows = [cells(line) for line in _results().splitlines() if line.startswith("|")]
     assert head == HEAD
     assert set("".join(rule)) <= set("-: ")
     assert sorted(rows) == sorted(_row(name) for name in NAMES)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from mpsl_train.experiments.comparison import collapsed
+from mpsl_train.experiments.comparison import collapsed, compare
+
+from .markdown import cells
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 README = (MODELS / "README.md").read_text("utf-8")
@@ -53,18 +54,22 @@ BY_FAN_IN = {
 """η̂ of the layers of `mnist-small` and of `dvs-digits`."""
 
 
+def _rows(name: str) -> list[dict[str, str]]:
+    with (MODELS / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def _runs(name: str, column: str = "accuracy") -> Runs:
     found: Runs = defaultdict(dict)
-    with (MODELS / name).open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            found[row["recipe"], row["method"]][row["seed"]] = 100 * float(row[column] or 0)
+    for row in _rows(name):
+        found[row["recipe"], row["method"]][row["seed"]] = 100 * float(row[column] or 0)
     return found
 
 
 def _table(head: str, place: int = 0) -> list[list[str]]:
     """The cells of the rows of the first, second, … table whose head begins so."""
     lines = (head + README.split(f"\n{head}")[place + 1]).split("\n\n", 1)[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return [cells(line) for line in lines[2:]]
 
 
 def _says(cell: str, *values: float) -> None:
@@ -78,15 +83,16 @@ def _says(cell: str, *values: float) -> None:
 
 
 def _spread(runs: Mapping[str, float]) -> tuple[float, float]:
-    values = list(runs.values())
-    return float(np.mean(values)), float(np.std(values, ddof=1))
+    """Mean and standard deviation over the seeds."""
+    (row,) = compare({"": runs})
+    return row["mean"], row["sd"]
 
 
 def _paired(ours: Mapping[str, float], base: Mapping[str, float]) -> tuple[float, float]:
     """Mean difference of the same seeds, and half the 95 % interval of the t test."""
-    change = np.array([ours[seed] - base[seed] for seed in ours if seed in base])
-    error = change.std(ddof=1) / np.sqrt(len(change))
-    return float(change.mean()), float(stats.t.ppf(0.975, len(change) - 1) * error)
+    row = compare({"base": base, "ours": ours})[1]
+    low, high = row["interval"]
+    return row["difference"], (high - low) / 2
 
 
 def _usual(runs: Runs, recipe: str) -> float:
@@ -102,14 +108,14 @@ def _method(label: str, runs: Runs) -> str:
 
 FIVE = ["mnist-small", "nmnist8-small", "fashion-mnist-small", "cifar10-small", "dvs-digits"]
 TABLES = [
-    ("methods.csv", FIVE[:4], "", 1),
-    ("five.csv", FIVE, "against `stbp`", 0),
-    ("verdict.csv", ["nmnist8-small", "nmnist-small", "dvs-digits"], "against `stbp`", 0),
+    ("methods.csv", FIVE[:4], "| |", 1),
+    ("five.csv", FIVE, "| against `stbp` |", 0),
+    ("verdict.csv", ["nmnist8-small", "nmnist-small", "dvs-digits"], "| against `stbp` |", 0),
 ]
 
 
 def _head(corner: str, recipes: list[str]) -> str:
-    return f"| {corner} |".replace("|  |", "| |") + f" {' | '.join(recipes)} |\n|---"
+    return f"{corner} {' | '.join(recipes)} |\n|---"
 
 
 @pytest.mark.parametrize(("name", "recipes", "corner", "place"), TABLES)
@@ -117,18 +123,18 @@ def test_means_and_deviations_are_those_of_the_runs(
     name: str, recipes: list[str], corner: str, place: int
 ) -> None:
     runs = _runs(name)
-    rows = _table(_head("", recipes))
+    rows = _table(_head("| |", recipes))
     assert len(rows) >= 3
-    for label, *cells in rows:
-        for recipe, cell in zip(recipes, cells, strict=True):
+    for label, *texts in rows:
+        for recipe, cell in zip(recipes, texts, strict=True):
             values = runs.get((recipe, _method(label, runs)), {})
             assert bool(values) == (cell != "–"), f"{label}, {recipe}"
             if values:
                 _says(cell, *_spread(values))
     rows = _table(_head(corner, recipes), place)
     assert len(rows) >= 2
-    for label, *cells in rows:
-        for recipe, cell in zip(recipes, cells, strict=True):
+    for label, *texts in rows:
+        for recipe, cell in zip(recipes, texts, strict=True):
             if cell != "–":
                 base = runs[recipe, "stbp"]
                 mean, half = _paired(runs[recipe, _method(label, runs)], base)
@@ -148,8 +154,8 @@ def test_what_banks_do_is_what_their_runs_did() -> None:
     rows = _table("| `--method mpsl:…` | share")
     rows = [row for row in rows if row[0] in (*LABELS, *BY_FAN_IN)]  # not those of one seed
     assert len(rows) >= 18
-    for label, *cells in rows:
-        for place, (shares, mean, change, worst) in enumerate((cells[:4], cells[4:])):
+    for label, *texts in rows:
+        for place, (shares, mean, change, worst) in enumerate((texts[:4], texts[4:])):
             recipe = ("mnist-small", "dvs-digits")[place]
             values = _bank_runs(label, runs, place)
             assert len(values) == 10, label
@@ -168,11 +174,10 @@ def _robustness(name: str) -> dict[tuple[str, str, str, float], dict[str, float]
     Keys are the method's first letters, the way, the corruption and its level.
     """
     single: dict[tuple[str, str, str, float, str], list[float]] = defaultdict(list)
-    with (MODELS / name).open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            method = re.sub(r"^.*?-small-|-s\d+$", "", row["run"])
-            key = (method[:8], row["way"], row["corruption"], float(row["level"]), row["seed"])
-            single[key].append(100 * float(row["accuracy"]))
+    for row in _rows(name):
+        method = re.sub(r"^.*?-small-|-s\d+$", "", row["run"])
+        key = (method[:8], row["way"], row["corruption"], float(row["level"]), row["seed"])
+        single[key].append(100 * float(row["accuracy"]))
     found: dict[tuple[str, str, str, float], dict[str, float]] = defaultdict(dict)
     for (*key, seed), values in single.items():
         method, way, corruption, level = key
@@ -187,10 +192,10 @@ def test_accuracy_under_added_events_is_that_of_the_runs() -> None:
     ]  # fmt: skip
     rows = _table("| noise events for each true one | samples")
     assert len(rows) == 4
-    for level, size, *cells in rows:
+    for level, size, *texts in rows:
         name = "robustness-600.csv" if size.startswith("600") else "robustness.csv"
         runs = _robustness(f"nmnist8-small/{name}")
-        for cell, way in zip(cells, ways, strict=True):
+        for cell, way in zip(texts, ways, strict=True):
             _says(cell, _spread(runs[*way, "noise", float(level)])[0])
 
 
@@ -202,9 +207,9 @@ def test_accuracy_of_banks_that_go_on_is_that_of_the_runs(place: int, name: str)
     levels += [("hot-pixels", x) for x in (0.002, 0.005, 0.01, 0.02)]
     rows = _table("| network, way | clean | noise 0.25", place)
     assert len(rows) >= 4
-    for label, *cells in rows:
+    for label, *texts in rows:
         method, way = label.split()[0].strip("`"), words[label.split()[-1].strip("`")]
-        for cell, level in zip(cells, levels, strict=True):
+        for cell, level in zip(texts, levels, strict=True):
             values = runs[method, way, *level]
             assert len(values) == 5
             _says(cell, *_spread(values)[: 2 if "±" in cell else 1])
@@ -224,11 +229,11 @@ def test_differences_under_noise_are_those_of_the_runs() -> None:
     ]  # fmt: skip
     rows = _table("| corruption | hgll |")
     assert len(rows) == len(CORRUPTIONS)
-    for label, *cells in rows:
+    for label, *texts in rows:
         images, kind = label.split(", ")
         name = "mnist-small" if images == "MNIST" else "nmnist8-small"
         runs = _robustness(f"{name}/robustness.csv")
-        for cell, way in zip(cells, ways, strict=True):
+        for cell, way in zip(texts, ways, strict=True):
             ours, base = (_over_levels(runs, *key, kind) for key in (way, ("stbp", "frozen")))
             mean, half = _paired(ours, base)
             _says(cell, mean, half)
@@ -249,9 +254,8 @@ def _over_levels(
 
 def test_what_a_learning_network_forgets_is_what_its_runs_forgot() -> None:
     runs: dict[str, dict[str, float]] = defaultdict(dict)
-    with (MODELS / "nmnist8-small" / "forgetting.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            runs[row["layers"]][row["seed"]] = 100 * float(row["accuracy"])
+    for row in _rows("nmnist8-small/forgetting.csv"):
+        runs[row["layers"]][row["seed"]] = 100 * float(row["accuracy"])
     rows = _table("| layers that learn | accuracy | against frozen |")
     assert len(rows) == len(runs) == 4
     for label, accuracy, change in rows:
